@@ -1,0 +1,10 @@
+// One function a room; module.cpp calls them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace thfr::bindings {
+
+void bind_scoring(pybind11::module_& module);
+
+}  // namespace thfr::bindings

@@ -1,0 +1,43 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings.h"
+#include "thfr/info.h"
+
+namespace py = pybind11;
+
+static py::dict build_facts() {
+  py::dict facts;
+  facts["version"] = thfr::version();
+  facts["compiler"] = thfr::compiler();
+  facts["simd_built"] = thfr::built_simd_levels();
+  facts["simd"] = thfr::active_simd_level();
+  facts["cuda_built"] = thfr::built_with_cuda();
+  facts["cuda_version"] = thfr::built_cuda_version();
+  facts["cuda_archs"] = thfr::built_cuda_archs();
+  return facts;
+}
+
+static py::dict cuda_devices() {
+  std::string problem;
+  py::list devices;
+  for (const thfr::cuda::Device& device : thfr::cuda::devices(&problem)) {
+    py::dict entry;
+    entry["name"] = device.name;
+    entry["capability"] = py::make_tuple(device.major, device.minor);
+    entry["memory_bytes"] = device.memory_bytes;
+    entry["runnable"] = device.runnable;
+    devices.append(entry);
+  }
+  py::dict result;
+  result["devices"] = devices;
+  result["problem"] = problem;
+  return result;
+}
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Native kernels of thfr_ext. Not public: use thfr_ext.";
+  module.def("build_facts", &build_facts);
+  module.def("cuda_devices", &cuda_devices);
+  thfr::bindings::bind_scoring(module);
+}

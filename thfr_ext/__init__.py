@@ -1,0 +1,22 @@
+"""Fast, exact kernels for image anomaly detection: scoring, template retrieval, PRO/sPRO sweeps.
+
+Needs torch and numpy, nothing else. Every function takes torch tensors, NumPy arrays or anything with
+``__dlpack__`` and gives back the same kind.
+"""
+
+from __future__ import annotations
+
+try:
+    from thfr_ext import _C
+except ImportError as error:  # a source tree without a build, or a build for another Python
+    raise ImportError(
+        f"thfr_ext: the native module thfr_ext._C cannot be loaded ({error}). Build it with `pip install .` "
+        "(or `pip install -e . --no-build-isolation`) in the project's folder, and do not import from the source tree."
+    ) from error
+
+from thfr_ext._build_info import build_info
+from thfr_ext.scoring import cosine_distance
+
+__version__: str = _C.build_facts()["version"]
+
+__all__ = ["__version__", "build_info", "cosine_distance"]
