@@ -10,7 +10,8 @@ static void require_cosine_distance(const TensorView& features, const TensorView
   bool fits = features.dims == 4 && restored.dims == 4 && distance.dims == 3 && features.dtype == restored.dtype &&
               distance.dtype == (features.dtype == DType::f64 ? DType::f64 : DType::f32);
   for (int i = 0; fits && i < 4; ++i) fits = features.size[i] == restored.size[i];
-  fits = fits && distance.size[0] == features.size[0] && distance.size[1] == features.size[2] && distance.size[2] == features.size[3];
+  fits = fits && distance.size[0] == features.size[0] && distance.size[1] == features.size[2] &&
+         distance.size[2] == features.size[3];
   if (!fits) throw py::value_error("_C.cosine_distance: features, restored and distance do not fit each other");
 }
 

@@ -6,10 +6,10 @@
 
 namespace thfr {
 
-const char* version();             // of the project, e.g. "0.1.0"
-const char* compiler();            // e.g. "GNU 12.2.0"
+const char* version();   // of the project, e.g. "0.1.0"
+const char* compiler();  // e.g. "GNU 12.2.0"
 std::vector<std::string> built_simd_levels();
-const char* active_simd_level();   // the widest built level that this CPU runs
+const char* active_simd_level();  // the widest built level that this CPU runs
 bool built_with_cuda();
 const char* built_cuda_version();  // "" without CUDA
 const char* built_cuda_archs();    // e.g. "80 90 90+PTX"; "" without CUDA

@@ -11,7 +11,8 @@ namespace thfr {
 template <typename Body>
 void parallel_for(std::int64_t n, int threads, std::int64_t grain, const Body& body) {
   if (n <= 0) return;
-  const std::int64_t pieces = std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1));
+  const std::int64_t pieces =
+      std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1));
   if (pieces == 1) {
     body(std::int64_t{0}, n);
     return;
