@@ -1,0 +1,166 @@
+"""MVTec LOCO AD (Bergmann et al., IJCV 2022): one PNG a region, saturation thresholds by its pixel value."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from thfr.data.base import GOOD, Dataset, Regions, Sample, collect, quoted_list, test_kinds
+from thfr.errors import InputError
+from thfr.io import image_size, list_images
+
+CONFIG_NAME = "defects_config.json"
+KINDS = ("logical_anomalies", "structural_anomalies")
+
+
+class _Defect(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    defect_name: Annotated[str, Field(min_length=1)]
+    pixel_value: Annotated[int, Field(ge=1, le=255)]
+
+
+class AbsoluteDefect(_Defect):
+    """A defect whose saturation threshold is a number of pixels at native size."""
+
+    saturation_threshold: Annotated[int, Field(ge=1)]
+    relative_saturation: Literal[False]
+
+    def saturation(self, area: int) -> int:
+        """min(threshold, area): the saturation area in pixels of a region of ``area`` pixels."""
+        return min(self.saturation_threshold, area)
+
+
+class RelativeDefect(_Defect):
+    """A defect whose saturation threshold is a fraction of the region's area."""
+
+    saturation_threshold: Annotated[float, Field(gt=0, le=1)]
+    relative_saturation: Literal[True]
+
+    def saturation(self, area: int) -> int:
+        """int(threshold * area), cut off as the protocol says; 0 for a region too small for its threshold."""
+        return int(self.saturation_threshold * area)
+
+
+Defect = AbsoluteDefect | RelativeDefect
+_CONFIG: TypeAdapter[list[Defect]] = TypeAdapter(
+    list[Annotated[Defect, Field(discriminator="relative_saturation")]]
+)
+
+
+def read_defects_config(path: str | os.PathLike[str]) -> dict[int, Defect]:
+    """Read ``defects_config.json``: the defects by pixel value.
+
+    Each entry has exactly the fields ``defect_name`` (unique), ``pixel_value`` (1 to 255, unique),
+    ``saturation_threshold`` (an integer >= 1 of pixels, or a number in (0, 1]) and ``relative_saturation``.
+
+    Raises:
+        InputError: missing or malformed file; every entry that is wrong is named.
+    """
+    file = Path(path)
+    try:
+        entries = _CONFIG.validate_python(json.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"entry {'.'.join(map(str, _place(item['loc'])))}: {item['msg']} (got {item['input']!r:.60})"
+            for item in error.errors()
+        )
+        raise InputError(f"read_defects_config: {file}: {problems}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"read_defects_config: cannot read {file}: {error}") from error
+    if not entries:
+        raise InputError(f"read_defects_config: {file} lists no defect")
+    for attribute in ("pixel_value", "defect_name"):
+        values = [getattr(entry, attribute) for entry in entries]
+        doubled = sorted({value for value in values if values.count(value) > 1})
+        if doubled:
+            raise InputError(f"read_defects_config: {file}: {attribute} must be unique, {doubled} repeat")
+    return {entry.pixel_value: entry for entry in entries}
+
+
+def _place(location: tuple[int | str, ...]) -> list[int | str]:
+    """The entry's number and field, without the union's tag that pydantic puts between them."""
+    return [part for part in location if part not in (True, False, "True", "False") or isinstance(part, int)]
+
+
+@dataclass(frozen=True)
+class MVTecLOCO(Dataset):
+    """``{train,validation}/good``, ``test/<kind>``, ``ground_truth/<kind>/<id>/<channel>.png``, a config.
+
+    Each channel PNG is one region however many connected parts it has; its non-zero value names the defect.
+    """
+
+    defects: Mapping[int, Defect] = field(default_factory=dict)
+
+    def regions(self, sample: Sample) -> Regions:
+        masks, saturations = [], []
+        for path in sample.mask_paths:
+            mask, value = self._region_mask(sample, path)
+            masks.append(mask)
+            saturations.append(self._saturation(path, value, int(mask.sum())))
+        if not masks:
+            return Regions(masks=np.zeros((0, *image_size(sample.path)), dtype=bool), saturations=())
+        return Regions(masks=np.stack(masks), saturations=tuple(saturations))
+
+    def defect_names(self, sample: Sample) -> tuple[str, ...]:
+        """The name of each region's defect, in the order of :meth:`regions`."""
+        return tuple(
+            self.defects[self._region_mask(sample, path)[1]].defect_name for path in sample.mask_paths
+        )
+
+    def _region_mask(self, sample: Sample, path: Path) -> tuple[np.ndarray, int]:
+        mask, value = super()._region_mask(sample, path)
+        if value not in self.defects:
+            known = quoted_list([str(known) for known in sorted(self.defects)], "none", limit=40)
+            raise InputError(
+                f"mvtec_loco: mask {path} holds the pixel value {value}, "
+                f"which {CONFIG_NAME} does not list ({known})"
+            )
+        self._saturation(path, value, int(mask.sum()))
+        return mask, value
+
+    def _saturation(self, path: Path, value: int, area: int) -> int:
+        saturation = self.defects[value].saturation(area)
+        if saturation < 1:  # the protocol would divide by it
+            raise InputError(
+                f"mvtec_loco: mask {path} has {area} pixel(s), too few for the relative saturation threshold "
+                f"{self.defects[value].saturation_threshold} of {self.defects[value].defect_name}: "
+                "the saturation area is 0 pixels"
+            )
+        return saturation
+
+
+def open_mvtec_loco(root: Path, category: str) -> MVTecLOCO:
+    """Check the layout and the defects config of ``root / category`` and list its samples; decodes nothing.
+
+    Raises:
+        InputError: a folder, a mask or the config is missing or wrong, or a split is empty.
+    """
+    folder = root / category
+    train = collect("mvtec_loco", folder, "train", GOOD)
+    validation = collect("mvtec_loco", folder, "validation", GOOD)
+    test: list[Sample] = []
+    for kind in test_kinds("mvtec_loco", folder):
+        if kind not in (GOOD, *KINDS):
+            raise InputError(f"mvtec_loco: test/ may hold good, {', '.join(KINDS)}; got {kind} in {folder}")
+        samples = collect("mvtec_loco", folder, "test", kind)
+        test += samples if kind == GOOD else [_with_masks(folder, sample) for sample in samples]
+    return MVTecLOCO(
+        name="mvtec_loco", root=root, category=category, train=tuple(train), validation=tuple(validation),
+        test=tuple(test), defects=read_defects_config(folder / CONFIG_NAME),
+    )  # fmt: skip
+
+
+def _with_masks(folder: Path, sample: Sample) -> Sample:
+    channels = folder / "ground_truth" / sample.kind / sample.id
+    found = list_images(channels) if channels.is_dir() else []
+    masks = [path for path in found if path.suffix.lower() == ".png"]
+    if not masks:
+        raise InputError(f"mvtec_loco: the anomalous image {sample.path} has no mask: no PNG in {channels}")
+    return replace(sample, mask_paths=tuple(masks))
