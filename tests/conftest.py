@@ -1,0 +1,19 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("THFR_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and weights; the test is skipped where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real images: {SHARED / 'data'} is absent (set THFR_SHARED)")
+    return SHARED
