@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from thfr.data.base import GOOD, Dataset, Regions, Sample, collect, quoted_list, test_kinds
 from thfr.errors import InputError
@@ -20,38 +20,37 @@ CONFIG_NAME = "defects_config.json"
 KINDS = ("logical_anomalies", "structural_anomalies")
 
 
-class _Defect(BaseModel):
+class Defect(BaseModel):
+    """One entry of ``defects_config.json``."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     defect_name: Annotated[str, Field(min_length=1)]
     pixel_value: Annotated[int, Field(ge=1, le=255)]
+    saturation_threshold: int | float
+    """A number of pixels at native size, or a fraction of the region's area if ``relative_saturation``."""
+    relative_saturation: bool
 
-
-class AbsoluteDefect(_Defect):
-    """A defect whose saturation threshold is a number of pixels at native size."""
-
-    saturation_threshold: Annotated[int, Field(ge=1)]
-    relative_saturation: Literal[False]
-
-    def saturation(self, area: int) -> int:
-        """min(threshold, area): the saturation area in pixels of a region of ``area`` pixels."""
-        return min(self.saturation_threshold, area)
-
-
-class RelativeDefect(_Defect):
-    """A defect whose saturation threshold is a fraction of the region's area."""
-
-    saturation_threshold: Annotated[float, Field(gt=0, le=1)]
-    relative_saturation: Literal[True]
+    @model_validator(mode="after")
+    def _check_threshold(self) -> Defect:
+        threshold = self.saturation_threshold
+        if self.relative_saturation and not 0 < threshold <= 1:
+            raise ValueError(f"a relative saturation_threshold must lie in (0, 1], got {threshold}")
+        if not self.relative_saturation and not (isinstance(threshold, int) and threshold >= 1):
+            raise ValueError(f"an absolute saturation_threshold must be an integer >= 1, got {threshold}")
+        return self
 
     def saturation(self, area: int) -> int:
-        """int(threshold * area), cut off as the protocol says; 0 for a region too small for its threshold."""
-        return int(self.saturation_threshold * area)
+        """The saturation area in pixels of a region of ``area`` pixels.
+
+        int(threshold * area) if relative, cut off as the protocol does (so it may come to 0), otherwise
+        min(threshold, area).
+        """
+        if self.relative_saturation:
+            return int(self.saturation_threshold * area)
+        return min(int(self.saturation_threshold), area)
 
 
-Defect = AbsoluteDefect | RelativeDefect
-_CONFIG: TypeAdapter[list[Defect]] = TypeAdapter(
-    list[Annotated[Defect, Field(discriminator="relative_saturation")]]
-)
+_CONFIG = TypeAdapter(list[Defect])
 
 
 def read_defects_config(path: str | os.PathLike[str]) -> dict[int, Defect]:
@@ -68,8 +67,7 @@ def read_defects_config(path: str | os.PathLike[str]) -> dict[int, Defect]:
         entries = _CONFIG.validate_python(json.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         problems = "; ".join(
-            f"entry {'.'.join(map(str, _place(item['loc'])))}: {item['msg']} (got {item['input']!r:.60})"
-            for item in error.errors()
+            f"{_place(item['loc'])}: {item['msg']} (got {item['input']!r:.60})" for item in error.errors()
         )
         raise InputError(f"read_defects_config: {file}: {problems}") from error
     except (OSError, ValueError) as error:
@@ -84,9 +82,9 @@ def read_defects_config(path: str | os.PathLike[str]) -> dict[int, Defect]:
     return {entry.pixel_value: entry for entry in entries}
 
 
-def _place(location: tuple[int | str, ...]) -> list[int | str]:
-    """The entry's number and field, without the union's tag that pydantic puts between them."""
-    return [part for part in location if part not in (True, False, "True", "False") or isinstance(part, int)]
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where pydantic found the problem: the number of the entry, from 0, and its field."""
+    return " ".join(["entry", *map(str, location)]) if location else "the whole file"
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class MVTecLOCO(Dataset):
     Each channel PNG is one region however many connected parts it has; its non-zero value names the defect.
     """
 
-    defects: Mapping[int, Defect] = field(default_factory=dict)
+    defects: Mapping[int, Defect] = field(default_factory=dict, hash=False)
 
     def regions(self, sample: Sample) -> Regions:
         masks, saturations = [], []
