@@ -15,8 +15,9 @@ except ImportError as error:  # a source tree without a build, or a build for an
     ) from error
 
 from thfr_ext._build_info import build_info
+from thfr_ext.retrieval import greedy_coreset, nearest_templates
 from thfr_ext.scoring import cosine_distance
 
 __version__: str = _C.build_facts()["version"]
 
-__all__ = ["__version__", "build_info", "cosine_distance"]
+__all__ = ["__version__", "build_info", "cosine_distance", "greedy_coreset", "nearest_templates"]

@@ -40,4 +40,5 @@ PYBIND11_MODULE(_C, module) {
   module.def("build_facts", &build_facts);
   module.def("cuda_devices", &cuda_devices);
   thfr::bindings::bind_scoring(module);
+  thfr::bindings::bind_retrieval(module);
 }

@@ -1,0 +1,97 @@
+// What is known of a row beforehand, and the score of a pair of rows.
+#pragma once
+
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/retrieval_simd.h"
+#include "cpu/simd.h"
+#include "thfr/retrieval.h"
+
+namespace thfr {
+
+const RetrievalKernels& active_retrieval_kernels();
+
+inline Rows rows_of(const TensorView& view) {
+  return {view.data, view.dtype, view.size[0], view.size[1], view.stride[0], view.stride[1]};
+}
+
+// The row times scale = 2^-exponent has this norm. The exponent is 0 unless the row's squared norm leaves fp64's range
+// (fp64 rows beyond 1e120 or below 1e-120 only): then it brings the largest element to 1.
+struct RowFacts {
+  double norm = 0, scale = 1;
+  int exponent = 0;
+  bool extreme = false;
+};
+
+// False if the row is not finite.
+inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, RowFacts* facts) {
+  *facts = RowFacts();
+  const double squared = kernels.dot(rows, i, 1.0, rows, i, 1.0);
+  facts->norm = std::sqrt(squared);
+  if (squared > 1e-240 && squared < 1e240) return true;
+  const double largest = kernels.largest(rows, i);
+  if (!std::isfinite(largest)) return false;
+  if (largest == 0) return true;
+  facts->extreme = true;
+  facts->exponent = std::ilogb(largest);
+  // Two steps reach the whole range: 2^1074 is no double.
+  if (facts->exponent < -1000) facts->exponent = -1000;
+  facts->scale = std::ldexp(1.0, -facts->exponent);
+  facts->norm = std::sqrt(kernels.dot(rows, i, facts->scale, rows, i, facts->scale));
+  return true;
+}
+
+// The score of a pair, rounded to fp32 for all but fp64 rows.
+class PairScore {
+ public:
+  PairScore(const Rows& queries, const Rows& bank, Metric metric)
+      : kernels_(active_retrieval_kernels()), queries_(queries), bank_(bank), metric_(metric) {}
+
+  double operator()(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
+    const double exact = metric_ == Metric::l2 ? distance(q, query, n, row) : similarity(q, query, n, row);
+    return queries_.dtype == DType::f64 ? exact : static_cast<double>(static_cast<float>(exact));
+  }
+
+ private:
+  double similarity(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
+    const double product = kernels_.dot(queries_, q, query.scale, bank_, n, row.scale);
+    if (metric_ == Metric::dot) return std::ldexp(product, query.exponent + row.exponent) + 0.0;  // no negative zero
+    if (query.norm == 0 || row.norm == 0) return 0;
+    const double cosine = product / (query.norm * row.norm) + 0.0;
+    return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
+  }
+
+  double distance(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
+    int exponent = query.exponent > row.exponent ? query.exponent : row.exponent;
+    if (query.norm == 0 || row.norm == 0) exponent = query.norm == 0 ? row.exponent : query.exponent;
+    const double squared = kernels_.distance2(queries_, q, bank_, n, std::ldexp(1.0, -exponent));
+    return std::ldexp(std::sqrt(squared), exponent);
+  }
+
+  const RetrievalKernels& kernels_;
+  Rows queries_, bank_;
+  Metric metric_;
+};
+
+// The lowest row that is not finite, found by any thread.
+class BadRow {
+ public:
+  void report(std::int64_t row) {
+    std::int64_t seen = row_.load();
+    while (row < seen && !row_.compare_exchange_weak(seen, row)) {
+    }
+  }
+  bool found() const { return row_.load() != none; }
+  NonFinite as(const char* argument, const Rows& rows) const {
+    return {argument, row_.load(), std::isnan(active_retrieval_kernels().largest(rows, row_.load()))};
+  }
+
+ private:
+  static constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
+  std::atomic<std::int64_t> row_{none};
+};
+
+}  // namespace thfr
