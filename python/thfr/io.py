@@ -13,7 +13,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The block may write a file or make a folder there. A file replaces an older file; a folder only takes the
     place of nothing or of an empty folder. The temporary name keeps the suffix (writers choose formats by it)
-    and starts with a dot. Missing parent folders are made.
+    and starts with a dot. Missing parent folders are made, and removed again on failure.
 
     Raises:
         InputError: a parent folder cannot be made.
@@ -46,6 +46,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileNotFoundError: the block wrote nothing.
     """
     target = Path(path)
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,6 +62,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # another writer's file may be in one by now
+            for folder in made:
+                folder.rmdir()
         raise
 
 
