@@ -1,0 +1,142 @@
+"""What a run is made of: typed, frozen, written to the run folder as YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from thfr.backbones import BACKBONES, backbone_spec
+from thfr.errors import InputError
+
+Variant = Literal["thfr", "gl", "gbn", "lbn"]
+VARIANTS: tuple[Variant, ...] = ("thfr", "gl", "gbn", "lbn")
+_Config = TypeVar("_Config", bound="_Base")
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML text."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls: type[_Config], text: str, source: str = "config") -> _Config:
+        """Read YAML text; InputError names the fields that are wrong."""
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"config: {source} is not YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"config: {source} must hold a mapping, got {type(values).__name__}")
+        return cls.from_values(values, source)
+
+    @classmethod
+    def from_values(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
+        """Build from plain values; InputError instead of pydantic's own error."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise InputError(f"config: {source}: {problems}") from error
+
+
+class ModelConfig(_Base):
+    """The network, its backbone and its templates."""
+
+    variant: Variant = "thfr"
+    """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided compensation."""
+    backbone: str = "wide_resnet50_2"
+    pretrained: bool = True
+    """False: random backbone weights, for tests only."""
+    size: int = Field(default=256, ge=64, le=2048, multiple_of=32)
+    """Edge of the square that images are resized to, in pixels."""
+    bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
+    """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
+    local_reduction: int = Field(default=16, ge=1)
+    """The local bottleneck keeps 1/this of a level's channels."""
+    attention_channels: int = Field(default=64, ge=8)
+    attention_temperature: float = Field(default=30.0, gt=0)
+    """Factor on the cosine similarity of query and key."""
+    prior_width: float = Field(default=3.0, gt=0)
+    """Standard deviation of the positional prior, in cells of stride 16."""
+    bank_ratio: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training images kept as templates."""
+    bank_method: Literal["random", "coreset"] = "coreset"
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        if value not in BACKBONES:
+            raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
+        return value
+
+    @property
+    def bottleneck_width(self) -> int:
+        """``bottleneck_channels``, or the backbone's default."""
+        return self.bottleneck_channels or backbone_spec(self.backbone).bottleneck_channels
+
+    @property
+    def uses_templates(self) -> bool:
+        return self.variant == "thfr"
+
+
+class TrainingConfig(_Base):
+    """How the network is fitted."""
+
+    epochs: int = Field(default=8, ge=1)
+    min_steps: int = Field(default=300, ge=0)
+    """Small sets get at least so many steps, whatever ``epochs`` says; 0 takes ``epochs`` at its word."""
+    batch_size: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
+    corruption: bool = True
+    """Paste feature rectangles of other training images into the network's input (never into target or template)."""
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of training; bf16 is automatic mixed precision. auto: bf16 where the machine has matrix units for it, else fp32."""
+
+    def steps(self, images: int) -> int:
+        """Optimisation steps for a training set of ``images`` images."""
+        per_epoch = -(-images // self.batch_size)
+        return max(self.epochs * per_epoch, self.min_steps)
+
+
+class RunConfig(_Base):
+    """A whole run: what the run folder's ``config.yaml`` holds."""
+
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    weights_digest: str | None = None
+    """SHA-256 of the backbone weights in use; filled in by training."""
+    dataset: dict[str, str | int] = Field(default_factory=dict)
+    """What was trained on: name, category, number of images, SHA-256 of their pixels; filled in by training."""
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Dotted names of the fields in which two runs differ, with both values."""
+        mine, theirs = _flat(self.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+        return [
+            f"{name} ({mine.get(name)!r} here, {theirs.get(name)!r} there)"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    @classmethod
+    def read(cls, path: Path) -> RunConfig:
+        """Read a run folder's ``config.yaml``."""
+        if not path.is_file():
+            raise InputError(f"config: no such file: {path} (is this a run folder of thfr train?)")
+        return cls.from_yaml(path.read_text(encoding="utf-8"), str(path))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,138 @@
+"""The template bank: features of normal training images, found again by image-level nearest neighbour.
+
+The search key is the whole coarse level, layout and all (at 256 x 256 and 256 channels: 65,536 numbers). A key averaged
+over the image says which texture there is but not where, and the template it finds is nearly random.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import thfr_ext
+from thfr.errors import InputError
+from thfr.io import atomic_path
+
+_FORMAT = "thfr-bank-1"
+
+
+class TemplateBank:
+    """Features of N normal images at three levels, kept as fp16 on the CPU or a GPU.
+
+    ``features``: three tensors [N,C_l,H_l,W_l]; ``rows`` int64 [N]: for each template the number of its training image.
+    """
+
+    def __init__(self, features: list[Tensor], rows: Tensor) -> None:
+        if len(features) != 3 or any(level.dim() != 4 for level in features):
+            raise ValueError(f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}")
+        if rows.shape != (features[0].shape[0],) or any(len(level) != len(rows) for level in features):
+            raise ValueError(f"TemplateBank: rows must be [N], got {list(rows.shape)} for {_shapes(features)}")
+        if len(rows) == 0:
+            raise ValueError("TemplateBank: needs at least one template, got none")
+        self.features, self.rows = features, rows.to(torch.int64).cpu()
+        self._keys: Tensor | None = None
+
+    @classmethod
+    def build(
+        cls,
+        features: list[Tensor],  # three [N,C_l,H_l,W_l], of N training images in their order
+    ) -> TemplateBank:
+        """A bank of all training images. The tensors are shared, not copied, if they are fp16 already."""
+        return cls([level.to(torch.float16) for level in features], torch.arange(len(features[0])))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def keys(self) -> Tensor:
+        """Search keys [N, C_3*H_3*W_3], fp32 and L2-normalised."""
+        if self._keys is None:
+            self._keys = key_of(self.features)
+        return self._keys
+
+    def subsample(self, ratio: float, method: str = "coreset", seed: int = 0) -> TemplateBank:
+        """Keep ``ceil(ratio * N)`` templates: a random choice, or k-centre greedy on the keys ("coreset")."""
+        if not 0 < ratio <= 1:
+            raise ValueError(f"TemplateBank.subsample: ratio must be in (0, 1], got {ratio}")
+        size = max(1, round(ratio * len(self)))
+        if size == len(self):
+            return self
+        if method == "random":
+            chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:size]
+        elif method == "coreset":
+            chosen = thfr_ext.greedy_coreset(self.keys, size, seed=seed).cpu()
+        else:
+            raise ValueError(f'TemplateBank.subsample: method must be "random" or "coreset", got {method!r}')
+        chosen = chosen.sort().values
+        return TemplateBank([level[chosen.to(level.device)] for level in self.features], self.rows[chosen])
+
+    def nearest(
+        self,
+        features: list[Tensor],  # three [B,C_l,H_l,W_l]
+        exclude: Tensor | None = None,  # int64 [B]: the training image each query is, or -1
+    ) -> Tensor:
+        """The place in the bank of each query's nearest template, int64 [B]; never that of the excluded image."""
+        own = None if exclude is None else self._places(exclude).to(features[2].device)
+        queries = key_of(features)
+        _, indices = thfr_ext.nearest_templates(queries, self.keys, k=1, metric="cosine", exclude=own)
+        return indices[:, 0]
+
+    def random(self, count: int, seed: int, exclude: Tensor | None = None) -> Tensor:
+        """Random places in the bank, int64 [count]: the control that shows whether templates matter."""
+        generator = torch.Generator().manual_seed(seed)
+        if exclude is None:
+            return torch.randint(0, len(self), (count,), generator=generator)
+        own = self._places(exclude)
+        drawn = torch.randint(0, max(len(self) - 1, 1), (count,), generator=generator)
+        return torch.where((own >= 0) & (drawn >= own), drawn + 1, drawn).clamp_max(len(self) - 1)
+
+    def gather(self, places: Tensor) -> list[Tensor]:
+        """The templates' features at ``places``: three fp32 tensors [B,C_l,H_l,W_l]."""
+        return [level[places.to(level.device)].float() for level in self.features]
+
+    def retrieve(self, features: list[Tensor], exclude: Tensor | None = None) -> list[Tensor]:
+        """The nearest template's features for each query: three fp32 tensors [B,C_l,H_l,W_l]; see :meth:`nearest`."""
+        return self.gather(self.nearest(features, exclude))
+
+    def to(self, device: torch.device | str) -> TemplateBank:
+        """The bank on another device."""
+        return TemplateBank([level.to(device) for level in self.features], self.rows)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        tensors = {f"level{index}": level.cpu().contiguous() for index, level in enumerate(self.features)}
+        with atomic_path(path) as temporary:
+            save_file({**tensors, "rows": self.rows}, temporary, metadata={"format": json.dumps(_FORMAT)})
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> TemplateBank:
+        """Read :meth:`save`'s file; InputError if it is missing or damaged."""
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                if (file.metadata() or {}).get("format") != json.dumps(_FORMAT):
+                    raise InputError(f"TemplateBank.load: {path} is not a template bank")
+                levels = [file.get_tensor(f"level{index}") for index in range(3)]
+                return cls(levels, file.get_tensor("rows"))
+        except (SafetensorError, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"TemplateBank.load: {path} cannot be read: {error}") from error
+
+    def _places(self, images: Tensor) -> Tensor:
+        """Where in the bank the given training images are; -1 for those that are not."""
+        found = images.cpu()[:, None] == self.rows[None]
+        return torch.where(found.any(1), found.float().argmax(1), torch.full((len(images),), -1))
+
+
+def key_of(features: list[Tensor]) -> Tensor:
+    """The search key [B, C_3*H_3*W_3] of images with the given features: the coarse level, L2-normalised fp32."""
+    return torch.nn.functional.normalize(features[2].flatten(1).float(), dim=1)
+
+
+def _shapes(features: list[Tensor]) -> str:
+    return ", ".join(str(list(level.shape)) for level in features)

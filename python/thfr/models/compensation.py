@@ -1,0 +1,71 @@
+"""Template-guided compensation: attention from the restored features to the template's, level by level.
+
+A plain attention is ignored by training (the bottlenecks already solve the loss). Unit-norm queries and keys with a high
+temperature make it choose, and a positional prior makes it choose near the same place, where an aligned template has
+what belongs there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Compensation(nn.Module):
+    """Adds to the decoder's features what the template shows at the matching places.
+
+    Queries come from the decoder, keys and values from the template's features; the input image's features never enter.
+    """
+
+    def __init__(
+        self, channels: int, template_channels: int, width: int, temperature: float, prior_width: float, pool: int
+    ) -> None:
+        super().__init__()
+        self.temperature, self.prior_width, self.pool = temperature, prior_width, pool
+        self.query = nn.Conv2d(channels, width, 1, bias=False)
+        self.key = nn.Conv2d(template_channels, width, 1, bias=False)
+        self.value = nn.Conv2d(template_channels, channels, 1, bias=False)
+        self.output = nn.Conv2d(channels, channels, 1)
+        self._priors: dict[tuple[object, ...], Tensor] = {}
+
+    def forward(
+        self,
+        x: Tensor,  # [B,D,H,W]
+        template: Tensor,  # [B,C,H,W]
+        stride: int,
+    ) -> Tensor:  # [B,D,H,W]
+        if self.pool > 1:
+            template = F.avg_pool2d(template, self.pool)
+        query = F.normalize(_tokens(self.query(x)), dim=-1)
+        key = F.normalize(_tokens(self.key(template)), dim=-1)
+        value = _tokens(self.value(template))
+        prior = self._prior(x, template, stride).to(query.dtype)
+        attended = F.scaled_dot_product_attention(
+            query, key.to(query.dtype), value.to(query.dtype), attn_mask=prior, scale=self.temperature
+        )
+        batch, _, height, width = x.shape
+        restored = attended.squeeze(1).transpose(1, 2).reshape(batch, -1, height, width)
+        return x + self.output(restored.contiguous(memory_format=torch.channels_last))
+
+    def _prior(self, x: Tensor, template: Tensor, stride: int) -> Tensor:
+        """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16: [1,1,HW,hw]."""
+        shape = (*x.shape[2:], *template.shape[2:])
+        name = (shape, x.device)
+        if name not in self._priors:
+            queries = _centres(*x.shape[2:], stride / 16, x.device)
+            keys = _centres(*template.shape[2:], stride * self.pool / 16, x.device)
+            squared = torch.cdist(queries, keys).square()
+            self._priors = {name: (squared / (-2 * self.prior_width**2))[None, None]}
+        return self._priors[name]
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """[B,C,H,W] to [B,1,HW,C]."""
+    return x.flatten(2).transpose(1, 2).unsqueeze(1)
+
+
+def _centres(height: int, width: int, cell: float, device: torch.device) -> Tensor:
+    rows = (torch.arange(height, device=device) + 0.5) * cell
+    columns = (torch.arange(width, device=device) + 0.5) * cell
+    return torch.cartesian_prod(rows, columns)

@@ -1,0 +1,123 @@
+"""The restoration network: bottlenecks, template-guided compensation and a decoder with outputs at three levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thfr.backbones.factory import STRIDES
+from thfr.config import ModelConfig
+from thfr.models.bottlenecks import GlobalBottleneck, LocalBottleneck
+from thfr.models.compensation import Compensation
+from thfr.models.layers import ResidualBlock, conv_norm
+
+
+class DecoderStage(nn.Module):
+    """One level of the decoder: doubles the resolution, takes in the bottleneck and the template, gives features."""
+
+    def __init__(self, inputs: int, channels: int, level: int, config: ModelConfig) -> None:
+        super().__init__()
+        width = max(channels, 64)
+        self.stride = STRIDES[level]
+        self.up = conv_norm(inputs, width)
+        self.before = ResidualBlock(width)
+        self.after = ResidualBlock(width)
+        self.head = nn.Conv2d(width, channels, 1)
+        self.compensation: Compensation | None = None
+        if config.uses_templates:
+            self.compensation = Compensation(
+                width,
+                channels,
+                config.attention_channels,
+                config.attention_temperature,
+                config.prior_width,
+                pool=2 if level == 0 else 1,  # 4096 keys at stride 4 would cost more than all else together
+            )
+        self.width = width
+
+    def forward(self, x: Tensor, local: Tensor | None, template: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = self.up(F.interpolate(x, scale_factor=2, mode="nearest"))
+        if local is not None:
+            x = x + local
+        x = self.before(x)
+        if self.compensation is not None:
+            assert template is not None
+            x = self.compensation(x, template, self.stride)
+        x = self.after(x)
+        return x, self.head(x)
+
+
+class THFRNetwork(nn.Module):
+    """Restores three feature levels of a normal image from those of an image that may hold an anomaly.
+
+    Everything that reaches the output has passed a bottleneck or comes from the template; there is no other path from
+    the input. ``channels``: of the three levels.
+    """
+
+    def __init__(self, config: ModelConfig, channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.channels = config, channels
+        width = config.bottleneck_width
+        self.use_global = config.variant != "lbn"
+        self.use_local = config.variant != "gbn"
+        for level, count in enumerate(channels):
+            self.register_buffer(f"mean{level}", torch.zeros(1, count, 1, 1))
+            self.register_buffer(f"std{level}", torch.ones(1, count, 1, 1))
+        self.globally = GlobalBottleneck(channels, width) if self.use_global else None
+        # without the global bottleneck the decoder starts from one learnt vector
+        self.start = None if self.use_global else nn.Parameter(torch.randn(1, width, 1, 1))
+        stages: list[DecoderStage] = []
+        inputs = width
+        for level in (2, 1, 0):
+            stages.append(DecoderStage(inputs, channels[level], level, config))
+            inputs = stages[-1].width
+        self.stages = nn.ModuleList(stages)
+        self.locally = nn.ModuleList(
+            LocalBottleneck(channels[level], config.local_reduction, stage.width)
+            for level, stage in zip((2, 1, 0), stages, strict=True)
+            if self.use_local
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def set_statistics(self, means: list[Tensor], deviations: list[Tensor]) -> None:
+        """Set the per-channel mean and standard deviation [C_l] of the training features, by which inputs are scaled."""
+        for level, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
+            getattr(self, f"mean{level}").copy_(mean.view(1, -1, 1, 1))
+            getattr(self, f"std{level}").copy_(deviation.clamp_min(1e-4).view(1, -1, 1, 1))
+
+    def forward(
+        self,
+        features: list[Tensor],  # [B,C_l,H_l,W_l]
+        templates: list[Tensor] | None = None,  # the same shapes; only for the variant thfr
+    ) -> list[Tensor]:
+        """The restored features, in the shapes of ``features``."""
+        if self.config.uses_templates != (templates is not None):
+            need = "needs" if self.config.uses_templates else "takes no"
+            raise ValueError(f"THFRNetwork: the variant {self.config.variant} {need} templates")
+        inputs = self._scaled(features)
+        references = self._scaled(templates) if templates is not None else [None, None, None]
+        if self.globally is not None:
+            x = self.globally(inputs)
+        else:
+            assert self.start is not None
+            batch, _, height, width = features[2].shape
+            x = self.start.expand(batch, -1, height // 2, width // 2)
+        restored: list[Tensor] = []
+        for index, stage in enumerate(self.stages):
+            level = 2 - index
+            local = self.locally[index](inputs[level]) if self.use_local else None
+            x, output = stage(x, local, references[level])
+            restored.insert(0, self._unscaled(output, level))
+        return restored
+
+    def _scaled(self, features: list[Tensor]) -> list[Tensor]:
+        return [
+            ((feature - getattr(self, f"mean{level}")) / getattr(self, f"std{level}")).contiguous(
+                memory_format=torch.channels_last
+            )
+            for level, feature in enumerate(features)
+        ]
+
+    def _unscaled(self, output: Tensor, level: int) -> Tensor:
+        return output.float() * getattr(self, f"std{level}") + getattr(self, f"mean{level}")

@@ -1,0 +1,57 @@
+"""Which images a step sees and how its input is corrupted: pure functions of (seed, step), so nothing has to be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ORDER, _CORRUPTION = 1, 2  # independent random streams
+
+
+def generator(seed: int, stream: int, step: int) -> torch.Generator:
+    """A generator that depends on nothing but its arguments."""
+    state = int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(state & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def batch_rows(images: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """The images of one step, int64 [batch_size]: every epoch is a new order, the last batch is filled up from it."""
+    steps = -(-images // batch_size)
+    order = torch.randperm(images, generator=generator(seed, _ORDER, step // steps))
+    places = torch.arange(batch_size) + (step % steps) * batch_size
+    return order[places % images]
+
+
+def corrupted(
+    features: list[Tensor],  # three [B,C_l,H_l,W_l]
+    source: Sequence[Tensor],  # three [N,C_l,H_l,W_l], the training features
+    seed: int,
+    step: int,
+    largest: int = 8,
+) -> list[Tensor]:
+    """Copies of the features with one or two rectangles pasted in from other training images, at all levels alike.
+
+    Rectangles are 2 to ``largest`` cells of the coarse level wide and high, and keep their place. What the network must
+    restore stays clean, so that it learns to doubt its input and to ask the template.
+    """
+    rng = generator(seed, _CORRUPTION, step)
+    height, width = features[2].shape[2:]
+    pasted = [level.clone() for level in features]
+    for item in range(len(features[0])):
+        for _ in range(_draw(rng, 1, 2)):
+            rows, columns = (min(_draw(rng, 2, largest), edge) for edge in (height, width))
+            top, left = _draw(rng, 0, height - rows), _draw(rng, 0, width - columns)
+            other = _draw(rng, 0, len(source[0]) - 1)
+            for level, stock in zip(pasted, source, strict=True):
+                scale = level.shape[2] // height
+                y, x = slice(top * scale, (top + rows) * scale), slice(left * scale, (left + columns) * scale)
+                level[item, :, y, x] = stock[other, :, y, x].to(level)
+    return pasted
+
+
+def _draw(rng: torch.Generator, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (1,), generator=rng))

@@ -1,0 +1,56 @@
+"""Checkpoints from which training goes on exactly: network, optimiser and step in one file, written in one rename.
+
+Order and corruption of the data are functions of (seed, step), so there is no generator state to keep. The JSON part
+lies in the safetensors header: two files could not be replaced together.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from thfr.errors import InputError
+from thfr.models.detector import save_tensors
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+def save_checkpoint(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, float]
+) -> None:
+    """Write the state after ``step`` optimisation steps; ``facts`` are numbers to be kept, such as the time spent."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    save_tensors(tensors, path, {"step": json.dumps(step), "facts": json.dumps(facts)})
+
+
+def load_checkpoint(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, float]]:
+    """Restore network and optimiser; gives the step and the facts. InputError if the file is damaged or does not fit."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        step, facts = int(json.loads(metadata["step"])), dict(json.loads(metadata["facts"]))
+        network.load_state_dict(_part(tensors, "network."), strict=True)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer.").items():
+            index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"train: the checkpoint {path} is damaged ({type(error).__name__}: {error}). "
+            "Remove it to start this run again from the beginning."
+        ) from error
+    return step, facts
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
