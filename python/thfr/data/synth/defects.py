@@ -44,7 +44,9 @@ class Job:
 
 
 def _pick(rng: np.random.Generator, parts: list[Part]) -> Part:
-    return parts[int(rng.integers(len(parts)))]
+    """One of the sound parts: a second flaw on the same part would make the first one's mask wrong."""
+    sound = [part for part in parts if not part.flaw]
+    return sound[int(rng.integers(len(sound)))]
 
 
 def _slot(scene: Scene, part: Part) -> np.ndarray:
