@@ -17,7 +17,20 @@ except ImportError as error:  # a source tree without a build, or a build for an
 from thfr_ext._build_info import build_info
 from thfr_ext.retrieval import greedy_coreset, nearest_templates
 from thfr_ext.scoring import cosine_distance
+from thfr_ext.sweep import au_pro, au_spro, auroc, label_regions, pro_curve, spro_curve
 
 __version__: str = _C.build_facts()["version"]
 
-__all__ = ["__version__", "build_info", "cosine_distance", "greedy_coreset", "nearest_templates"]
+__all__ = [
+    "__version__",
+    "au_pro",
+    "au_spro",
+    "auroc",
+    "build_info",
+    "cosine_distance",
+    "greedy_coreset",
+    "label_regions",
+    "nearest_templates",
+    "pro_curve",
+    "spro_curve",
+]

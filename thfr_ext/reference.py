@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -98,3 +100,139 @@ def greedy_coreset(
     if progress is not None:
         progress(size, size)
     return torch.stack(chosen)
+
+
+def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N,H,W] int64, [N] int64
+    """See :func:`thfr_ext.label_regions`. Each pixel takes the lowest number of its neighbourhood until none changes."""
+    n, h, w = masks.shape
+    numbers = torch.arange(1, h * w + 1, device=masks.device, dtype=torch.float64).reshape(1, h, w)
+    outside = float(h * w + 1)
+    lowest = torch.where(masks, numbers, outside)
+    while n * h * w:
+        grown = -torch.nn.functional.max_pool2d(-lowest.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+        grown = torch.where(masks, grown, outside)
+        if torch.equal(grown, lowest):
+            break
+        lowest = grown
+    labels, counts = masks.new_zeros((n, h, w), dtype=torch.int64), masks.new_zeros(n, dtype=torch.int64)
+    for i in range(n):
+        firsts, inverse = lowest[i][masks[i]].unique(return_inverse=True)
+        labels[i][masks[i]] = inverse + 1
+        counts[i] = len(firsts)
+    return labels, counts
+
+
+def sample_regions(maps: list[Tensor], regions: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Negative scores [n], scores of the regions' pixels [p], one region after the other, and their offsets [R+1].
+
+    Args:
+        maps: [H,W] each.
+        regions: [R_i,H,W] bool each.
+    """
+    negatives = torch.cat([m[~r.any(0)] for m, r in zip(maps, regions, strict=True)])
+    scores = [m[region] for m, r in zip(maps, regions, strict=True) for region in r]
+    areas = torch.tensor([0, *(s.numel() for s in scores)], dtype=torch.int64, device=negatives.device)
+    wide = torch.float64 if negatives.dtype == torch.float64 else torch.float32
+    return negatives.to(wide), torch.cat([negatives[:0], *scores]).to(wide), areas.cumsum(0)
+
+
+def _tops(scores: Tensor, offsets: Tensor, saturations: Tensor) -> tuple[Tensor, Tensor]:
+    """The ``saturations[r]`` highest scores of each region r, and the region of each."""
+    tops = [
+        scores[begin:end].topk(min(s, end - begin), sorted=False).values
+        for begin, end, s in zip(
+            offsets[:-1].tolist(), offsets[1:].tolist(), saturations.tolist(), strict=True
+        )
+    ]
+    counts = torch.tensor([len(t) for t in tops], device=scores.device)
+    return torch.cat(tops), torch.arange(len(tops), device=scores.device).repeat_interleave(counts)
+
+
+def spro_area(
+    negatives: Tensor,  # [n]
+    scores: Tensor,  # [p]
+    offsets: Tensor,  # [R+1] int64
+    saturations: Tensor,  # [R] int64
+    limits: list[float],
+) -> Tensor:  # [L] fp64
+    """See ``thfr::spro_area`` in csrc/include/thfr/sweep.h: the formula, a tensor operation at a time."""
+    tops, region = _tops(scores, offsets, saturations)
+    order = negatives.sort().values
+    above = len(order) - torch.searchsorted(order, tops, right=True)
+    equal = len(order) - above - torch.searchsorted(order, tops)
+    areas = []
+    for limit in limits:
+        # Per-region sums are of integers: their order does not matter, so they are repeatable on a GPU too.
+        kept = limit * len(order)
+        full = above + equal <= kept
+        cut = ~full & (above < kept)
+        pixels, twice, cuts = (
+            torch.zeros_like(saturations).index_add(0, region, x.long())
+            for x in (full, full * (2 * above + equal), cut)
+        )
+        step = (kept - above.double()).square() / (2 * equal.clamp_min(1))
+        piece = torch.where(cut, step, 0).max()  # one value is cut, all its pixels alike
+        area = pixels * kept - twice / 2 + cuts * piece
+        areas.append((area / (saturations * kept)).clamp(0, 1).sort().values.mean())
+    return torch.stack(areas)
+
+
+def spro_curve(
+    negatives: Tensor,  # [n]
+    scores: Tensor,  # [p]
+    offsets: Tensor,  # [R+1] int64
+    saturations: Tensor,  # [R] int64
+) -> tuple[Tensor, Tensor, Tensor]:  # [K+1] fp64, [K+1] fp64, [K+1] of the scores' dtype
+    """See :func:`thfr_ext.spro_curve`: counts at each distinct score, added up from the highest."""
+    thresholds, place = (torch.cat([negatives, scores]) + 0.0).unique(return_inverse=True)
+    false = torch.zeros(len(thresholds), dtype=torch.float64, device=scores.device)
+    false = false.index_add(0, place[: len(negatives)], torch.ones_like(negatives, dtype=torch.float64))
+    tops, region = _tops(scores, offsets, saturations)
+    at = torch.searchsorted(thresholds, tops)
+    true = torch.zeros_like(false).index_add(0, at, 1 / saturations[region].double())
+    zero = false.new_zeros(1)
+    fpr = torch.cat([zero, false.flip(0).cumsum(0)]) / len(negatives)
+    overlap = torch.cat([zero, true.flip(0).cumsum(0)]) / len(saturations)
+    return fpr, overlap.clamp_max(1), torch.cat([thresholds.flip(0), thresholds.new_full((1,), -torch.inf)])
+
+
+def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # [n], [n] bool -> [] fp64
+    """See :func:`thfr_ext.auroc`: pairs in which the positive is higher, ties half."""
+    negatives = scores[~labels].sort().values
+    positives = scores[labels]
+    below = torch.searchsorted(negatives, positives)
+    not_above = torch.searchsorted(negatives, positives, right=True)
+    return (below + not_above).sum().double() / (2 * len(positives) * len(negatives))
+
+
+def curve_by_thresholds(
+    maps: list[Tensor],  # [H,W] each
+    regions: list[Tensor],  # [R_i,H,W] bool each
+    saturations: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition itself, for tests: a loop over every distinct score, in float64."""
+    scores = torch.cat([m.double().flatten() for m in maps]) + 0.0
+    good = torch.cat([m.double()[~r.any(0)] for m, r in zip(maps, regions, strict=True)])
+    bad = [m.double()[region] for m, r in zip(maps, regions, strict=True) for region in r]
+    thresholds = [*scores.unique().flip(0).tolist(), None]  # None takes in everything
+    fpr, overlap = [], []
+    for threshold in thresholds:
+        hits = [len(s) if threshold is None else int((s > threshold).sum()) for s in [good, *bad]]
+        fpr.append(hits[0] / len(good))
+        overlap.append(
+            math.fsum(min(k / s, 1.0) for k, s in zip(hits[1:], saturations, strict=True)) / len(bad)
+        )
+    values = [-math.inf if t is None else t for t in thresholds]
+    return tuple(torch.tensor(x, dtype=torch.float64) for x in (fpr, overlap, values))  # type: ignore[return-value]
+
+
+def area_to_limit(fpr: Tensor, overlap: Tensor, limit: float) -> float:  # [K], [K] fp64
+    """Area under straight lines through the points from FPR 0 to ``limit``, divided by ``limit``."""
+    area = 0.0
+    points = list(zip(fpr.tolist(), overlap.tolist(), strict=True))
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x0 >= limit or x1 == x0:
+            continue
+        end = min(x1, limit)
+        area += (end - x0) * (y0 + y0 + (y1 - y0) * (end - x0) / (x1 - x0)) / 2
+    return area / limit

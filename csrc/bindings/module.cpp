@@ -41,4 +41,5 @@ PYBIND11_MODULE(_C, module) {
   module.def("cuda_devices", &cuda_devices);
   thfr::bindings::bind_scoring(module);
   thfr::bindings::bind_retrieval(module);
+  thfr::bindings::bind_sweep(module);
 }

@@ -1,0 +1,29 @@
+// Exceptions (memory running out) out of OpenMP regions, which they must not leave on their own.
+#pragma once
+
+#include <exception>
+#include <mutex>
+
+#include "thfr/parallel.h"
+
+namespace thfr {
+namespace sweep {
+
+// parallel_for over single items; the first exception is thrown again once all threads are done.
+template <typename Body>
+void parallel_items(std::int64_t n, int threads, const Body& body) {
+  std::exception_ptr failure;
+  std::mutex mutex;
+  parallel_for(n, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    try {
+      for (std::int64_t i = begin; i < end; ++i) body(i);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!failure) failure = std::current_exception();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace sweep
+}  // namespace thfr
