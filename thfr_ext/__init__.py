@@ -16,7 +16,7 @@ except ImportError as error:  # a source tree without a build, or a build for an
 
 from thfr_ext._build_info import build_info
 from thfr_ext.retrieval import greedy_coreset, nearest_templates
-from thfr_ext.scoring import cosine_distance
+from thfr_ext.scoring import anomaly_map, cosine_distance
 from thfr_ext.sweep import au_pro, au_spro, auroc, label_regions, pro_curve, spro_curve
 
 __version__: str = _C.build_facts()["version"]

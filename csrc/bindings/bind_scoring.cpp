@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include "bindings.h"
 #include "caster.h"
 #include "thfr/scoring.h"
@@ -6,13 +8,73 @@ namespace py = pybind11;
 
 namespace thfr::bindings {
 
+static DType distance_dtype(const TensorView& features) { return features.dtype == DType::f64 ? DType::f64 : DType::f32; }
+
+static bool is_float(const TensorView& view) {
+  return view.dtype == DType::f32 || view.dtype == DType::f64 || view.dtype == DType::f16 || view.dtype == DType::bf16;
+}
+
+static bool same_shape(const TensorView& a, const TensorView& b) {
+  bool same = a.dims == b.dims;
+  for (int i = 0; same && i < a.dims; ++i) same = a.size[i] == b.size[i];
+  return same;
+}
+
+static bool is_contiguous(const TensorView& view) {
+  std::int64_t expected = 1;
+  for (int i = view.dims - 1; i >= 0; --i) {
+    if (view.size[i] != 1 && view.stride[i] != expected) return false;
+    expected *= view.size[i];
+  }
+  return true;
+}
+
+static void require(bool condition, const char* message) {
+  if (!condition) throw py::value_error(message);
+}
+
 static void require_cosine_distance(const TensorView& features, const TensorView& restored, const TensorView& distance) {
-  bool fits = features.dims == 4 && restored.dims == 4 && distance.dims == 3 && features.dtype == restored.dtype &&
-              distance.dtype == (features.dtype == DType::f64 ? DType::f64 : DType::f32);
-  for (int i = 0; fits && i < 4; ++i) fits = features.size[i] == restored.size[i];
-  fits = fits && distance.size[0] == features.size[0] && distance.size[1] == features.size[2] &&
-         distance.size[2] == features.size[3];
-  if (!fits) throw py::value_error("_C.cosine_distance: features, restored and distance do not fit each other");
+  const bool fits = features.dims == 4 && is_float(features) && features.dtype == restored.dtype &&
+                    same_shape(features, restored) && distance.dims == 3 && distance.dtype == distance_dtype(features) &&
+                    distance.size[0] == features.size[0] && distance.size[1] == features.size[2] &&
+                    distance.size[2] == features.size[3] && (distance.elements() == 0 || is_contiguous(distance));
+  require(fits, "_C.cosine_distance: features, restored and distance do not fit each other");
+}
+
+static void require_gradient(const TensorView& gradient, const TensorView& features) {
+  require(gradient.data == nullptr || (gradient.dtype == features.dtype && same_shape(gradient, features)),
+          "_C.cosine_distance_backward: a gradient does not fit features");
+}
+
+static bool fits_band(const BandedMatrix& matrix, std::int64_t rows, std::int64_t columns) {
+  const TensorView &start = matrix.start, &weights = matrix.weights;
+  if (start.dims != 1 || start.dtype != DType::i64 || start.size[0] != rows || !is_contiguous(start)) return false;
+  if (weights.dims != 2 || weights.dtype != DType::f32 || weights.size[0] != rows || !is_contiguous(weights)) return false;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t first = start.as<std::int64_t>()[r];
+    if (first < 0 || first + weights.size[1] > columns) return false;
+  }
+  return true;
+}
+
+using LevelTuple = std::tuple<TensorView, TensorView, TensorView, TensorView, TensorView, float>;
+
+static std::vector<MapLevel> require_levels(const std::vector<LevelTuple>& tuples, const TensorView& map,
+                                            const TensorView& score) {
+  const auto good = [](const TensorView& view, int dims) {
+    return view.dims == dims && view.dtype == DType::f32 && is_contiguous(view);
+  };
+  require(good(map, 3) && map.size[1] > 0 && map.size[2] > 0, "_C.blend_levels: map is not [B,H,W] f32");
+  require(score.data == nullptr || (good(score, 1) && score.size[0] == map.size[0]), "_C.blend_levels: score is not [B] f32");
+  std::vector<MapLevel> levels;
+  for (const auto& [values, row_start, row_weights, column_start, column_weights, weight] : tuples) {
+    const MapLevel level{values, {row_start, row_weights}, {column_start, column_weights}, weight};
+    const bool fits = good(values, 3) && values.size[0] == map.size[0] && fits_band(level.rows, map.size[1], values.size[1]) &&
+                      fits_band(level.columns_t, values.size[2], map.size[2]);
+    require(fits, "_C.blend_levels: a level does not fit the map");
+    levels.push_back(level);
+  }
+  return levels;
 }
 
 void bind_scoring(py::module_& module) {
@@ -24,6 +86,27 @@ void bind_scoring(py::module_& module) {
         cosine_distance(features, restored, eps, distance, threads);
       },
       py::arg("features"), py::arg("restored"), py::arg("eps"), py::arg("distance"), py::arg("threads"));
+  module.def(
+      "cosine_distance_backward",
+      [](const TensorView& grad_distance, const TensorView& features, const TensorView& restored, double eps,
+         const TensorView& grad_features, const TensorView& grad_restored, int threads) {
+        require_cosine_distance(features, restored, grad_distance);
+        require_gradient(grad_features, features);
+        require_gradient(grad_restored, features);
+        const py::gil_scoped_release release;
+        cosine_distance_backward(grad_distance, features, restored, eps, grad_features, grad_restored, threads);
+      },
+      py::arg("grad_distance"), py::arg("features"), py::arg("restored"), py::arg("eps"), py::arg("grad_features"),
+      py::arg("grad_restored"), py::arg("threads"));
+  module.def(
+      "blend_levels",
+      [](const std::vector<LevelTuple>& tuples, bool product, const TensorView& map, const TensorView& score, int threads) {
+        const std::vector<MapLevel> levels = require_levels(tuples, map, score);
+        const py::gil_scoped_release release;
+        blend_levels(levels.data(), static_cast<int>(levels.size()), product ? Combine::product : Combine::sum, map, score,
+                     threads);
+      },
+      py::arg("levels"), py::arg("product"), py::arg("map"), py::arg("score"), py::arg("threads"));
 #ifdef THFR_HAS_CUDA
   module.def(
       "cuda_cosine_distance",

@@ -1,0 +1,122 @@
+"""Up-sampling and Gaussian blur along one axis as small banded matrices, made once and cached."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TRUNCATE = 4.0  #: standard deviations kept on each side, as in scipy.ndimage.gaussian_filter
+LARGEST_SIGMA = 1e6
+_ROWS_AT_ONCE = 256
+
+
+def gaussian_taps(sigma: float) -> np.ndarray:  # [2r+1] float64
+    """The normalised Gaussian of ``scipy.ndimage.gaussian_filter(sigma, truncate=4.0)``."""
+    radius = int(TRUNCATE * sigma + 0.5)
+    if radius == 0:
+        return np.ones(1)
+    taps = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1, dtype=np.float64) ** 2)
+    return taps / taps.sum()
+
+
+def reflect(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices brought into [0, size) by half-sample symmetry (scipy's ``reflect``): -1 -> 0, size -> size - 1."""
+    index = index % (2 * size)
+    return np.minimum(index, 2 * size - 1 - index)
+
+
+def gaussian_matrix(size: int, sigma: float) -> np.ndarray:  # [size,size] float64
+    """The blur along an axis of ``size`` samples, dense."""
+    taps = gaussian_taps(sigma)
+    radius = len(taps) // 2
+    matrix = np.zeros((size, size))
+    for tap, offset in zip(taps, range(-radius, radius + 1), strict=True):
+        matrix[np.arange(size), reflect(np.arange(size) + offset, size)] += tap
+    return matrix
+
+
+def _folded_taps(size: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and weights of the blur; a blur wider than the reflected image's period is folded into one period."""
+    taps = gaussian_taps(sigma)
+    offsets = np.arange(len(taps)) - len(taps) // 2
+    if len(taps) > 2 * size:
+        taps = np.bincount(offsets % (2 * size), weights=taps, minlength=2 * size)
+        offsets = np.arange(2 * size)
+    return offsets, taps
+
+
+def _bilinear(source: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left neighbour, right neighbour and the right one's weight, of torch's bilinear, align_corners=False."""
+    at = np.maximum((np.arange(size) + 0.5) * (source / size) - 0.5, 0)
+    left = np.minimum(at.astype(np.int64), source - 1)
+    return left, np.minimum(left + 1, source - 1), at - left
+
+
+def resample_blur(source: int, size: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Blur after up-sampling as one banded matrix [size,source]: start [size] int64, weights [size,n] float64."""
+    left, right, fraction = _bilinear(source, size)
+    offsets, taps = _folded_taps(size, sigma)
+    starts, rows = [], []
+    for begin in range(0, size, _ROWS_AT_ONCE):
+        at = reflect(np.arange(begin, min(begin + _ROWS_AT_ONCE, size))[:, None] + offsets, size)  # [rows,taps]
+        low, high = left[at].min(1), right[at].max(1)
+        band = np.zeros((len(at), int((high - low).max()) + 1))
+        row = np.arange(len(at))[:, None]
+        np.add.at(band, (row, left[at] - low[:, None]), taps * (1 - fraction[at]))
+        np.add.at(band, (row, right[at] - low[:, None]), taps * fraction[at])
+        starts.append(low)
+        rows.append(band)
+    return _same_width(np.concatenate(starts), rows, source)
+
+
+def _same_width(start: np.ndarray, bands: list[np.ndarray], columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows padded with zeros to one width, moved left where they would stick out."""
+    width = max(band.shape[1] for band in bands)
+    weights = np.concatenate([np.pad(band, ((0, 0), (0, width - band.shape[1]))) for band in bands])
+    moved = np.minimum(start, columns - width)
+    for row in np.flatnonzero(moved != start):  # the zeros at the end come to the front
+        weights[row] = np.roll(weights[row], start[row] - moved[row])
+    return moved, weights
+
+
+def transposed(start: np.ndarray, weights: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The transpose of a banded matrix of so many columns."""
+    row = np.broadcast_to(np.arange(len(start))[:, None], weights.shape)
+    column = start[:, None] + np.arange(weights.shape[1])
+    used = weights != 0
+    row, column, values = row[used], column[used], weights[used]
+    low, high = np.full(columns, len(start)), np.full(columns, -1)
+    np.minimum.at(low, column, row)
+    np.maximum.at(high, column, row)
+    low, high = np.where(high < 0, 0, low), np.maximum(high, 0)  # a column that no row reads
+    band = np.zeros((columns, int((high - low).max()) + 1))
+    band[column, row - low[column]] = values
+    return _same_width(low, [band], len(start))
+
+
+Band = tuple[Tensor, Tensor]  # start [rows] int64, weights [rows,n] fp32
+
+
+def _band(start: np.ndarray, weights: np.ndarray) -> Band:
+    return torch.from_numpy(start.astype(np.int64)), torch.from_numpy(weights.astype(np.float32))
+
+
+@lru_cache(maxsize=128)
+def band(source: int, size: int, sigma: float) -> Band:
+    """:func:`resample_blur` for the native module."""
+    return _band(*resample_blur(source, size, sigma))
+
+
+@lru_cache(maxsize=128)
+def band_t(source: int, size: int, sigma: float) -> Band:
+    """The transpose of :func:`band`, [source,size]."""
+    return _band(*transposed(*resample_blur(source, size, sigma), source))
+
+
+@lru_cache(maxsize=16)
+def dense_gaussian(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:  # [size,size]
+    """:func:`gaussian_matrix` on a device, for the plain PyTorch twin."""
+    return torch.from_numpy(gaussian_matrix(size, sigma)).to(device, dtype)
