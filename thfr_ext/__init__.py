@@ -23,6 +23,7 @@ __version__: str = _C.build_facts()["version"]
 
 __all__ = [
     "__version__",
+    "anomaly_map",
     "au_pro",
     "au_spro",
     "auroc",
