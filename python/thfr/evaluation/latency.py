@@ -1,0 +1,76 @@
+"""How long a run takes an image, stage by stage, on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import thfr_ext
+from thfr.models import Detector
+from thfr.training.trainer import peak_memory
+
+STAGES = ("extractor", "retrieval", "restoration", "scoring")
+_WARM_UP = 2
+
+
+def measure_latency(detector: Detector, batch: int, repeats: int) -> dict[str, Any]:
+    """Time the detector's stages on made-up images of its input size; decoding and resizing are not in it.
+
+    Args:
+        batch: images at once.
+        repeats: measured passes, after two that are not; p99 of fewer than 100 passes is close to their
+        maximum.
+
+    Returns:
+        ``batch``, ``repeats``, ``images_per_second`` (of the median pass), ``peak_memory_bytes`` (of the
+        GPU during this measurement, or of the whole process so far), and ``milliseconds``: for each stage
+        and their ``total`` the percentiles ``p50``, ``p95`` and ``p99`` of a pass over one batch. A stage
+        that the variant has not is absent.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(
+        0, 256, (batch, 3, detector.size, detector.size), generator=generator, dtype=torch.uint8
+    )
+    cuda = detector.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(detector.device)
+    passes = [_timed_pass(detector, images) for _ in range(_WARM_UP + repeats)][_WARM_UP:]
+    milliseconds = {
+        stage: {
+            f"p{p}": round(float(np.percentile([one[stage] for one in passes], p)), 3) for p in (50, 95, 99)
+        }
+        for stage in passes[0]
+    }
+    return {
+        "batch": batch,
+        "repeats": repeats,
+        "images_per_second": round(1000 * batch / milliseconds["total"]["p50"], 2),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(detector.device) if cuda else peak_memory(),
+        "milliseconds": milliseconds,
+    }
+
+
+@torch.inference_mode()
+def _timed_pass(detector: Detector, images: Tensor) -> dict[str, float]:
+    """One pass, the same steps as :meth:`Detector.score_prepared`: milliseconds of each stage."""
+    times: dict[str, float] = {}
+
+    def timed(stage: str, step: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = step()
+        if detector.device.type == "cuda":
+            torch.cuda.synchronize(detector.device)
+        times[stage] = 1000 * (time.perf_counter() - start)
+        return result
+
+    bank, size = detector.bank, (detector.size, detector.size)
+    features = timed("extractor", lambda: detector.features(images))
+    templates = timed("retrieval", lambda: bank.retrieve(features)) if bank is not None else None
+    restored = timed("restoration", lambda: detector.network(features, templates))
+    timed("scoring", lambda: thfr_ext.anomaly_map(features, restored, size, sigma=4.0, combine="sum"))
+    return {**times, "total": sum(times.values())}

@@ -1,0 +1,161 @@
+"""The published protocols of MVTec AD and MVTec LOCO AD on anomaly maps at native size.
+
+Sources: Bergmann et al., CVPR 2019 and IJCV 2021 (MVTec AD: image and pixel AUROC, PRO); Bergmann et al.,
+IJCV 2022 (MVTec LOCO AD: image AUROC and sPRO by kind of anomaly), with the file layout of its official
+evaluation tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from thfr.data import Dataset, Sample
+from thfr.data.base import GOOD
+from thfr.data.mvtec_loco import KINDS
+from thfr.errors import InputError
+from thfr.evaluation.localisation import TestPixels
+from thfr.io import image_size
+from thfr_ext import auroc
+
+Maps = Mapping[Sample, np.ndarray] | Callable[[Sample], np.ndarray]
+
+PRO_LIMIT = 0.3
+SPRO_LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
+
+
+def evaluate_maps(
+    dataset: Dataset,
+    maps: Maps,
+    scores: Mapping[Sample, float] | None = None,
+    *,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Score the anomaly maps of a data set's test images with the published protocol.
+
+    Args:
+        dataset: MVTec AD or MVTec LOCO AD.
+        maps: for each test image a float map [H,W] at the image's native size, larger where more anomalous.
+            A function is called once for each image, in the order of ``dataset.test``.
+        scores: for each test image its anomaly score; without it the maximum of its map.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        What ``metrics.json`` holds, figures from 0 to 1: ``dataset``, ``category``, ``images`` (their
+        number by kind), ``image_auroc``, ``pixel_auroc`` (all pixels of all test images, the mask being the
+        union of the regions), ``au_pro`` (FPR limit 0.3), and
+
+        - MVTec AD: ``defects``: kind -> ``image_auroc`` of that kind against the good images.
+        - MVTec LOCO AD: the official schema, ``classification.auc_roc.<kind>`` and
+          ``localization.auc_spro.<kind>.<limit>`` for the kinds ``logical_anomalies``,
+          ``structural_anomalies`` and ``mean``, half their sum. Each kind is scored together with all good
+          images. ``image_auroc`` is the mean of ``auc_roc`` over the kinds that are there; for ``au_pro``
+          each PNG is one region that saturates at its whole area.
+
+        A figure that the data do not define is None: that of a kind with no image and a mean that would
+        need it, an AUROC without good or without anomalous images.
+
+    Raises:
+        InputError: the data set has no test split, or a map is missing, or is not a float array of its
+            image's size, or holds a NaN; a mask that :meth:`thfr.data.Dataset.regions` rejects.
+    """
+    if dataset.name not in ("mvtec_ad", "mvtec_loco"):
+        raise InputError(
+            f"evaluate: dataset must be mvtec_ad or mvtec_loco, which have test masks; got {dataset.name!r}"
+        )
+    loco = dataset.name == "mvtec_loco"
+    pixels = TestPixels([image_size(sample.path) for sample in dataset.test])
+    image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
+    for sample in tqdm(dataset.test, desc="evaluate", unit="image", disable=not progress, leave=False):
+        anomaly_map = _checked_map(maps, sample)
+        if loco:
+            pixels.add_regions(anomaly_map, dataset.regions(sample))
+        else:
+            pixels.add_mask(anomaly_map, dataset.mask(sample))
+        image_scores[sample.kind].append(_image_score(scores, sample, anomaly_map))
+
+    counts = {kind: len(values) for kind, values in image_scores.items()}
+    head = {"dataset": dataset.name, "category": dataset.category, "images": counts}
+    if loco:
+        return head | _loco_figures(dataset, image_scores, pixels)
+    return head | _ad_figures(image_scores, pixels)
+
+
+def _images_of(dataset: Dataset, kind: str) -> list[int]:
+    """Where in ``dataset.test`` the images of that kind and the good ones are."""
+    return [index for index, sample in enumerate(dataset.test) if sample.kind in (GOOD, kind)]
+
+
+def _ad_figures(image_scores: Mapping[str, Sequence[float]], pixels: TestPixels) -> dict[str, Any]:
+    good = image_scores[GOOD]
+    kinds = {kind: values for kind, values in image_scores.items() if kind != GOOD}
+    every = [value for values in kinds.values() for value in values]
+    return {
+        "image_auroc": image_auroc(good, every),
+        "pixel_auroc": pixels.pixel_auroc(),
+        "au_pro": pixels.au_pro(PRO_LIMIT),
+        "defects": {kind: {"image_auroc": image_auroc(good, values)} for kind, values in kinds.items()},
+    }
+
+
+def _loco_figures(
+    dataset: Dataset, image_scores: Mapping[str, Sequence[float]], pixels: TestPixels
+) -> dict[str, Any]:
+    auc_roc = {kind: image_auroc(image_scores[GOOD], image_scores.get(kind, ())) for kind in KINDS}
+    auc_spro: dict[str, dict[str, float | None]] = {}
+    for kind in KINDS:
+        there = kind in dataset.kinds
+        areas = (
+            pixels.au_spro(_images_of(dataset, kind), SPRO_LIMITS) if there else dict.fromkeys(SPRO_LIMITS)
+        )
+        auc_spro[kind] = {str(limit): areas[limit] for limit in SPRO_LIMITS}
+    known = [value for value in auc_roc.values() if value is not None]
+    mean_spro = {key: _mean([auc_spro[kind][key] for kind in KINDS]) for key in map(str, SPRO_LIMITS)}
+    return {
+        "image_auroc": _mean(known) if known else None,
+        "pixel_auroc": pixels.pixel_auroc(),
+        "au_pro": pixels.au_pro_of_regions(PRO_LIMIT),
+        "classification": {"auc_roc": {**auc_roc, "mean": _mean(list(auc_roc.values()))}},
+        "localization": {"auc_spro": {**auc_spro, "mean": mean_spro}},
+    }
+
+
+def image_auroc(good: Sequence[float], anomalous: Sequence[float]) -> float | None:
+    """AUROC of the image scores of good against anomalous images; None if there are none of either."""
+    if not good or not anomalous:
+        return None
+    labels = np.array([False] * len(good) + [True] * len(anomalous))
+    return float(auroc(np.array([*good, *anomalous], dtype=np.float64), labels))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _checked_map(maps: Maps, sample: Sample) -> np.ndarray:
+    """The sample's map as float32 [H,W]."""
+    if not callable(maps) and sample not in maps:
+        raise InputError(f"evaluate: maps has no map for the test image {sample.path}")
+    value = maps(sample) if callable(maps) else maps[sample]
+    expected = image_size(sample.path)
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.shape != expected:
+        got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise InputError(
+            f"evaluate: the map of {sample.path} must be a float array "
+            f"[{expected[0]},{expected[1]}], got {got}"
+        )
+    if np.isnan(value).any():
+        raise InputError(f"evaluate: the map of {sample.path} holds {int(np.isnan(value).sum())} NaN")
+    return np.ascontiguousarray(value, dtype=np.float32)
+
+
+def _image_score(scores: Mapping[Sample, float] | None, sample: Sample, anomaly_map: np.ndarray) -> float:
+    if scores is None:
+        return float(anomaly_map.max())
+    if sample not in scores:
+        raise InputError(f"evaluate: scores has no score for the test image {sample.path}")
+    return float(scores[sample])
