@@ -58,7 +58,6 @@ class ModelConfig(_Base):
     """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
     local_reduction: int = Field(default=16, ge=1)
     """The local bottleneck keeps 1/this of a level's channels."""
-    attention_channels: int = Field(default=64, ge=8)
     attention_temperature: float = Field(default=30.0, gt=0)
     """Factor on the cosine similarity of query and key."""
     prior_width: float = Field(default=3.0, gt=0)

@@ -33,6 +33,7 @@ class BackboneSpec:
     std: tuple[float, float, float]
     left_over: tuple[str, ...]  # parts of a full checkpoint that an extractor does not have
     bottleneck_channels: int  # default width of the bottleneck behind it
+    stages: int | None = None  # leading stages of ``blocks`` to keep, where timm would also run those behind stride 16
     packaged: Callable[[], Path] | None = None  # weights carried by an installed package
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
@@ -67,6 +68,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         std=(128 / 255, 128 / 255, 128 / 255),
         left_over=("blocks.5.", "blocks.6.", "conv_head.", "bn2.", "classifier."),
         bottleneck_channels=512,
+        stages=5,
         packaged=lite0_package_file,
         rename=lite0_names,
     ),
@@ -152,6 +154,8 @@ def _create_body(architecture: str, spec: BackboneSpec, pretrained: bool) -> nn.
     body: nn.Module = timm.create_model(
         architecture, pretrained=pretrained, features_only=True, out_indices=spec.levels
     )
+    if spec.stages is not None:
+        body.blocks = body.blocks[: spec.stages]  # type: ignore[index]
     return body
 
 

@@ -19,12 +19,13 @@ class Compensation(nn.Module):
     """
 
     def __init__(
-        self, channels: int, template_channels: int, width: int, temperature: float, prior_width: float, pool: int
+        self, channels: int, template_channels: int, temperature: float, prior_width: float, pool: int
     ) -> None:
         super().__init__()
         self.temperature, self.prior_width, self.pool = temperature, prior_width, pool
-        self.query = nn.Conv2d(channels, width, 1, bias=False)
-        self.key = nn.Conv2d(template_channels, width, 1, bias=False)
+        # query, key and value are equally wide: only then does the fused attention run
+        self.query = nn.Conv2d(channels, channels, 1, bias=False)
+        self.key = nn.Conv2d(template_channels, channels, 1, bias=False)
         self.value = nn.Conv2d(template_channels, channels, 1, bias=False)
         self.output = nn.Conv2d(channels, channels, 1)
         self._priors: dict[tuple[object, ...], Tensor] = {}

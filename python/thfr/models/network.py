@@ -29,7 +29,6 @@ class DecoderStage(nn.Module):
             self.compensation = Compensation(
                 width,
                 channels,
-                config.attention_channels,
                 config.attention_temperature,
                 config.prior_width,
                 pool=2 if level == 0 else 1,  # 4096 keys at stride 4 would cost more than all else together

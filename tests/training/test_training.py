@@ -1,0 +1,224 @@
+"""Training: run folders, repeatability, and going on after any kind of end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from thfr.backbones import create_backbone
+from thfr.config import VARIANTS, ModelConfig, RunConfig, TrainingConfig
+from thfr.errors import InputError
+from thfr.models import Detector
+from thfr.training import compute_features, is_finished, train, trainer
+from thfr.training.batches import batch_rows, corrupted
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six images: a bright square on noise, near the same place."""
+    folder = tmp_path_factory.mktemp("good")
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        image = rng.integers(0, 60, (80, 100, 3), dtype=np.uint8)
+        image[20 + index : 50 + index, 30:70] = (200, 150, 90)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return sorted(folder.iterdir())
+
+
+def tiny(variant: str = "thfr", seed: int = 0, **training: Any) -> RunConfig:
+    """A run of seconds: 64 x 64, random backbone."""
+    return RunConfig(
+        model=ModelConfig(variant=variant, backbone="resnet18", pretrained=False, size=64, bottleneck_channels=16),
+        training=TrainingConfig(**{"epochs": 3, "min_steps": 0, "batch_size": 2, "seed": seed, **training}),
+    )
+
+
+def run(config: RunConfig, images: list[Path], out: Path, **options: object) -> Detector:
+    return train(config, images, out, progress=False, device="cpu", **options)
+
+
+def result(out: Path) -> bytes:
+    return (out / "network.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_writes_a_whole_run_folder_and_loads_it(variant: str, images: list[Path], tmp_path: Path) -> None:
+    trained = run(tiny(variant), images, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    expected = {"config.yaml", "log.jsonl", "run.json", "network.safetensors", "backbone.safetensors"}
+    assert names == expected | ({"bank.safetensors"} if variant == "thfr" else set())
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["steps"] == 9
+    assert facts["train_seconds"] > 0
+    assert facts["peak_memory_bytes"] > 1e7
+    photos = [np.random.default_rng(1).integers(0, 255, (70, 50, 3), dtype=np.uint8) for _ in range(3)]
+    before, after = trained.score(photos, batch_size=2), Detector.load(tmp_path / "run", "cpu").score(photos, batch_size=2)
+    assert [single.shape for single in after.maps] == [(70, 50)] * 3
+    assert np.array_equal(before.scores, after.scores)
+    assert all(np.array_equal(a, b) for a, b in zip(before.maps, after.maps, strict=True))
+
+
+def test_same_seed_same_bits_and_another_seed_others(images: list[Path], tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(1)  # the global generator's state must not matter
+        run(tiny(seed=seed), images, tmp_path / name)
+    assert result(tmp_path / "a") == result(tmp_path / "b") != result(tmp_path / "c")
+
+
+def test_goes_on_exactly_after_an_exception(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny(), images, tmp_path / "whole")
+    step = trainer._Trainer._step
+
+    def breaks(self: trainer._Trainer, number: int) -> list[float]:
+        if number == 5:
+            raise KeyboardInterrupt
+        return step(self, number)
+
+    monkeypatch.setattr(trainer._Trainer, "_step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), images, tmp_path / "broken", checkpoint_seconds=0)
+    monkeypatch.undo()
+    assert not is_finished(tmp_path / "broken")
+    run(tiny(), images, tmp_path / "broken", checkpoint_seconds=0)
+    log = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
+    assert {"resumed_at": 5} in log
+    assert result(tmp_path / "broken") == result(tmp_path / "whole")
+    assert not (tmp_path / "broken" / "checkpoint.safetensors").exists()
+
+
+def test_goes_on_exactly_after_kill_9(images: list[Path], tmp_path: Path) -> None:
+    config = tiny(epochs=40)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    script = (
+        "import sys; from pathlib import Path; from thfr.config import RunConfig; from thfr.training import train\n"
+        "folder, out, *images = map(Path, sys.argv[1:])\n"
+        "train(RunConfig.read(folder / 'config.yaml'), images, out, device='cpu', progress=False, checkpoint_seconds=0)\n"
+    )
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(out), *map(str, images)])
+    deadline = time.monotonic() + 100
+    while not (out / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not is_finished(out)
+    run(config, images, out)
+    run(config, images, tmp_path / "whole")
+    assert result(out) == result(tmp_path / "whole")
+
+
+def test_finished_run_says_so_and_does_nothing(
+    images: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tiny("gbn"), images, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    with caplog.at_level(logging.WARNING):
+        run(tiny("gbn"), images, tmp_path / "run")
+    assert "nothing to do" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_another_configuration_or_data_is_refused_by_name(images: list[Path], tmp_path: Path) -> None:
+    run(tiny("gbn"), images, tmp_path / "run")
+    with pytest.raises(InputError, match=r"model\.variant .*training\.seed"):
+        run(tiny("lbn", seed=3), images, tmp_path / "run")
+    with pytest.raises(InputError, match=r"dataset\.images \(5 here, 6 there\)"):
+        run(tiny("gbn"), images[:5], tmp_path / "run")
+
+
+def test_a_folder_of_something_else_is_left_alone(images: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not a run folder"):
+        run(tiny("gbn"), images, tmp_path)
+    with pytest.raises(InputError, match="at least two"):
+        run(tiny("gbn"), images[:1], tmp_path / "run")
+
+
+def test_damaged_checkpoint_says_what_to_do(images: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = tiny("gbn")
+    run(config, images, out)
+    (out / "run.json").unlink()
+    (out / "checkpoint.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00 not a header")
+    with pytest.raises(InputError, match=r"checkpoint .* is damaged.*Remove it"):
+        run(config, images, out)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "network.safetensors", "backbone.safetensors", "bank.safetensors"])
+def test_damaged_run_folder_names_the_file(name: str, images: list[Path], tmp_path: Path) -> None:
+    run(tiny(epochs=1), images, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=name):
+        Detector.load(tmp_path / "run")
+
+
+def test_features_in_a_file_give_the_same_result_and_leave_nothing(images: list[Path], tmp_path: Path) -> None:
+    run(tiny(), images, tmp_path / "memory")
+    run(tiny(), images, tmp_path / "file", cache_budget=0)
+    assert json.loads((tmp_path / "file" / "run.json").read_text())["features_mapped"] is True
+    assert result(tmp_path / "memory") == result(tmp_path / "file")
+    assert not list((tmp_path / "file").glob(".features*"))
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    extractor = create_backbone("resnet18", pretrained=False)
+    extractor.body.conv1.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        compute_features(extractor, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.device("cpu"), tmp_path)
+
+
+def test_random_templates_change_the_maps_and_need_a_bank(images: list[Path], tmp_path: Path) -> None:
+    detector = run(tiny(), images, tmp_path / "run")
+    photos = [np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)] * 6
+    nearest, shuffled = detector.score(photos), detector.score(photos, templates="random")
+    assert len(set(nearest.scores.tolist())) == 1
+    assert len(set(shuffled.scores.tolist())) > 1
+    with pytest.raises(InputError, match="no templates"):
+        run(tiny("gl"), images, tmp_path / "gl").score(photos, templates="random")
+
+
+def test_batches_cover_every_image_each_epoch() -> None:
+    seen = torch.cat([batch_rows(10, 4, seed=5, step=step) for step in range(3)])
+    assert set(seen.tolist()) == set(range(10))
+    assert not torch.equal(batch_rows(10, 4, 5, 0), batch_rows(10, 4, 5, 3))
+    assert torch.equal(batch_rows(10, 4, 5, 1), batch_rows(10, 4, 5, 1))
+
+
+def test_corruption_pastes_aligned_rectangles_and_spares_the_original() -> None:
+    target = [torch.zeros(2, 1, size, size) for size in (64, 32, 16)]
+    source = [torch.ones(3, 1, size, size) for size in (64, 32, 16)]
+    pasted = corrupted(target, source, seed=0, step=7)
+    assert all((level == 0).all() for level in target)
+    coarse = pasted[2]
+    assert 4 / 256 <= coarse.mean() <= 128 / 256
+    for level in pasted[:2]:
+        assert torch.equal(level, torch.nn.functional.interpolate(coarse, level.shape[2:]))
+    assert torch.equal(corrupted(target, source, 0, 7)[0], pasted[0])
+    assert not torch.equal(corrupted(target, source, 0, 8)[0], pasted[0])
+
+
+def test_config_round_trip_and_unknown_fields() -> None:
+    config = tiny()
+    assert RunConfig.from_yaml(config.to_yaml()) == config
+    with pytest.raises(InputError, match=r"training\.speed"):
+        RunConfig.from_yaml("training: {speed: 3}")
+    with pytest.raises(InputError, match="model.size"):
+        RunConfig.from_values({"model": {"size": 100}})
+    with pytest.raises(InputError, match="mapping"):
+        RunConfig.from_yaml("[]")
