@@ -1,0 +1,76 @@
+"""The parser of the whole command line, and what becomes of errors.
+
+Nothing heavy is imported here: every command imports what it needs when it runs, so that ``thfr --help`` is
+quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from thfr.cli import bench, demo, doctor, evaluate, predict, synth, train
+from thfr.cli.output import Result, complain, show
+from thfr.errors import InputError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_DESCRIPTION = """\
+Find defects in product images after seeing good products only (THFR, ICCV 2023).
+
+  thfr demo                                            see it work on made-up images
+  thfr train --dataset folder --data GOOD --out RUN    learn from a folder of good images
+  thfr predict RUN NEW --out RESULTS                   scores, heat maps and a report of new images
+  thfr evaluate RUN                                    the benchmark's figures, for MVTec AD and MVTec LOCO AD
+"""
+_EPILOG = """\
+With --json the last line of stdout is one JSON object, and progress goes to stderr.
+Exit codes: 0 done, 2 wrong usage or input, 1 anything else. THFR_DEBUG=1 shows the traceback of an error.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every command's own part is in its own file."""
+    parser = argparse.ArgumentParser(
+        prog="thfr",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for module in (demo, train, predict, evaluate, synth, doctor, bench):
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; argparse itself exits with 2 on wrong usage."""
+    args = build_parser().parse_args(argv)
+    command = f"thfr {args.command}"
+    try:
+        # Libraries may print as they please: with --json, stdout is for the result alone.
+        with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+            result: Result = args.run(args)
+        show(result, args.json)
+        return result.exit_code
+    except KeyboardInterrupt:
+        complain(command, "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` say, has gone: no use in telling it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if os.environ.get("THFR_DEBUG") == "1":
+            traceback.print_exc()
+        if isinstance(error, InputError):
+            complain(command, str(error).removeprefix(f"{args.command}: "))
+            return WRONG_INPUT
+        complain(command, f"{type(error).__name__}: {str(error) or 'no message'} (THFR_DEBUG=1 shows where)")
+        return FAILED

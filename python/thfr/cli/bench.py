@@ -1,0 +1,59 @@
+"""``thfr bench``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, positive
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Time a trained run on this machine: milliseconds for a batch, by stage (feature extractor, template
+retrieval, restoration network, anomaly scoring). Reading and resizing images are not included.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "bench", run, help="time a run on this machine", description=_DESCRIPTION)
+    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    parser.add_argument(
+        "--repeats", type=positive, metavar="N", default=30, help="measured passes for a batch size"
+    )
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    import torch
+
+    from thfr.evaluation.latency import measure_latency
+    from thfr.models import Detector
+
+    detector = Detector.load(args.run_folder, args.device)
+    batches = [measure_latency(detector, batch, args.repeats) for batch in (1, 16)]
+    model = detector.config.model
+    values = {
+        "model": {"variant": model.variant, "backbone": model.backbone, "size": model.size},
+        "device": detector.device.type,
+        "threads": torch.get_num_threads(),
+        "templates": 0 if detector.bank is None else len(detector.bank),
+        "batches": batches,
+    }
+    return Result(_table(values), values)
+
+
+def _table(values: dict[str, Any]) -> str:
+    model = values["model"]
+    lines = [
+        f"{model['variant']} on {model['backbone']}, {model['size']} x {model['size']}, "
+        f"{values['templates']} templates, {values['device']}, {values['threads']} CPU threads"
+    ]
+    for one in values["batches"]:
+        lines.append(
+            f"\nbatch {one['batch']}: {one['images_per_second']} images/s, peak memory "
+            f"{one['peak_memory_bytes'] / 2**20:.0f} MiB, {one['repeats']} passes"
+        )
+        lines.append(f"{'milliseconds':<14}{'p50':>10}{'p95':>10}{'p99':>10}")
+        for stage, times in one["milliseconds"].items():
+            lines.append(f"{stage:<14}" + "".join(f"{times[p]:>10.2f}" for p in ("p50", "p95", "p99")))
+    return "\n".join(lines)

@@ -1,0 +1,30 @@
+"""``thfr demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command
+from thfr.cli.output import Result
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "demo",
+        run,
+        help="see it work, without data or network",
+        description="Make up a product, learn from good images of it, find the defects in others, and write "
+        "a report to look at. Needs no data and no network.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the results"
+    )
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.demo import run as run_demo
+
+    report = run_demo(out=args.out)
+    return Result(f"to look at: {report}", {"report": str(report)})

@@ -1,0 +1,100 @@
+"""``thfr evaluate``: a run's test images, or any method's maps."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_folder
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Score anomaly maps with the published protocol: image AUROC, pixel AUROC and AU-PRO, and for
+MVTec LOCO AD the official figures by kind, AUROC and AU-sPRO. All maps are scored at native size.
+
+  thfr evaluate RUN                 predict the run's test images and write RUN/metrics.json
+  thfr evaluate --maps DIR ...      score any method's maps, DIR/<category>/test/<kind>/<id>.tiff
+"""
+_EPILOG = """\
+A figure that the data do not define (a kind without images) is null in the JSON and "-" in the table.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands, "evaluate", run, help="the benchmark's figures", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    parser.add_argument(
+        "run_folder", metavar="RUN", nargs="?", type=existing_folder, help="folder of `thfr train`"
+    )
+    parser.add_argument(
+        "--data",
+        type=existing_folder,
+        metavar="ROOT",
+        default=argparse.SUPPRESS,
+        help="folder of the data set; for a RUN only needed if it was moved since training",
+    )
+    add_device(parser, default=argparse.SUPPRESS)
+    maps = parser.add_argument_group("any method's maps, instead of RUN")
+    maps.add_argument(
+        "--maps",
+        type=existing_folder,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="folder of float TIFF maps",
+    )
+    maps.add_argument(
+        "--dataset", choices=("mvtec_ad", "mvtec_loco"), default=argparse.SUPPRESS, help="protocol"
+    )
+    maps.add_argument(
+        "--category",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="its folder in ROOT, and the maps' folder in DIR",
+    )
+    maps.add_argument(
+        "--out", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="metrics.json to write"
+    )
+
+
+def run(args: argparse.Namespace) -> Result:
+    given = vars(args)
+    from_maps = "maps" in given
+    if (args.run_folder is None) != from_maps:
+        args.parser.error("give either RUN or --maps DIR")
+    wrong = [name for name in ("dataset", "category", "out") if (name in given) != from_maps]
+    if from_maps:
+        if "data" not in given:
+            wrong.append("data")
+        if wrong:
+            args.parser.error(f"--maps also needs {', '.join(f'--{name}' for name in wrong)}")
+        if "device" in given:
+            args.parser.error("--device: only with RUN, maps are scored on the CPU")
+        metrics, out = _evaluate_maps(args), args.out
+    else:
+        if wrong:
+            args.parser.error(
+                f"{', '.join(f'--{name}' for name in wrong)}: only with --maps, RUN knows its own"
+            )
+        from thfr.evaluation import evaluate_run
+
+        metrics = evaluate_run(
+            args.run_folder, data=given.get("data"), device=given.get("device", "auto"), progress=True
+        )
+        out = args.run_folder / "metrics.json"
+
+    from thfr.evaluation import metrics_table
+
+    return Result(f"{metrics_table(metrics)}\n\nwritten to {out}", metrics)
+
+
+def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
+    from thfr.data import load_dataset
+    from thfr.evaluation import evaluate_maps, open_maps
+    from thfr.io import atomic_write_json
+
+    dataset = load_dataset(args.dataset, args.data, args.category)
+    metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), progress=True)
+    atomic_write_json(args.out, metrics)
+    return metrics

@@ -1,0 +1,39 @@
+"""``thfr predict``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_folder
+from thfr.cli.output import Result
+
+_SHOWN = 20
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "predict",
+        run,
+        help="score new images",
+        description="Score images with a trained run and write scores, anomaly maps and a report to look at.",
+    )
+    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    parser.add_argument("images", metavar="IMAGE|FOLDER", type=Path, help="an image, or a folder of images")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.inference import predict
+
+    results = predict(args.run_folder, args.images, args.out, device=args.device, progress=True)
+    worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
+    lines = ["   score  image", *(f"{image.score:8.4f}  {image.item.name}" for image in worst)]
+    if len(results.images) > _SHOWN:
+        lines.append(
+            f"          and {len(results.images) - _SHOWN} with lower scores, see {args.out / 'scores.csv'}"
+        )
+    lines.append(f"\nto look at: {args.out / 'report.html'}")
+    return Result("\n".join(lines), {"out": str(args.out), **results.as_dict()})

@@ -1,0 +1,90 @@
+"""``thfr train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, not_negative, positive
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Learn what good products look like. Only images of good products are used.
+
+  thfr train --dataset folder --data images/good --out runs/mine
+  thfr train --dataset mvtec_loco --data mvtec_loco --category juice_bottle --out runs/juice_bottle
+"""
+_VARIANTS = "thfr: the whole method; gl: without templates; gbn, lbn: only its global or local bottleneck"
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "train", run, help="learn from good images", description=_DESCRIPTION)
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--dataset",
+        choices=("mvtec_ad", "mvtec_loco", "folder"),
+        required=True,
+        help="layout of the data; folder: any images, all of good products",
+    )
+    data.add_argument(
+        "--data", type=existing_folder, required=True, metavar="ROOT", help="folder of the data"
+    )
+    data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
+    model = parser.add_argument_group("model")
+    model.add_argument("--variant", choices=("thfr", "gl", "gbn", "lbn"), default="thfr", help=_VARIANTS)
+    model.add_argument(
+        "--backbone",
+        metavar="NAME",
+        default="wide_resnet50_2",
+        help="extractor: wide_resnet50_2, resnet18, or tf_efficientnet_lite0, which needs no download",
+    )
+    model.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the backbone's weights, .safetensors or .pth; else fetched",
+    )
+    model.add_argument(
+        "--size", type=positive, default=256, help="edge of the square that images are resized to, in pixels"
+    )
+    parser.add_argument("--epochs", type=positive, metavar="N", help="passes over the training images")
+    parser.add_argument("--seed", type=not_negative, default=0, help="seed of weights, order and corruption")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.config import RunConfig
+    from thfr.data import load_dataset
+    from thfr.evaluation.run import remember_data
+    from thfr.training import train
+
+    # Epochs that are asked for are taken at their word; without, small sets get some more.
+    epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
+    config = RunConfig.from_values(
+        {
+            "model": {"variant": args.variant, "backbone": args.backbone, "size": args.size},
+            "training": {"seed": args.seed, **epochs},
+        },
+        "options",
+    )
+    dataset = load_dataset(args.dataset, args.data, args.category)
+    detector = train(config, dataset, args.out, weights=args.weights, device=args.device)
+    remember_data(args.out, dataset)
+    facts = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
+    values = {
+        "run": str(args.out),
+        "variant": args.variant,
+        "backbone": args.backbone,
+        "size": detector.size,
+        **facts,
+    }
+    text = (
+        f"{args.out}: {args.variant} on {args.backbone}, {facts['images']} images, {facts['steps']} steps, "
+        f"{facts['templates']} templates, {facts['train_seconds']:.0f} s on {facts['device']}\n"
+        f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
+    )
+    if dataset.test:
+        text += f"\n      thfr evaluate {args.out}"
+    return Result(text, values)

