@@ -48,7 +48,9 @@ class ModelConfig(_Base):
     """The network, its backbone and its templates."""
 
     variant: Variant = "thfr"
-    """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided compensation."""
+    """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided
+    compensation.
+    """
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
@@ -93,10 +95,14 @@ class TrainingConfig(_Base):
     learning_rate: float = Field(default=2e-3, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     corruption: bool = True
-    """Paste feature rectangles of other training images into the network's input (never into target or template)."""
+    """Paste feature rectangles of other training images into the network's input (never into target or
+    template).
+    """
     seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of training; bf16 is automatic mixed precision. auto: bf16 where the machine has matrix units for it, else fp32."""
+    """Of training; bf16 is automatic mixed precision. auto: bf16 where the machine has matrix units for it,
+    else fp32.
+    """
 
     def steps(self, images: int) -> int:
         """Optimisation steps for a training set of ``images`` images."""
@@ -112,7 +118,9 @@ class RunConfig(_Base):
     weights_digest: str | None = None
     """SHA-256 of the backbone weights in use; filled in by training."""
     dataset: dict[str, str | int] = Field(default_factory=dict)
-    """What was trained on: name, category, number of images, SHA-256 of their pixels; filled in by training."""
+    """What was trained on: name, category, number of images, SHA-256 of their pixels; filled in by
+    training.
+    """
 
     def differences(self, other: RunConfig) -> list[str]:
         """Dotted names of the fields in which two runs differ, with both values."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
 from thfr.backbones import BACKBONES, create_backbone, factory
 from thfr.backbones.weights import lite0_names, lite0_package_file, read_weights
 from thfr.errors import InputError
@@ -50,7 +49,10 @@ def test_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_weights_file_round_trip_drops_only_the_listed_rest(tmp_path: Path, suffix: str) -> None:
     source = create_backbone("resnet18", pretrained=False)
-    state = dict(source.body.state_dict()) | {"fc.weight": torch.ones(2), "layer4.0.conv1.weight": torch.ones(2)}
+    state = dict(source.body.state_dict()) | {
+        "fc.weight": torch.ones(2),
+        "layer4.0.conv1.weight": torch.ones(2),
+    }
     path = tmp_path / f"weights{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     loaded = create_backbone("resnet18", path)
@@ -80,7 +82,7 @@ def test_unreadable_files_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_weights(tmp_path / "absent.pth")
     (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(InputError, match="expected a .safetensors"):
+    with pytest.raises(InputError, match=r"expected a \.safetensors"):
         read_weights(tmp_path / "a.bin")
 
 

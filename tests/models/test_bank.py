@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-
 from thfr.errors import InputError
 from thfr.models import TemplateBank
+from torch import Tensor
 
 
 def features(count: int, seed: int = 0) -> list[Tensor]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-
 from thfr.config import VARIANTS, ModelConfig, Variant
 from thfr.models import THFRNetwork
+from torch import Tensor
 
 CHANNELS = (8, 12, 16)
 
@@ -61,7 +60,10 @@ def closed_bottlenecks(net: THFRNetwork) -> THFRNetwork:
             local.body[-1].weight.zero_()
         if net.globally is not None:
             for block in net.globally.blocks:
-                for module in (block.body[-1], *([block.shortcut[-1]] if len(list(block.shortcut.children())) else [])):
+                for module in (
+                    block.body[-1],
+                    *([block.shortcut[-1]] if len(list(block.shortcut.children())) else []),
+                ):
                     module.weight.zero_()
                     module.bias.zero_()
     return net

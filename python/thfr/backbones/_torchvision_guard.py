@@ -1,7 +1,7 @@
 """Let timm import where torchvision's compiled operators do not fit the installed torch.
 
-timm imports torchvision for image transforms that ``thfr`` never uses. Beside a CPU build of torch the default
-torchvision wheel cannot load its operators, and registering fake kernels for them then fails with
+timm imports torchvision for image transforms that ``thfr`` never uses. Beside a CPU build of torch the
+default torchvision wheel cannot load its operators, and registering fake kernels for them then fails with
 "operator torchvision::nms does not exist", which would take the whole backbone package down with it.
 """
 
@@ -24,7 +24,9 @@ def torchvision_operators_load() -> bool:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return True
-    libraries = sorted(Path(spec.origin).parent.glob("_C*.so")) + sorted(Path(spec.origin).parent.glob("_C*.pyd"))
+    libraries = sorted(Path(spec.origin).parent.glob("_C*.so")) + sorted(
+        Path(spec.origin).parent.glob("_C*.pyd")
+    )
     for library in libraries:
         try:
             torch.ops.load_library(str(library))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,9 @@ class BackboneSpec:
     std: tuple[float, float, float]
     left_over: tuple[str, ...]  # parts of a full checkpoint that an extractor does not have
     bottleneck_channels: int  # default width of the bottleneck behind it
-    stages: int | None = None  # leading stages of ``blocks`` to keep, where timm would also run those behind stride 16
+    stages: int | None = (
+        None  # leading stages of ``blocks`` to keep, where timm would also run those behind stride 16
+    )
     packaged: Callable[[], Path] | None = None  # weights carried by an installed package
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
@@ -78,8 +81,8 @@ BACKBONES: dict[str, BackboneSpec] = {
 class FeatureExtractor(nn.Module):
     """A frozen ImageNet network that returns three feature levels.
 
-    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``weights_digest``, the SHA-256 of the
-    weights in use (None before they are settled).
+    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``weights_digest``, the SHA-256 of
+    the weights in use (None before they are settled).
     """
 
     mean: Tensor
@@ -89,11 +92,13 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.name = name
         self.body = body
-        info = body.feature_info
-        self.channels: tuple[int, int, int] = tuple(info.channels())  # type: ignore[union-attr, operator, assignment]
-        self.strides: tuple[int, int, int] = tuple(info.reduction())  # type: ignore[union-attr, operator, assignment]
+        info: Any = body.feature_info
+        self.channels: tuple[int, int, int] = tuple(info.channels())  # type: ignore[assignment]
+        self.strides: tuple[int, int, int] = tuple(info.reduction())  # type: ignore[assignment]
         if self.strides != STRIDES:
-            raise RuntimeError(f"backbone {name}: expected levels at strides {STRIDES}, timm gives {self.strides}")
+            raise RuntimeError(
+                f"backbone {name}: expected levels at strides {STRIDES}, timm gives {self.strides}"
+            )
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.weights_digest: str | None = None
@@ -123,11 +128,14 @@ def backbone_spec(name: str) -> BackboneSpec:
     return BACKBONES[name]
 
 
-def create_backbone(name: str, weights: Path | str | None = None, pretrained: bool = True) -> FeatureExtractor:
+def create_backbone(
+    name: str, weights: Path | str | None = None, pretrained: bool = True
+) -> FeatureExtractor:
     """Build a frozen three-level extractor.
 
-    ``weights``: a ``.safetensors``, ``.pth`` or ``.pt`` file, read strictly. Without it, ``pretrained=True`` takes the
-    weights that an installed package carries (EfficientNet-Lite0) or lets timm fetch them from its hub;
+    ``weights``: a ``.safetensors``, ``.pth`` or ``.pt`` file, read strictly. Without it, ``pretrained=True``
+    takes the weights that an installed package carries (EfficientNet-Lite0) or lets timm fetch them from its
+    hub;
     ``pretrained=False`` gives random weights (from torch's global generator), for tests only.
 
     Raises InputError for an unknown name, a file that does not fit, or weights that cannot be fetched.

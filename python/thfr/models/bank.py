@@ -1,7 +1,8 @@
 """The template bank: features of normal training images, found again by image-level nearest neighbour.
 
-The search key is the whole coarse level, layout and all (at 256 x 256 and 256 channels: 65,536 numbers). A key averaged
-over the image says which texture there is but not where, and the template it finds is nearly random.
+The search key is the whole coarse level, layout and all (at 256 x 256 and 256 channels: 65,536 numbers). A
+key averaged over the image says which texture there is but not where, and the template it finds is nearly
+random.
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ _FORMAT = "thfr-bank-1"
 class TemplateBank:
     """Features of N normal images at three levels, kept as fp16 on the CPU or a GPU.
 
-    ``features``: three tensors [N,C_l,H_l,W_l]; ``rows`` int64 [N]: for each template the number of its training image.
+    ``features``: three tensors [N,C_l,H_l,W_l]; ``rows`` int64 [N]: for each template the number of its
+    training image.
     """
 
     def __init__(self, features: list[Tensor], rows: Tensor) -> None:
         if len(features) != 3 or any(level.dim() != 4 for level in features):
-            raise ValueError(f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}")
+            raise ValueError(
+                f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}"
+            )
         if rows.shape != (features[0].shape[0],) or any(len(level) != len(rows) for level in features):
-            raise ValueError(f"TemplateBank: rows must be [N], got {list(rows.shape)} for {_shapes(features)}")
+            raise ValueError(
+                f"TemplateBank: rows must be [N], got {list(rows.shape)} for {_shapes(features)}"
+            )
         if len(rows) == 0:
             raise ValueError("TemplateBank: needs at least one template, got none")
         self.features, self.rows = features, rows.to(torch.int64).cpu()
@@ -76,7 +82,9 @@ class TemplateBank:
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
         exclude: Tensor | None = None,  # int64 [B]: the training image each query is, or -1
     ) -> Tensor:
-        """The place in the bank of each query's nearest template, int64 [B]; never that of the excluded image."""
+        """The place in the bank of each query's nearest template, int64 [B]; never that of the excluded
+        image.
+        """
         own = None if exclude is None else self._places(exclude).to(features[2].device)
         queries = key_of(features)
         _, indices = thfr_ext.nearest_templates(queries, self.keys, k=1, metric="cosine", exclude=own)
@@ -96,7 +104,9 @@ class TemplateBank:
         return [level[places.to(level.device)].float() for level in self.features]
 
     def retrieve(self, features: list[Tensor], exclude: Tensor | None = None) -> list[Tensor]:
-        """The nearest template's features for each query: three fp32 tensors [B,C_l,H_l,W_l]; see :meth:`nearest`."""
+        """The nearest template's features for each query: three fp32 tensors [B,C_l,H_l,W_l]; see
+        :meth:`nearest`.
+        """
         return self.gather(self.nearest(features, exclude))
 
     def to(self, device: torch.device | str) -> TemplateBank:
@@ -130,7 +140,9 @@ class TemplateBank:
 
 
 def key_of(features: list[Tensor]) -> Tensor:
-    """The search key [B, C_3*H_3*W_3] of images with the given features: the coarse level, L2-normalised fp32."""
+    """The search key [B, C_3*H_3*W_3] of images with the given features: the coarse level, L2-normalised
+    fp32.
+    """
     return torch.nn.functional.normalize(features[2].flatten(1).float(), dim=1)
 
 

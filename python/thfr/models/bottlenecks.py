@@ -1,4 +1,6 @@
-"""The two bottlenecks (supplement, section 3.3): the global one filters anomalies, the local one keeps detail."""
+"""The two bottlenecks (supplement, section 3.3): the global one filters anomalies, the local one keeps
+detail.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ class GlobalBottleneck(nn.Module):
     def __init__(self, channels: tuple[int, int, int], width: int, blocks: int = 3) -> None:
         super().__init__()
         fine, middle, coarse = channels
-        self.fine = nn.Sequential(conv_norm(fine, 2 * fine, stride=2), conv_norm(2 * fine, 4 * fine, stride=2))
+        self.fine = nn.Sequential(
+            conv_norm(fine, 2 * fine, stride=2), conv_norm(2 * fine, 4 * fine, stride=2)
+        )
         self.middle = conv_norm(middle, 2 * middle, stride=2)
         joined = 4 * fine + 2 * middle + coarse
         layers = [BottleneckBlock(joined, width, stride=2)]

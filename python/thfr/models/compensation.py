@@ -1,8 +1,8 @@
 """Template-guided compensation: attention from the restored features to the template's, level by level.
 
-A plain attention is ignored by training (the bottlenecks already solve the loss). Unit-norm queries and keys with a high
-temperature make it choose, and a positional prior makes it choose near the same place, where an aligned template has
-what belongs there.
+A plain attention is ignored by training (the bottlenecks already solve the loss). Unit-norm queries and keys
+with a high temperature make it choose, and a positional prior makes it choose near the same place, where an
+aligned template has what belongs there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 class Compensation(nn.Module):
     """Adds to the decoder's features what the template shows at the matching places.
 
-    Queries come from the decoder, keys and values from the template's features; the input image's features never enter.
+    Queries come from the decoder, keys and values from the template's features; the input image's features
+    never enter.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class Compensation(nn.Module):
         shape = (*x.shape[2:], *template.shape[2:])
         name = (shape, x.device)
         if name not in self._priors:
-            queries = _centres(*x.shape[2:], stride / 16, x.device)
-            keys = _centres(*template.shape[2:], stride * self.pool / 16, x.device)
+            queries = _centres(x, stride / 16)
+            keys = _centres(template, stride * self.pool / 16)
             squared = torch.cdist(queries, keys).square()
             self._priors = {name: (squared / (-2 * self.prior_width**2))[None, None]}
         return self._priors[name]
@@ -66,7 +67,7 @@ def _tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2).unsqueeze(1)
 
 
-def _centres(height: int, width: int, cell: float, device: torch.device) -> Tensor:
-    rows = (torch.arange(height, device=device) + 0.5) * cell
-    columns = (torch.arange(width, device=device) + 0.5) * cell
+def _centres(x: Tensor, cell: float) -> Tensor:
+    """The centres of the places of ``x`` [B,C,H,W], a ``cell`` apart: [HW,2]."""
+    rows, columns = ((torch.arange(edge, device=x.device) + 0.5) * cell for edge in x.shape[2:])
     return torch.cartesian_prod(rows, columns)

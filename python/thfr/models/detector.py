@@ -1,4 +1,6 @@
-"""A trained detector: frozen extractor, restoration network, template bank; images in, anomaly maps and scores out."""
+"""A trained detector: frozen extractor, restoration network, template bank; images in, anomaly maps and
+scores out.
+"""
 
 from __future__ import annotations
 
@@ -76,14 +78,25 @@ class Detector:
         return self.config.model.size
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Resize uint8 RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor [B,3,S,S]."""
+        """Resize uint8 RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor
+        [B,3,S,S].
+        """
         if len(images) == 0:
             raise InputError("Detector: images is empty")
         edge = (self.size, self.size)
         prepared = torch.empty((len(images), 3, *edge), dtype=torch.uint8)
         for index, image in enumerate(images):
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                got = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+            if (
+                not isinstance(image, np.ndarray)
+                or image.dtype != np.uint8
+                or image.ndim != 3
+                or image.shape[2] != 3
+            ):
+                got = (
+                    f"{image.dtype} {list(image.shape)}"
+                    if isinstance(image, np.ndarray)
+                    else type(image).__name__
+                )
                 raise InputError(f"Detector: images[{index}] must be a uint8 array [H,W,3], got {got}")
             resized = Image.fromarray(image).resize(edge, Image.Resampling.BILINEAR)
             prepared[index] = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
@@ -104,7 +117,9 @@ class Detector:
         """The restored features, and the templates' places in the bank (None without compensation)."""
         if self.bank is None:
             if templates != "nearest":
-                raise InputError(f"Detector: the variant {self.config.model.variant} has no templates to shuffle")
+                raise InputError(
+                    f"Detector: the variant {self.config.model.variant} has no templates to shuffle"
+                )
             return self.network(features), None
         if templates == "nearest":
             places = self.bank.nearest(features)
@@ -124,7 +139,8 @@ class Detector:
         """Anomaly maps and scores of images of the input size: one batch, all at once."""
         if images.dtype != torch.uint8 or images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
-                f"Detector: images must be uint8 [B,3,{self.size},{self.size}], got {images.dtype} {list(images.shape)}"
+                f"Detector: images must be uint8 [B,3,{self.size},{self.size}], "
+                f"got {images.dtype} {list(images.shape)}"
             )
         features = self.features(images)
         restored, _ = self.restore(features, templates, seed)
@@ -139,8 +155,8 @@ class Detector:
     ) -> Scores:
         """Anomaly maps at each image's own size (bilinear from the input size) and image scores.
 
-        ``templates="random"`` gives every image a random template instead of its nearest: the control experiment that
-        shows how much the templates matter; ``seed`` and the image's position choose it.
+        ``templates="random"`` gives every image a random template instead of its nearest: the control
+        experiment that shows how much the templates matter; ``seed`` and the image's position choose it.
         """
         prepared = self.prepare(images)
         maps: list[np.ndarray] = []
@@ -149,7 +165,9 @@ class Detector:
             batch, values = self.score_prepared(prepared[start : start + batch_size], templates, seed + start)
             scores.append(values.cpu())
             for image, single in zip(images[start : start + batch_size], batch, strict=True):
-                native = F.interpolate(single[None, None], image.shape[:2], mode="bilinear", align_corners=False)
+                native = F.interpolate(
+                    single[None, None], image.shape[:2], mode="bilinear", align_corners=False
+                )
                 maps.append(native[0, 0].cpu().numpy())
         return Scores(maps, torch.cat(scores).numpy())
 

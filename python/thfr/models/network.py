@@ -1,4 +1,6 @@
-"""The restoration network: bottlenecks, template-guided compensation and a decoder with outputs at three levels."""
+"""The restoration network: bottlenecks, template-guided compensation and a decoder with outputs at three
+levels.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from thfr.models.layers import ResidualBlock, conv_norm
 
 
 class DecoderStage(nn.Module):
-    """One level of the decoder: doubles the resolution, takes in the bottleneck and the template, gives features."""
+    """One level of the decoder: doubles the resolution, takes in the bottleneck and the template, gives
+    features.
+    """
 
     def __init__(self, inputs: int, channels: int, level: int, config: ModelConfig) -> None:
         super().__init__()
@@ -50,8 +54,8 @@ class DecoderStage(nn.Module):
 class THFRNetwork(nn.Module):
     """Restores three feature levels of a normal image from those of an image that may hold an anomaly.
 
-    Everything that reaches the output has passed a bottleneck or comes from the template; there is no other path from
-    the input. ``channels``: of the three levels.
+    Everything that reaches the output has passed a bottleneck or comes from the template; there is no other
+    path from the input. ``channels``: of the three levels.
     """
 
     def __init__(self, config: ModelConfig, channels: tuple[int, int, int]) -> None:
@@ -77,10 +81,12 @@ class THFRNetwork(nn.Module):
             for level, stage in zip((2, 1, 0), stages, strict=True)
             if self.use_local
         )
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def set_statistics(self, means: list[Tensor], deviations: list[Tensor]) -> None:
-        """Set the per-channel mean and standard deviation [C_l] of the training features, by which inputs are scaled."""
+        """Set the per-channel mean and standard deviation [C_l] of the training features, by which inputs are
+        scaled.
+        """
         for level, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
             getattr(self, f"mean{level}").copy_(mean.view(1, -1, 1, 1))
             getattr(self, f"std{level}").copy_(deviation.clamp_min(1e-4).view(1, -1, 1, 1))

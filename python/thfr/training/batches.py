@@ -1,4 +1,6 @@
-"""Which images a step sees and how its input is corrupted: pure functions of (seed, step), so nothing has to be saved."""
+"""Which images a step sees and how its input is corrupted: pure functions of (seed, step), so nothing has to
+be saved.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def generator(seed: int, stream: int, step: int) -> torch.Generator:
 
 
 def batch_rows(images: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The images of one step, int64 [batch_size]: every epoch is a new order, the last batch is filled up from it."""
+    """The images of one step, int64 [batch_size]: every epoch is a new order, the last batch is filled up
+    from it.
+    """
     steps = -(-images // batch_size)
     order = torch.randperm(images, generator=generator(seed, _ORDER, step // steps))
     places = torch.arange(batch_size) + (step % steps) * batch_size
@@ -30,12 +34,13 @@ def corrupted(
     source: Sequence[Tensor],  # three [N,C_l,H_l,W_l], the training features
     seed: int,
     step: int,
-    largest: int = 8,
+    largest: int = 12,
 ) -> list[Tensor]:
     """Copies of the features with one or two rectangles pasted in from other training images, at all levels alike.
 
-    Rectangles are 2 to ``largest`` cells of the coarse level wide and high, and keep their place. What the network must
-    restore stays clean, so that it learns to doubt its input and to ask the template.
+    Rectangles are 2 to ``largest`` cells of the coarse level wide and high; half of them come from the same
+    place of the other image (a part that is normal, but not here and now), half from any place. What the network
+    must restore stays clean, so that it learns to doubt its input and to ask the template.
     """
     rng = generator(seed, _CORRUPTION, step)
     height, width = features[2].shape[2:]
@@ -43,13 +48,22 @@ def corrupted(
     for item in range(len(features[0])):
         for _ in range(_draw(rng, 1, 2)):
             rows, columns = (min(_draw(rng, 2, largest), edge) for edge in (height, width))
-            top, left = _draw(rng, 0, height - rows), _draw(rng, 0, width - columns)
+            to = from_ = (_draw(rng, 0, height - rows), _draw(rng, 0, width - columns))
+            if _draw(rng, 0, 1):
+                from_ = (_draw(rng, 0, height - rows), _draw(rng, 0, width - columns))
             other = _draw(rng, 0, len(source[0]) - 1)
             for level, stock in zip(pasted, source, strict=True):
                 scale = level.shape[2] // height
-                y, x = slice(top * scale, (top + rows) * scale), slice(left * scale, (left + columns) * scale)
-                level[item, :, y, x] = stock[other, :, y, x].to(level)
+                y, x = _window(to, (rows, columns), scale)
+                v, u = _window(from_, (rows, columns), scale)
+                level[item, :, y, x] = stock[other, :, v, u].to(level)
     return pasted
+
+
+def _window(corner: tuple[int, int], extent: tuple[int, int], scale: int) -> tuple[slice, slice]:
+    """Rows and columns, at ``scale`` times the coarse resolution, of a rectangle in cells."""
+    (top, left), (rows, columns) = corner, extent
+    return slice(top * scale, (top + rows) * scale), slice(left * scale, (left + columns) * scale)
 
 
 def _draw(rng: torch.Generator, low: int, high: int) -> int:

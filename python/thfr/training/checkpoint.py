@@ -1,7 +1,8 @@
-"""Checkpoints from which training goes on exactly: network, optimiser and step in one file, written in one rename.
+"""Checkpoints from which training goes on exactly: network, optimiser and step in one file, written in one
+rename.
 
-Order and corruption of the data are functions of (seed, step), so there is no generator state to keep. The JSON part
-lies in the safetensors header: two files could not be replaced together.
+Order and corruption of the data are functions of (seed, step), so there is no generator state to keep. The
+JSON part lies in the safetensors header: two files could not be replaced together.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 def save_checkpoint(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, float]
 ) -> None:
-    """Write the state after ``step`` optimisation steps; ``facts`` are numbers to be kept, such as the time spent."""
+    """Write the state after ``step`` optimisation steps; ``facts`` are numbers to be kept, such as the time
+    spent.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -32,7 +35,9 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, dict[str, float]]:
-    """Restore network and optimiser; gives the step and the facts. InputError if the file is damaged or does not fit."""
+    """Restore network and optimiser; gives the step and the facts. InputError if the file is damaged or does
+    not fit.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -1,4 +1,6 @@
-"""Frozen features, computed once: in memory under a budget, else in a memory-mapped file that vanishes after use."""
+"""Frozen features, computed once: in memory under a budget, else in a memory-mapped file that vanishes after
+use.
+"""
 
 from __future__ import annotations
 
@@ -76,8 +78,8 @@ def compute_features(
             for kept, level in zip(levels, features, strict=True):
                 if not level.isfinite().all():
                     raise InputError(
-                        f"compute_features: the backbone {extractor.name} gives features that are not finite in fp16; "
-                        "are these its weights?"
+                        f"compute_features: the backbone {extractor.name} gives features that are not finite "
+                        "in fp16; are these its weights?"
                     )
                 kept[start : start + len(level)] = level
     return FeatureStore(levels, file)
@@ -91,7 +93,9 @@ def _allocate(
         return [torch.empty(shape, dtype=torch.float16) for shape in shapes], None
     file = tempfile.TemporaryDirectory(prefix=".features-", dir=folder)
     levels = [
-        torch.from_file(str(Path(file.name) / f"level{index}"), shared=True, size=count, dtype=torch.float16).view(shape)
+        torch.from_file(
+            str(Path(file.name) / f"level{index}"), shared=True, size=count, dtype=torch.float16
+        ).view(shape)
         for index, (count, shape) in enumerate(zip(counts, shapes, strict=True))
     ]
     return levels, file

@@ -1,7 +1,7 @@
 """Training: from a list of good images to a run folder that holds a detector.
 
-A run folder: ``config.yaml``; ``log.jsonl``, one JSON object a line; ``checkpoint.safetensors`` while training goes on;
-``network``, ``backbone`` and ``bank.safetensors`` and, last of all, ``run.json`` when it is done.
+A run folder: ``config.yaml``; ``log.jsonl``, one JSON object a line; ``checkpoint.safetensors`` while
+training goes on; ``network``, ``backbone`` and ``bank.safetensors`` and, last of all, ``run.json`` when done.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from thfr.models import Detector, TemplateBank, THFRNetwork, resolve_device
 from thfr.models.detector import CONFIG_FILE
 from thfr.training.batches import batch_rows, corrupted
 from thfr.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from thfr.training.features import FeatureStore, compute_features
+from thfr.training.features import compute_features
 
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
@@ -54,14 +54,15 @@ def train(
     checkpoint_seconds: float = 60.0,
     cache_budget: int = 4 << 30,
 ) -> Detector:
-    """Train on the good images of ``dataset`` (its training split, or the images given) and write the run folder ``out``.
+    """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
-    The same call on an unfinished run goes on from its checkpoint and ends bit for bit where an unbroken run would; on a
-    finished run it says so and only loads it. ``weights``: a file for the backbone. ``checkpoint_seconds``: time between
-    checkpoints (0: every step). ``cache_budget``: bytes of features kept in memory; more go to a mapped file in ``out``.
+    The same call on an unfinished run goes on from its checkpoint and ends bit for bit where an unbroken run
+    would; on a finished run it says so and only loads it. ``weights``: a file for the backbone.
+    ``checkpoint_seconds``: time between checkpoints (0: every step). ``cache_budget``: bytes of features kept
+    in memory; more go to a mapped file in ``out``.
 
-    Raises InputError for images or weights that cannot be used, for fewer than two images, and for a run folder of another
-    configuration, naming the fields that differ.
+    Raises InputError for images or weights that cannot be used, for fewer than two images, and for a run
+    folder of another configuration, naming the fields that differ.
     """
     out, where = Path(out), resolve_device(device)
     samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
@@ -77,7 +78,9 @@ def train(
     if is_finished(out):
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
         return Detector.load(out, device)
-    return _Trainer(config, extractor.to(where), images, out, where, progress, checkpoint_seconds, cache_budget).run()
+    return _Trainer(
+        config, extractor.to(where), images, out, where, progress, checkpoint_seconds, cache_budget
+    ).run()
 
 
 class _Trainer:
@@ -111,7 +114,9 @@ class _Trainer:
         spent = facts.get("seconds", 0.0)
         saved = time.monotonic()
         self.network.train()
-        with tqdm(total=self.total, initial=step, desc="train", unit="step", disable=not self.progress) as bar:
+        with tqdm(
+            total=self.total, initial=step, desc="train", unit="step", disable=not self.progress
+        ) as bar:
             while step < self.total:
                 losses = self._step(step)
                 step += 1
@@ -120,12 +125,18 @@ class _Trainer:
                 if step % 10 == 0 or step == self.total:
                     loss = float(sum(losses))
                     if not loss < float("inf"):
-                        raise RuntimeError(f"train: the loss is {loss} at step {step}; try a lower learning rate")
+                        raise RuntimeError(
+                            f"train: the loss is {loss} at step {step}; try a lower learning rate"
+                        )
                     bar.set_postfix(loss=f"{loss:.4f}")
-                    self._log(step=step, loss=loss, levels=losses, seconds=round(spent + now - self.started, 3))
+                    self._log(
+                        step=step, loss=loss, levels=losses, seconds=round(spent + now - self.started, 3)
+                    )
                 if step < self.total and now - saved >= self.checkpoint_seconds:
                     seconds = spent + now - self.started
-                    save_checkpoint(self.out / CHECKPOINT_FILE, self.network, self.optimizer, step, {"seconds": seconds})
+                    save_checkpoint(
+                        self.out / CHECKPOINT_FILE, self.network, self.optimizer, step, {"seconds": seconds}
+                    )
                     saved = time.monotonic()
         return self._finish(spent + time.monotonic() - self.started)
 
@@ -166,8 +177,8 @@ class _Trainer:
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
         if len(bank) < 2:
             raise InputError(
-                f"train: bank_ratio {model.bank_ratio} of {len(self.store)} images leaves {len(bank)} template(s), "
-                "needs at least 2"
+                f"train: bank_ratio {model.bank_ratio} of {len(self.store)} images leaves {len(bank)} "
+                "template(s), needs at least 2"
             )
         nearest = [
             bank.nearest([level[rows] for level in self.store.levels], exclude=rows)
@@ -203,7 +214,9 @@ class _Trainer:
         self._log(finished=True, **facts)
         (self.out / CHECKPOINT_FILE).unlink(missing_ok=True)
         if self.store.mapped:
-            detector = Detector.load(self.out, self.device.type)  # the bank must not point into the removed file
+            detector = Detector.load(
+                self.out, self.device.type
+            )  # the bank must not point into the removed file
         self.store.close()
         return detector
 
