@@ -36,11 +36,11 @@ def corrupted(
     step: int,
     largest: int = 12,
 ) -> list[Tensor]:
-    """Copies of the features with one or two rectangles pasted in from other training images, at all levels alike.
+    """Copies of the features with one or two rectangles of other training images pasted in, at all levels.
 
     Rectangles are 2 to ``largest`` cells of the coarse level wide and high; half of them come from the same
-    place of the other image (a part that is normal, but not here and now), half from any place. What the network
-    must restore stays clean, so that it learns to doubt its input and to ask the template.
+    place of the other image (a part that is normal, but not here and now), half from any place. What the
+    network must restore stays clean, so that it learns to doubt its input and to ask the template.
     """
     rng = generator(seed, _CORRUPTION, step)
     height, width = features[2].shape[2:]

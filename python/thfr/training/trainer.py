@@ -105,7 +105,10 @@ class _Trainer:
         self.total = config.training.steps(len(images))
         self.network = self._make_network()
         self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.training.learning_rate, betas=config.training.betas
+            self.network.parameters(),
+            lr=config.training.learning_rate,
+            betas=config.training.betas,
+            fused=True,
         )
         self.bank, self.nearest = self._make_bank()
 
