@@ -88,8 +88,8 @@ class ModelConfig(_Base):
 class TrainingConfig(_Base):
     """How the network is fitted."""
 
-    epochs: int = Field(default=8, ge=1)
-    min_steps: int = Field(default=300, ge=0)
+    epochs: int = Field(default=7, ge=1)
+    min_steps: int = Field(default=240, ge=0)
     """Small sets get at least so many steps, whatever ``epochs`` says; 0 takes ``epochs`` at its word."""
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
