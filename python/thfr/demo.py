@@ -1,0 +1,204 @@
+"""The whole method on made-up images, from nothing to a report: ``thfr demo`` and ``make demo``.
+
+Needs no data, no network and no GPU. Everything it makes is below one folder, and a call on an unfinished
+or finished folder goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.data import Dataset, load_dataset
+from thfr.data.synth import generate
+from thfr.errors import InputError
+from thfr.evaluation import evaluate_maps, open_maps
+from thfr.evaluation.run import METRICS_FILE, remember_data
+from thfr.inference import predict, template_numbers
+from thfr.io import atomic_write_json, read_image
+from thfr.models import Detector
+from thfr.training import train
+from thfr.visualization import ColourScale, Entry, Report, write_contact_sheet, write_report
+from thfr.visualization.plots import headline
+
+SETTINGS_FILE = "demo.json"
+BACKBONE = "tf_efficientnet_lite0"  # its weights come with an installed package
+
+
+def run(
+    out: str | os.PathLike[str] = "demo",
+    *,
+    images: int = 96,
+    steps: int = 200,
+    size: int = 256,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Make up a product, learn from good images of it, find the defects in others, and write a report.
+
+    Below ``out``: ``data`` (the images), ``run`` (the trained detector, with ``metrics.json``), ``results``
+    (maps, pictures, tables), ``report.html``, ``report.png``, and ``demo.json`` with the settings. With the
+    default settings it takes two to three minutes on two processor cores. What is there already is not made
+    again.
+
+    Args:
+        images: good images to learn from; there are as many to test with.
+        steps: training steps of eight images each.
+        size: edge of the square that images are resized to, a multiple of 32.
+        seed: of data, weights and training.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: say on stderr what is going on, with the time left.
+
+    Returns:
+        ``report``, ``contact_sheet``, ``run``, ``data``, ``results``: paths; ``metrics``: what
+        ``metrics.json`` holds.
+
+    Raises:
+        InputError: a setting is out of range, or ``out`` is a file, or holds something else or a demo with
+            other settings.
+    """
+    config = RunConfig.from_values(
+        {
+            "model": ModelConfig.from_values(
+                {"backbone": BACKBONE, "size": size, "bottleneck_channels": 256}, "settings of the demo"
+            ),
+            "training": TrainingConfig.from_values(
+                {"epochs": 1, "min_steps": steps, "seed": seed}, "settings of the demo"
+            ),
+        },
+        "settings of the demo",
+    )
+    folder = Path(out)
+    _claim(folder, {"images": images, "steps": steps, "size": size, "seed": seed})
+    say = partial(_phase, progress)
+    with say("1/5 make up images of a product"):
+        if not (folder / "data").is_dir() or not any((folder / "data").iterdir()):
+            generate(folder / "data", images=images, seed=seed, progress=progress)
+        dataset = load_dataset("mvtec_loco", folder / "data")
+    with say(f"2/5 learn from {len(dataset.train)} good images"):
+        detector = train(config, dataset, folder / "run", device=device, progress=progress)
+        remember_data(folder / "run", dataset)
+    with say(f"3/5 look for defects in {len(dataset.test)} other images"):
+        if not (folder / "results" / "scores.json").is_file():
+            predict(detector, dataset, folder / "results", progress=progress)
+        results = json.loads((folder / "results" / "scores.json").read_text(encoding="utf-8"))
+    with say("4/5 compare with the truth"):
+        metrics = _metrics(folder, dataset, results, progress)
+    paths = {"report": folder / "report.html", "contact_sheet": folder / "report.png"}
+    with say("5/5 write the report"):
+        if not all(path.is_file() for path in paths.values()):
+            report = _report(folder, dataset, detector, results, metrics)
+            write_contact_sheet(paths["contact_sheet"], report)
+            write_report(paths["report"], report)
+    paths |= {name: folder / name for name in ("run", "data", "results")}
+    return {name: str(path) for name, path in paths.items()} | {"metrics": metrics}
+
+
+def summary(found: dict[str, Any]) -> str:
+    """What :func:`run` returned, in words."""
+    lines = [
+        f"{name:22}{100 * value:5.1f} %  {meaning}" for name, value, meaning in headline(found["metrics"])
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"to look at:   {found['report']}",
+            f"in one page:  {found['contact_sheet']}",
+            f"next:         thfr predict {found['run']} IMAGES --out results   (of this product only)",
+            f"              thfr train --dataset folder --data GOOD_IMAGES --out RUN --backbone {BACKBONE}",
+        ]
+    )
+
+
+def _claim(folder: Path, settings: dict[str, int]) -> None:
+    """Make ``folder`` the demo's with these settings, or refuse."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"demo: out must be a folder, got the file {folder}")
+    path = folder / SETTINGS_FILE
+    if path.is_file():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"demo: {path} is damaged ({error}); remove {folder} to start again") from error
+        if there != settings:
+            raise InputError(
+                f"demo: {folder} holds a demo with other settings, {there}, not {settings}; "
+                "give another folder or remove it"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise InputError(
+            f"demo: {folder} is not empty and holds no demo (no {SETTINGS_FILE}); give another folder"
+        )
+    else:
+        atomic_write_json(path, settings)
+
+
+@contextmanager
+def _phase(show: bool, title: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    started = time.monotonic()
+    if show:
+        print(f"[{title}]", file=sys.stderr, flush=True)
+    yield
+    if show:
+        print(f"    {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _metrics(folder: Path, dataset: Dataset, results: dict[str, Any], progress: bool) -> dict[str, Any]:
+    """The figures, from the maps on disk; kept where ``thfr evaluate`` keeps them."""
+    path = folder / "run" / METRICS_FILE
+    if not path.is_file():
+        rows = {row["file"]: row["score"] for row in results["images"]}
+        scores = {sample: rows[f"{sample.kind}/{sample.path.name}"] for sample in dataset.test}
+        maps = open_maps(folder / "results", dataset)
+        atomic_write_json(path, evaluate_maps(dataset, maps, scores, progress=progress))
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _report(
+    folder: Path, dataset: Dataset, detector: Detector, results: dict[str, Any], metrics: dict[str, Any]
+) -> Report:
+    samples = {f"{sample.kind}/{sample.path.name}": sample for sample in dataset.test}
+    entries = []
+    for row in results["images"]:
+        sample = samples[row["file"]]
+        (number,) = template_numbers(detector, [read_image(sample.path)])
+        entries.append(
+            Entry(
+                name=row["file"],
+                kind=sample.kind,
+                score=row["score"],
+                image=sample.path,
+                map=folder / "results" / row["map"],
+                truth=partial(dataset.mask, sample) if sample.is_anomalous else None,
+                template=dataset.train[number].path,
+            )
+        )
+    facts = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
+    subtitle = (
+        f"A made-up product. The detector has seen {len(dataset.train)} good images of it, "
+        f"not one defect; it learnt for {facts['train_seconds']:.0f} s."
+    )
+    return Report(
+        title="THFR finds what is wrong on a tray of parts",
+        entries=entries,
+        scale=ColourScale(**results["scale"]),
+        metrics=metrics,
+        subtitle=subtitle,
+        facts={
+            "method": "Template-guided Hierarchical Feature Restoration (ICCV 2023)",
+            "features": f"{BACKBONE}, {detector.size} x {detector.size} pixels",
+            "templates": f"{facts['templates']} good images",
+            "training": f"{facts['steps']} steps on {facts['device']} in {facts['train_seconds']:.0f} s",
+        },
+    )

@@ -1,0 +1,9 @@
+"""Scoring new images with a trained detector."""
+
+from __future__ import annotations
+
+from thfr.inference.calibration import good_scale
+from thfr.inference.predict import ImageResult, Results, predict
+from thfr.inference.templates import template_numbers
+
+__all__ = ["ImageResult", "Results", "good_scale", "predict", "template_numbers"]

@@ -1,0 +1,114 @@
+"""What a report shows: results by kind, the ones to look at first, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from thfr.data.base import GOOD
+from thfr.io import read_image, read_map
+from thfr.visualization.overlay import outlined, overlay
+from thfr.visualization.scale import ColourScale
+
+UNKNOWN = "images"
+"""The kind of images of which nobody said whether they are good."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image in a report. Pictures are read when they are drawn, one image at a time."""
+
+    name: str
+    kind: str
+    score: float
+    image: Path
+    map: Path
+    truth: Callable[[], np.ndarray] | None = None  # gives bool [H,W]
+    template: Path | None = None
+    """The good training image that the detector compared it with."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`write_report` and :func:`write_contact_sheet` show."""
+
+    title: str
+    entries: Sequence[Entry]
+    scale: ColourScale
+    metrics: Mapping[str, Any] | None = None
+    """What :func:`thfr.evaluation.evaluate_maps` returned, if the truth is known."""
+    subtitle: str = ""
+    per_kind: int = 8
+    """Images shown of each kind."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Further lines for the end: what was trained, on what, for how long."""
+
+    @property
+    def kinds(self) -> list[str]:
+        """Good first, then the others by name."""
+        return sorted({entry.kind for entry in self.entries}, key=lambda kind: (kind != GOOD, kind))
+
+    def of(self, kind: str) -> list[Entry]:
+        """All entries of a kind, the worst first: false alarms of the good, misses of the anomalous."""
+        found = [entry for entry in self.entries if entry.kind == kind]
+        return sorted(found, key=lambda entry: entry.score, reverse=kind in (GOOD, UNKNOWN))
+
+    def shown(self, kind: str) -> list[Entry]:
+        """At most ``per_kind`` entries: half are the worst, the others spread evenly over the rest."""
+        entries = self.of(kind)
+        if kind == UNKNOWN or len(entries) <= self.per_kind:
+            return entries[: self.per_kind]
+        worst = (self.per_kind + 1) // 2
+        rest = np.linspace(worst, len(entries) - 1, self.per_kind - worst).round().astype(int)
+        return entries[:worst] + [entries[index] for index in rest]
+
+    def verdict(self, entry: Entry) -> str:
+        """``found``, ``missed``, ``calm``, ``false alarm``, or for an image of unknown kind ``alarm`` or
+        ``calm``.
+
+        Empty if no good image set the threshold.
+        """
+        if not self.scale.from_good:
+            return ""
+        alarm = entry.score > self.scale.threshold
+        if entry.kind == UNKNOWN:
+            return "alarm" if alarm else "calm"
+        if entry.kind == GOOD:
+            return "false alarm" if alarm else "calm"
+        return "found" if alarm else "missed"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """An entry's pictures, uint8 [H,W,3], with the words under them."""
+
+    panels: tuple[tuple[str, np.ndarray], ...]
+
+
+def pictures(entry: Entry, scale: ColourScale, edge: int) -> Pictures:
+    """Image, template, heat map and ground truth, as far as they are there, none larger than ``edge`` pixels.
+
+    Raises:
+        InputError: the image, its map, template or mask cannot be read.
+    """
+    image = read_image(entry.image)
+    truth = None if entry.truth is None else entry.truth()
+    panels = [("image", image)]
+    if entry.template is not None:
+        panels.append(("nearest good", read_image(entry.template)))
+    panels.append(("anomaly map", overlay(image, read_map(entry.map), scale)))
+    if truth is not None:
+        panels.append(("ground truth", outlined(image, truth)))
+    return Pictures(tuple((label, reduced(panel, edge)) for label, panel in panels))
+
+
+def reduced(picture: np.ndarray, edge: int) -> np.ndarray:
+    """The picture with its longer side brought down to ``edge`` pixels, anti-aliased; never enlarged."""
+    small = Image.fromarray(picture)
+    small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    return np.asarray(small)

@@ -1,0 +1,107 @@
+"""One colour scale for a whole set of anomaly maps, so that a good image looks calm beside a bad one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from thfr.errors import InputError
+
+_PIXELS_A_MAP = 1024  # evenly spread; enough for a median that only colours depend on
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Where colours begin, where the outline runs, and where colours end, in units of the anomaly map.
+
+    Below ``low`` nothing is drawn, at ``high`` and above the colour is the strongest; the outline of a
+    finding encloses what lies above ``threshold``.
+    """
+
+    low: float
+    threshold: float
+    high: float
+    source: str
+    """What the scale was taken from, in words."""
+    from_good: bool
+    """True if good images set the threshold, so that a score above it means: more anomalous than those."""
+
+    def __post_init__(self) -> None:
+        values = (self.low, self.threshold, self.high)
+        if not all(map(math.isfinite, values)) or not self.low < self.threshold < self.high:
+            raise InputError(f"ColourScale: expected finite low < threshold < high, got {values}")
+
+    def relative(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """The map [H,W] as float32 from 0 (``low``) to 1 (``high``), cut off at both."""
+        scaled = (anomaly_map.astype(np.float32) - self.low) / (self.high - self.low)
+        return np.clip(scaled, 0, 1, out=scaled)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class ScaleBuilder:
+    """Collects maps one by one, keeping a few numbers of each, and gives the scale of all of them."""
+
+    def __init__(self) -> None:
+        self._pixels: list[np.ndarray] = []
+        self._peaks: list[float] = []
+
+    def add(self, anomaly_map: np.ndarray) -> None:
+        """Take in a map, float32 [H,W]."""
+        flat = anomaly_map.reshape(-1)
+        self._pixels.append(flat[:: max(1, flat.size // _PIXELS_A_MAP)].copy())
+        self._peaks.append(float(flat.max()))
+
+    def from_good(self, source: str) -> ColourScale:
+        """The scale of maps of good images: what they reach at most is the outline, three times as far the
+        end.
+
+        ``low`` is the median pixel, ``threshold`` the highest peak of the good images (their 99 % quantile
+        where there are more than a hundred), ``high`` lies three times as far above ``low`` as the
+        threshold does.
+
+        Raises:
+            InputError: there is no map.
+        """
+        low, peaks = self._median(), np.array(self._peaks)
+        threshold = float(np.quantile(peaks, 0.99, method="higher"))
+        return _spread(low, threshold, low + 3 * (threshold - low), source, True)
+
+    def from_mixed(self, source: str) -> ColourScale:
+        """The scale of maps of which nobody knows which are good.
+
+        ``low`` is the median pixel, ``high`` the highest peak, the outline half-way: it marks what stands
+        out in this set, be it good or bad.
+
+        Raises:
+            InputError: there is no map.
+        """
+        low, high = self._median(), max(self._peaks, default=0.0)
+        return _spread(low, (low + high) / 2, high, source, False)
+
+    def _median(self) -> float:
+        if not self._pixels:
+            raise InputError("ColourScale: expected at least one anomaly map, got none")
+        return float(np.median(np.concatenate(self._pixels)))
+
+
+def _spread(low: float, threshold: float, high: float, source: str, from_good: bool) -> ColourScale:
+    """Widen what a set of constant maps would make empty."""
+    if not low < threshold < high:
+        step = max(abs(low), 1.0) * 1e-3
+        threshold, high = low + step, low + 2 * step
+    return ColourScale(low, threshold, high, source, from_good)
+
+
+def scale_of(maps: Iterable[np.ndarray], *, good: bool, source: str) -> ColourScale:
+    """The scale of some maps [H,W], taken one at a time; ``good``: all are of good images."""
+    builder = ScaleBuilder()
+    for anomaly_map in maps:
+        builder.add(anomaly_map)
+    return builder.from_good(source) if good else builder.from_mixed(source)
