@@ -214,19 +214,34 @@ def _weights() -> Iterator[Check]:
 
 
 def _threads() -> Iterator[Check]:
-    """More threads than processors were measured to slow training tenfold."""
+    """More OpenMP threads than free processors wait for each other: training gets ten times slower."""
     import torch
 
-    from thfr.data.parallel import usable_cpus
-
-    threads, cpus = torch.get_num_threads(), usable_cpus()
-    detail = f"{threads} OpenMP threads on {cpus} usable processors"
+    threads, cpus = torch.get_num_threads(), _granted_cpus()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    detail = f"{threads} OpenMP threads on {cpus} usable processors, load {load:.1f}"
     if threads > cpus:
         yield Check(
             "threads", "warning", f"{detail}: expect it to be very slow", f"export OMP_NUM_THREADS={cpus}"
         )
+    elif threads > 1 and load > cpus:
+        fix = "wait, or export OMP_NUM_THREADS=1"
+        yield Check(
+            "threads", "warning", f"{detail}: other programs keep them busy, expect it to be slow", fix
+        )
     else:
         yield Check("threads", "ok", detail)
+
+
+def _granted_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The processors this process may run on, and a container's share of them."""
+    from thfr.data.parallel import usable_cpus
+
+    try:
+        share, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(usable_cpus(), int(share) // int(period)))
+    except (OSError, ValueError):  # no such file outside of Linux, "max" without a limit
+        return usable_cpus()
 
 
 def _optional() -> Iterator[Check]:

@@ -11,6 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 from thfr.cli import main
+from thfr.data import load_dataset
+from thfr.inference import predict
 
 BACKBONE = ("--backbone", "tf_efficientnet_lite0", "--size", "64", "--epochs", "1", "--device", "cpu")
 
@@ -131,6 +133,48 @@ def test_evaluate_any_maps(data: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(arguments) == 2
     assert "missing: 1" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_predicted_maps_score_as_the_run_does(run_folder: Path, data: Path, tmp_path: Path) -> None:
+    """`thfr evaluate RUN`, and its maps written to disk and evaluated as any method's."""
+    dataset = load_dataset("mvtec_ad", data, "plate")
+    predict(run_folder, dataset, tmp_path / "results", device="cpu")
+    assert main(["evaluate", str(run_folder), "--device", "cpu"]) == 0
+    maps = ["evaluate", "--maps", str(tmp_path / "results"), "--dataset", "mvtec_ad", "--data", str(data)]
+    assert main([*maps, "--category", "plate", "--out", str(tmp_path / "metrics.json")]) == 0
+    of_run = json.loads((run_folder / "metrics.json").read_text())
+    of_maps = json.loads((tmp_path / "metrics.json").read_text())
+    for key in ("pixel_auroc", "au_pro", "images"):
+        assert of_maps[key] == of_run[key]
+
+
+def test_predict_writes_scores_maps_and_a_report(
+    run_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results"
+    arguments = [
+        "predict",
+        str(run_folder),
+        str(data / "plate" / "test"),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
+    assert main([*arguments, "--json"]) == 0
+    values = last_line(capsys)
+    assert [image["file"] for image in values["images"]] == [
+        "good/000.png",
+        "good/001.png",
+        "scratch/000.png",
+        "scratch/001.png",
+    ]
+    assert all(tifffile.imread(out / image["map"]).shape == (40, 48) for image in values["images"])
+    assert (out / "report.html").is_file()
+    assert main(arguments) == 0
+    assert "scratch/000.png" in capsys.readouterr().out
+    assert main(["predict", str(run_folder), str(tmp_path / "missing.png"), "--out", str(out)]) == 2
+    assert "missing.png" in capsys.readouterr().err
 
 
 def test_bench_times_every_stage(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from importlib import metadata
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import thfr.backbones.weights
+import thfr.data.parallel
 import torch
 from thfr import doctor
 from thfr.cli import main
@@ -90,6 +92,27 @@ def test_too_many_threads_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     check = found("threads")
     assert check.status == "warning"
     assert check.fix.startswith("export OMP_NUM_THREADS=")
+
+
+def test_a_busy_machine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(doctor, "_granted_cpus", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
+    assert found("threads").status == "warning"
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.0, 0.0))
+    assert found("threads").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("max 100000", 8), ("300000 100000", 3), ("50000 100000", 1), ("?", 8)]
+)
+def test_a_containers_share_counts(
+    text: str, cpus: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(thfr.data.parallel, "usable_cpus", lambda: 8)
+    (tmp_path / "cpu.max").write_text(text)
+    assert doctor._granted_cpus(tmp_path / "cpu.max") == cpus
+    assert doctor._granted_cpus(tmp_path / "absent") == 8
 
 
 def test_no_place_to_write_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
