@@ -23,6 +23,8 @@ from thfr.training import train
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray
 """A folder of images (with its sub-folders), one image, a list of them, or a uint8 RGB array [N,H,W,3]."""
 
+_DEFAULTS = RunConfig()
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -48,7 +50,7 @@ class THFR:
         weights: file of the backbone's weights; without it they come from an installed package or are
         fetched.
         size: edge of the square that images are resized to, a multiple of 32.
-        epochs: passes over the training images; None: 8, and at least 300 steps.
+        epochs: passes over the training images; None: the method's own number, and more for a small set.
         batch_size: images a training step, and images predicted at once.
         learning_rate: of Adam.
         bottleneck_channels: width of the global bottleneck; None: the backbone's default.
@@ -63,15 +65,15 @@ class THFR:
     def __init__(
         self,
         *,
-        variant: str = "thfr",
-        backbone: str = "wide_resnet50_2",
+        variant: str = _DEFAULTS.model.variant,
+        backbone: str = _DEFAULTS.model.backbone,
         weights: str | os.PathLike[str] | None = None,
-        size: int = 256,
+        size: int = _DEFAULTS.model.size,
         epochs: int | None = None,
-        batch_size: int = 8,
-        learning_rate: float = 2e-3,
+        batch_size: int = _DEFAULTS.training.batch_size,
+        learning_rate: float = _DEFAULTS.training.learning_rate,
         bottleneck_channels: int | None = None,
-        bank_ratio: float = 1.0,
+        bank_ratio: float = _DEFAULTS.model.bank_ratio,
         seed: int = 0,
         device: str = "auto",
         progress: bool = False,
@@ -181,7 +183,8 @@ class THFR:
     def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> THFR:
         """An estimator from the folder of :meth:`save`, of ``fit(..., out=folder)`` or of ``thfr train``.
 
-        Its parameters are those of the run, except ``weights``: the folder holds them.
+        Its parameters are those of the run, but for ``weights`` (the folder holds them) and a number of epochs
+        that came with a minimum of steps (None).
         """
         detector = Detector.load(Path(folder), device)
         model, training = detector.config.model, detector.config.training

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from thfr import demo
 from thfr.cli import main
 from thfr.data import load_dataset
 from thfr.inference import predict
@@ -175,6 +176,43 @@ def test_predict_writes_scores_maps_and_a_report(
     assert "scratch/000.png" in capsys.readouterr().out
     assert main(["predict", str(run_folder), str(tmp_path / "missing.png"), "--out", str(out)]) == 2
     assert "missing.png" in capsys.readouterr().err
+
+
+def test_made_up_data_from_drawing_to_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    assert main(["synth", str(data), "--images", "4", "--seed", "1", "--json"]) == 0
+    values = last_line(capsys)
+    assert (values["dataset"], values["train"], values["test"]) == ("mvtec_loco", 4, 12)
+    assert main(["synth", str(data), "--images", "4"]) == 2  # it is there already
+    train = ["train", "--dataset", "mvtec_loco", "--data", str(data), "--out", str(out), "--variant", "lbn"]
+    assert main([*train, *BACKBONE]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--json"]) == 0
+    metrics = last_line(capsys)
+    assert metrics["images"] == {"good": 4, "logical_anomalies": 4, "structural_anomalies": 4}
+    auc_roc, auc_spro = metrics["classification"]["auc_roc"], metrics["localization"]["auc_spro"]
+    assert auc_roc["mean"] == metrics["image_auroc"]
+    for kind in ("logical_anomalies", "structural_anomalies", "mean"):
+        assert 0 <= auc_roc[kind] <= 1
+        assert list(auc_spro[kind]) == ["0.01", "0.05", "0.1", "0.3", "1.0"]
+    assert main(["evaluate", str(out)]) == 0
+    assert "AU-sPRO at FPR 0.05" in capsys.readouterr().out
+
+
+def test_demo_goes_where_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only how the command is wired: the demo has its own tests."""
+
+    def run(out: Path) -> dict[str, Any]:
+        return {"report": str(out / "report.html")}
+
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(demo, "summary", lambda found: f"to look at: {found['report']}")
+    assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
+    assert last_line(capsys) == {"report": str(tmp_path / "report.html")}
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"to look at: {tmp_path / 'report.html'}\n"
 
 
 def test_bench_times_every_stage(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,16 @@ def add_parser(commands: Commands) -> None:
         run,
         help="see it work, without data or network",
         description="Make up a product, learn from good images of it, find the defects in others, and write "
-        "a report to look at. Needs no data and no network.",
+        "a report to look at: two to three minutes on two processor cores. Needs no data and no network. "
+        "Called again, it goes on where it stopped.",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the results"
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for everything it makes"
     )
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.demo import run as run_demo
+    from thfr import demo
 
-    report = run_demo(out=args.out)
-    return Result(f"to look at: {report}", {"report": str(report)})
+    found = demo.run(args.out)
+    return Result(demo.summary(found), found)

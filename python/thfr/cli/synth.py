@@ -15,19 +15,28 @@ def add_parser(commands: Commands) -> None:
         "synth",
         run,
         help="make up a small data set",
-        description="Draw a product with logical and structural anomalies and write images, masks and "
-        "defects_config.json in the layout of MVTec LOCO AD. The same seed gives the same bytes.",
+        description="Draw a product with logical and structural anomalies, and write images, masks and "
+        "defects_config.json to OUT/synth_tray in the layout of MVTec LOCO AD. The same number and seed give "
+        "the same bytes.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to make; must be new or empty")
-    parser.add_argument("--images", type=positive, metavar="N", default=60, help="number of training images")
-    parser.add_argument("--seed", type=not_negative, default=0, help="seed of the random drawing")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the data set")
+    parser.add_argument(
+        "--images", type=positive, metavar="N", default=96, help="training images; about as many to test with"
+    )
+    parser.add_argument("--seed", type=not_negative, default=0, help="seed of everything random")
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.data.synth import synthesize
+    from thfr.data import load_dataset
+    from thfr.data.synth import generate
 
-    dataset = synthesize(args.out, images=args.images, seed=args.seed)
+    dataset = load_dataset("mvtec_loco", generate(args.out, args.images, args.seed, progress=True))
     counts = {split: len(getattr(dataset, split)) for split in ("train", "validation", "test")}
-    values = {"out": str(args.out), "dataset": dataset.name, "category": dataset.category, **counts}
+    values = {"data": str(args.out), "dataset": dataset.name, "category": dataset.category, **counts}
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
-    return Result(f"{dataset.folder}: {listed} images", values)
+    text = (
+        f"{dataset.folder}: {listed} images\n"
+        f"next: thfr train --dataset {dataset.name} --data {args.out} "
+        "--backbone tf_efficientnet_lite0 --out RUN"
+    )
+    return Result(text, values)

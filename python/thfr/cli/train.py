@@ -49,7 +49,12 @@ def add_parser(commands: Commands) -> None:
     model.add_argument(
         "--size", type=positive, default=256, help="edge of the square that images are resized to, in pixels"
     )
-    parser.add_argument("--epochs", type=positive, metavar="N", help="passes over the training images")
+    parser.add_argument(
+        "--epochs",
+        type=positive,
+        metavar="N",
+        help="passes over the training images (default: the method's, and more for a small set)",
+    )
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of weights, order and corruption")
     add_device(parser)
 
