@@ -105,7 +105,7 @@ def test_goes_on_exactly_after_an_exception(
 
 
 def test_goes_on_exactly_after_kill_9(images: list[Path], tmp_path: Path) -> None:
-    config = tiny(epochs=40)
+    config = tiny(epochs=25)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     script = (
         "import sys; from pathlib import Path; from thfr.config import RunConfig\n"

@@ -44,12 +44,16 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         step, facts = int(json.loads(metadata["step"])), dict(json.loads(metadata["facts"]))
         network.load_state_dict(_part(tensors, "network."), strict=True)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():
             index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
+            like = parameters[int(index)]
+            # a fused optimiser walks raw memory: its moments must lie as the parameter does (channels last)
+            laid = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            state.setdefault(int(index), {})[key] = laid
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
         raise InputError(
             f"train: the checkpoint {path} is damaged ({type(error).__name__}: {error}). "
             "Remove it to start this run again from the beginning."
