@@ -153,7 +153,7 @@ class _Trainer:
         templates = None
         if self.bank is not None:
             assert self.nearest is not None
-            templates = self.bank.gather(self.nearest[rows])
+            templates = [level.to(self.device) for level in self.bank.gather(self.nearest[rows])]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             restored = self.network(given, templates)
         losses = [
