@@ -183,8 +183,8 @@ class THFR:
     def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> THFR:
         """An estimator from the folder of :meth:`save`, of ``fit(..., out=folder)`` or of ``thfr train``.
 
-        Its parameters are those of the run, but for ``weights`` (the folder holds them) and a number of epochs
-        that came with a minimum of steps (None).
+        Its parameters are those of the run, but for ``weights`` (the folder holds them) and a number of
+        epochs that came with a minimum of steps (None).
         """
         detector = Detector.load(Path(folder), device)
         model, training = detector.config.model, detector.config.training

@@ -129,6 +129,8 @@ def test_evaluate_any_maps(data: Path, tmp_path: Path, capsys: pytest.CaptureFix
     values = last_line(capsys)
     assert (values["image_auroc"], values["pixel_auroc"], values["au_pro"]) == (1.0, 1.0, 1.0)
     assert json.loads(out.read_text()) == values
+    assert main([*arguments[:-1], str(tmp_path)]) == 2
+    assert "out must be a file" in capsys.readouterr().err
     out.unlink()
     (tmp_path / "maps" / "plate" / "test" / "good" / "001.tiff").unlink()
     assert main(arguments) == 2

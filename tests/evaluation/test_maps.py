@@ -84,7 +84,8 @@ def test_unusable_maps_are_named(
     mvtec_ad: Dataset, write_maps: Write, values: np.ndarray, message: str
 ) -> None:
     folder = write_maps(mvtec_ad)
-    tifffile.imwrite(folder / "nut" / "test" / "dent" / "000.tiff", values)
+    photometric = "rgb" if values.ndim == 3 and values.shape[2] == 3 else "minisblack"
+    tifffile.imwrite(folder / "nut" / "test" / "dent" / "000.tiff", values, photometric=photometric)
     with pytest.raises(InputError, match=message):
         open_maps(folder, mvtec_ad)
 

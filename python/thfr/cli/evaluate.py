@@ -8,6 +8,7 @@ from typing import Any
 
 from thfr.cli.arguments import Commands, add_command, add_device, existing_folder
 from thfr.cli.output import Result
+from thfr.errors import InputError
 
 _DESCRIPTION = """\
 Score anomaly maps with the published protocol: image AUROC, pixel AUROC and AU-PRO, and for
@@ -94,6 +95,8 @@ def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     from thfr.evaluation import evaluate_maps, open_maps
     from thfr.io import atomic_write_json
 
+    if args.out.is_dir():  # said now, not after the work
+        raise InputError(f"evaluate: out must be a file to write, got the folder {args.out}")
     dataset = load_dataset(args.dataset, args.data, args.category)
     metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), progress=True)
     atomic_write_json(args.out, metrics)
