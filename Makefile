@@ -19,7 +19,7 @@ demo: $(VENV)/.built
 
 # The tests find cmake and ninja on PATH. (pytest, not python -m pytest: that would import from the source tree.)
 test: $(VENV)/.dev
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest $(PYTEST_ARGS)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
 
 NATIVE = $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 lint: $(VENV)/.dev

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# One worker of pytest-xdist a core: more threads than free cores slow everything down tenfold.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("THFR_SHARED", ROOT.parent / "shared"))
