@@ -8,6 +8,7 @@ import pytest
 import torch
 from thfr.errors import InputError
 from thfr.models import TemplateBank
+from thfr.models.detector import save_tensors
 from torch import Tensor
 
 
@@ -89,6 +90,13 @@ def test_file_round_trip(tmp_path: Path) -> None:
     again = TemplateBank.load(tmp_path / "bank.safetensors")
     assert torch.equal(again.rows, bank.rows)
     assert all(torch.equal(a, b) for a, b in zip(again.features, bank.features, strict=True))
+
+
+def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    save_tensors({"x": torch.ones(2)}, tmp_path / "tensors.safetensors")
+    assert (tmp_path / "tensors.safetensors").stat().st_mode == other.stat().st_mode
 
 
 def test_damaged_and_foreign_files_are_input_errors(tmp_path: Path) -> None:

@@ -199,7 +199,10 @@ class Detector:
 def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all."""
     with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, temporary, metadata)
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 def load_tensors(module: torch.nn.Module, path: Path) -> None:
