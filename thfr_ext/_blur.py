@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thfr_ext import _C
+
 TRUNCATE = 4.0  #: standard deviations kept on each side, as in scipy.ndimage.gaussian_filter
 LARGEST_SIGMA = 1e6
 _ROWS_AT_ONCE = 256
@@ -82,38 +84,42 @@ def _same_width(start: np.ndarray, bands: list[np.ndarray], columns: int) -> tup
     return moved, weights
 
 
-def transposed(start: np.ndarray, weights: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """The transpose of a banded matrix of so many columns."""
-    row = np.broadcast_to(np.arange(len(start))[:, None], weights.shape)
-    column = start[:, None] + np.arange(weights.shape[1])
-    used = weights != 0
-    row, column, values = row[used], column[used], weights[used]
-    low, high = np.full(columns, len(start)), np.full(columns, -1)
-    np.minimum.at(low, column, row)
-    np.maximum.at(high, column, row)
-    low, high = np.where(high < 0, 0, low), np.maximum(high, 0)  # a column that no row reads
-    band = np.zeros((columns, int((high - low).max()) + 1))
-    band[column, row - low[column]] = values
-    return _same_width(low, [band], len(start))
+def in_blocks(start: np.ndarray, weights: np.ndarray, columns: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The transpose of a banded matrix of so many columns, ``width`` of its rows to a block.
+
+    Returns:
+        start [blocks] int64 and weights [blocks,n,width]: block k holds rows start[k] .. start[k] + n of the transpose.
+    """
+    rows, band = weights.shape
+    blocks = -(-rows // width)
+    row = np.arange(rows)
+    first = np.minimum.reduceat(start, row[::width])
+    n = int((np.maximum.reduceat(start, row[::width]) - first).max()) + band
+    first = np.minimum(first, columns - min(n, columns))
+    n = min(n, columns)
+    blocked = np.zeros((blocks, n, width))
+    at = start[:, None] - first[row // width][:, None] + np.arange(band)
+    blocked[(row // width)[:, None], at, (row % width)[:, None]] = weights
+    return first, blocked
 
 
-Band = tuple[Tensor, Tensor]  # start [rows] int64, weights [rows,n] fp32
-
-
-def _band(start: np.ndarray, weights: np.ndarray) -> Band:
-    return torch.from_numpy(start.astype(np.int64)), torch.from_numpy(weights.astype(np.float32))
+Band = tuple[Tensor, Tensor]
 
 
 @lru_cache(maxsize=128)
-def band(source: int, size: int, sigma: float) -> Band:
-    """:func:`resample_blur` for the native module."""
+def row_band(source: int, size: int, sigma: float) -> Band:  # [size] int64, [size,n] fp32
+    """:func:`resample_blur` for the native module (``BandedMatrix``)."""
     return _band(*resample_blur(source, size, sigma))
 
 
 @lru_cache(maxsize=128)
-def band_t(source: int, size: int, sigma: float) -> Band:
-    """The transpose of :func:`band`, [source,size]."""
-    return _band(*transposed(*resample_blur(source, size, sigma), source))
+def column_blocks(source: int, size: int, sigma: float) -> Band:  # [blocks] int64, [blocks,n,width] fp32
+    """The transpose of :func:`row_band` for the native module (``BlockedMatrix``)."""
+    return _band(*in_blocks(*resample_blur(source, size, sigma), source, _C.blocked_width))
+
+
+def _band(start: np.ndarray, weights: np.ndarray) -> Band:
+    return torch.from_numpy(start.astype(np.int64)), torch.from_numpy(weights.astype(np.float32))
 
 
 @lru_cache(maxsize=16)

@@ -260,7 +260,7 @@ def _anomaly_map_cpu(
 def _level(values: Tensor, size: Sequence[int], sigma: float, weight: float, keep: list[Any]) -> tuple[Any, ...]:
     """A level for the native module, from values [B,h,w]; the tensors in it are added to ``keep``."""
     _, h, w = values.shape
-    rows, columns = _blur.band(h, size[0], sigma), _blur.band_t(w, size[1], sigma)
+    rows, columns = _blur.row_band(h, size[0], sigma), _blur.column_blocks(w, size[1], sigma)
     keep += [values, rows, columns]
     return view(values), view(rows[0]), view(rows[1]), view(columns[0]), view(columns[1]), weight
 

@@ -46,15 +46,28 @@ static void require_gradient(const TensorView& gradient, const TensorView& featu
           "_C.cosine_distance_backward: a gradient does not fit features");
 }
 
-static bool fits_band(const BandedMatrix& matrix, std::int64_t rows, std::int64_t columns) {
-  const TensorView &start = matrix.start, &weights = matrix.weights;
+// start[i] .. start[i] + band lies in [0, limit) for each of `rows` entries.
+static bool fits_start(const TensorView& start, std::int64_t rows, std::int64_t band, std::int64_t limit) {
   if (start.dims != 1 || start.dtype != DType::i64 || start.size[0] != rows || !is_contiguous(start)) return false;
-  if (weights.dims != 2 || weights.dtype != DType::f32 || weights.size[0] != rows || !is_contiguous(weights)) return false;
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t first = start.as<std::int64_t>()[r];
-    if (first < 0 || first + weights.size[1] > columns) return false;
+    if (first < 0 || first + band > limit) return false;
   }
   return true;
+}
+
+static bool fits_weights(const TensorView& weights, int dims, std::int64_t rows) {
+  return weights.dims == dims && weights.dtype == DType::f32 && weights.size[0] == rows && is_contiguous(weights);
+}
+
+static bool fits_rows(const BandedMatrix& matrix, std::int64_t rows, std::int64_t columns) {
+  return fits_weights(matrix.weights, 2, rows) && fits_start(matrix.start, rows, matrix.weights.size[1], columns);
+}
+
+static bool fits_columns(const BlockedMatrix& matrix, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t blocks = (columns + BlockedMatrix::width - 1) / BlockedMatrix::width;
+  return fits_weights(matrix.weights, 3, blocks) && matrix.weights.size[2] == BlockedMatrix::width &&
+         fits_start(matrix.start, blocks, matrix.weights.size[1], rows);
 }
 
 using LevelTuple = std::tuple<TensorView, TensorView, TensorView, TensorView, TensorView, float>;
@@ -69,8 +82,8 @@ static std::vector<MapLevel> require_levels(const std::vector<LevelTuple>& tuple
   std::vector<MapLevel> levels;
   for (const auto& [values, row_start, row_weights, column_start, column_weights, weight] : tuples) {
     const MapLevel level{values, {row_start, row_weights}, {column_start, column_weights}, weight};
-    const bool fits = good(values, 3) && values.size[0] == map.size[0] && fits_band(level.rows, map.size[1], values.size[1]) &&
-                      fits_band(level.columns_t, values.size[2], map.size[2]);
+    const bool fits = good(values, 3) && values.size[0] == map.size[0] && fits_rows(level.rows, map.size[1], values.size[1]) &&
+                      fits_columns(level.columns, values.size[2], map.size[2]);
     require(fits, "_C.blend_levels: a level does not fit the map");
     levels.push_back(level);
   }
@@ -78,6 +91,7 @@ static std::vector<MapLevel> require_levels(const std::vector<LevelTuple>& tuple
 }
 
 void bind_scoring(py::module_& module) {
+  module.attr("blocked_width") = BlockedMatrix::width;
   module.def(
       "cosine_distance",
       [](const TensorView& features, const TensorView& restored, double eps, const TensorView& distance, int threads) {

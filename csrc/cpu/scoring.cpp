@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "cpu/scoring_simd.h"
@@ -67,7 +68,7 @@ void for_each_block(void (*kernel)(DType, const CosineBlock&), const TensorView&
   // Backward reads its block twice: it must fit the second-level cache. Few locations: blocks short enough to share out.
   std::int64_t longest = route == Route::packed ? CosineBlock::max_packed : CosineBlock::max_locations;
   if (backward) {
-    longest = std::min(longest, (std::int64_t{1} << 18) / std::max<std::int64_t>(channels * element_size(features.dtype), 1));
+    longest = std::min(longest, (std::int64_t{1} << 19) / std::max<std::int64_t>(channels * element_size(features.dtype), 1));
   }
   longest = std::min(longest, (locations / 32 + 63) / 64 * 64);
   longest = std::max<std::int64_t>(longest, 64);
@@ -125,14 +126,14 @@ void blend_levels(const MapLevel* levels, int count, Combine combine, const Tens
     first_row[static_cast<std::size_t>(k) + 1] = first_row[static_cast<std::size_t>(k)] + batch * levels[k].values.size[1];
   }
   const std::int64_t rows = first_row.back(), grain = std::max<std::int64_t>(16384 / std::max<std::int64_t>(width, 1), 1);
-  std::vector<float> expanded(static_cast<std::size_t>(rows * width));
+  const std::unique_ptr<float[]> expanded(new float[static_cast<std::size_t>(rows * width)]);  // all of it gets written
   parallel_for(rows, threads, grain, [&](std::int64_t begin, std::int64_t end) {
     int k = 0;
     for (std::int64_t row = begin; row < end; ++row) {
       while (row >= first_row[static_cast<std::size_t>(k) + 1]) ++k;
       const MapLevel& level = levels[k];
       const float* values = level.values.as<float>() + (row - first_row[static_cast<std::size_t>(k)]) * level.values.size[2];
-      kernels.expand_row(level, values, combine == Combine::sum ? level.weight : 1, width, expanded.data() + row * width);
+      kernels.expand_row(level, values, combine == Combine::sum ? level.weight : 1, width, expanded.get() + row * width);
     }
   });
 
@@ -142,7 +143,7 @@ void blend_levels(const MapLevel* levels, int count, Combine combine, const Tens
   for (std::int64_t b = 0; b < batch; ++b) {
     for (std::size_t k = 0; k < levels_count; ++k) {
       inputs[static_cast<std::size_t>(b) * levels_count + k] =
-          expanded.data() + (first_row[k] + b * levels[k].values.size[1]) * width;
+          expanded.get() + (first_row[k] + b * levels[k].values.size[1]) * width;
     }
   }
   parallel_for(batch * height, threads, grain, [&](std::int64_t begin, std::int64_t end) {

@@ -13,15 +13,21 @@ using std::int64_t;
 constexpr int64_t stripe = 256;  // columns of the map kept in the first-level cache at a time
 constexpr int64_t lanes = 16;
 
-void expand_row(const MapLevel& level, const float* values, float weight, int64_t width, float* __restrict out) {
-  const int64_t columns = level.columns_t.weights.size[0], band = level.columns_t.weights.size[1];
-  const int64_t* start = level.columns_t.start.as<int64_t>();
-  const float* __restrict weights = level.columns_t.weights.as<float>();
-  for (int64_t x = 0; x < width; ++x) out[x] = 0;
-  for (int64_t j = 0; j < columns; ++j, weights += band) {
-    const float value = weight * values[j];
-    float* __restrict to = out + start[j];
-    for (int64_t i = 0; i < band; ++i) to[i] += value * weights[i];
+void expand_row(const MapLevel& level, const float* values, float weight, int64_t width, float* out) {
+  constexpr int64_t block = BlockedMatrix::width;
+  const int64_t band = level.columns.weights.size[1];
+  const int64_t* start = level.columns.start.as<int64_t>();
+  const float* __restrict weights = level.columns.weights.as<float>();
+  for (int64_t x = 0; x < width; x += block) {
+    const float* from = values + *start++;
+    float sum[block] = {};
+    for (int64_t j = 0; j < band; ++j, weights += block) {
+      const float value = from[j];
+#pragma omp simd
+      for (int64_t i = 0; i < block; ++i) sum[i] += value * weights[i];
+    }
+    const int64_t n = width - x < block ? width - x : block;
+    for (int64_t i = 0; i < n; ++i) out[x + i] = weight * sum[i];
   }
 }
 

@@ -18,8 +18,7 @@ using std::int64_t;
 constexpr int64_t max_locations = CosineBlock::max_locations;
 constexpr int64_t max_packed = CosineBlock::max_packed;
 constexpr int64_t chunk = 64;      // channels summed in the accumulator type
-constexpr int64_t lanes = 16;      // partial sums along the channels
-constexpr int64_t stretch = 1024;  // channels summed in lanes
+constexpr int64_t stretch = 1024;  // the same where they are contiguous: several at a time, in lanes
 
 // Squared norms within these bounds lost nothing on the way, products of two of them do not overflow.
 template <typename Acc>
@@ -137,38 +136,23 @@ void sum_rows(const CosineBlock& block, Sums& sums) {
   }
 }
 
-template <typename Acc>
-inline double add_lanes(const Acc* sum) {
-  double half[lanes / 2];
-  for (int64_t i = 0; i < lanes / 2; ++i) half[i] = static_cast<double>(sum[i]) + static_cast<double>(sum[i + lanes / 2]);
-  return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
-}
-
 template <typename T, typename Acc>
 void sum_channels(const CosineBlock& block, Sums& sums) {
   for (int64_t l = 0; l < block.locations; ++l) {
     const T *x = at<T>(block.x, 0, l), *y = at<T>(block.y, 0, l);
     for (int64_t begin = 0; begin < block.channels; begin += stretch) {
       const int64_t end = block.channels - begin < stretch ? block.channels : begin + stretch;
-      Acc xy[lanes] = {}, xx[lanes] = {}, yy[lanes] = {};
-      int64_t c = begin;
-      for (; c + lanes <= end; c += lanes) {
-        for (int64_t i = 0; i < lanes; ++i) {
-          const Acc a = load(x[c + i]), b = load(y[c + i]);
-          xy[i] += a * b;
-          xx[i] += a * a;
-          yy[i] += b * b;
-        }
-      }
-      for (int64_t i = 0; c < end; ++c, ++i) {
+      Acc xy = 0, xx = 0, yy = 0;
+#pragma omp simd reduction(+ : xy, xx, yy)
+      for (int64_t c = begin; c < end; ++c) {
         const Acc a = load(x[c]), b = load(y[c]);
-        xy[i] += a * b;
-        xx[i] += a * a;
-        yy[i] += b * b;
+        xy += a * b;
+        xx += a * a;
+        yy += b * b;
       }
-      sums.xy[l] += add_lanes(xy);
-      sums.xx[l] += add_lanes(xx);
-      sums.yy[l] += add_lanes(yy);
+      sums.xy[l] += xy;
+      sums.xx[l] += xx;
+      sums.yy[l] += yy;
     }
   }
 }
@@ -307,49 +291,60 @@ void combine_row(const T* __restrict other, const Acc* __restrict across, const 
 }
 
 template <typename T, typename Acc>
-void gradient_rows(const CosineBlock& block, const Strip& to, const Strip& own, const Strip& other, const Acc* across,
-                   const Acc* along) {
-  for (int64_t c = 0; c < block.channels; ++c) {
-    combine_row(at<T>(other, c, 0), across, at<T>(own, c, 0), along, block.locations, mutable_at<T>(to, c, 0));
-  }
-}
-
-template <typename T, typename Acc>
-void gradient_channels(const CosineBlock& block, const Strip& to, const Strip& own, const Strip& other, const Acc* across,
-                       const Acc* along) {
-  for (int64_t l = 0; l < block.locations; ++l) {
-    const T* __restrict a = at<T>(own, 0, l);
-    const T* __restrict b = at<T>(other, 0, l);
-    T* __restrict out = mutable_at<T>(to, 0, l);
-    const Acc p = across[l], q = along[l];
-    for (int64_t c = 0; c < block.channels; ++c) store(out + c, p * load(b[c]) + q * load(a[c]));
-  }
-}
-
-template <typename T, typename Acc>
-void gradient_packed(const CosineBlock& block, const Strip& to, const Strip& own, const Strip& other, const Acc* across,
-                     const Acc* along) {
+void gradient_rows(const CosineBlock& block, const Factors<Acc>& factors) {
   const int64_t n = block.locations;
+  for (int64_t c = 0; c < block.channels; ++c) {
+    const T *x = at<T>(block.x, c, 0), *y = at<T>(block.y, c, 0);
+    if (block.grad_x.data != nullptr) combine_row(y, factors.across, x, factors.x_along, n, mutable_at<T>(block.grad_x, c, 0));
+    if (block.grad_y.data != nullptr) combine_row(x, factors.across, y, factors.y_along, n, mutable_at<T>(block.grad_y, c, 0));
+  }
+}
+
+template <typename T, typename Acc>
+void combine_channels(const T* __restrict other, Acc across, const T* __restrict own, Acc along, int64_t n, T* __restrict to) {
+  for (int64_t c = 0; c < n; ++c) store(to + c, across * load(other[c]) + along * load(own[c]));
+}
+
+template <typename T, typename Acc>
+void gradient_channels(const CosineBlock& block, const Factors<Acc>& factors) {
+  for (int64_t l = 0; l < block.locations; ++l) {
+    const T *x = at<T>(block.x, 0, l), *y = at<T>(block.y, 0, l);
+    const Acc across = factors.across[l];
+    if (block.grad_x.data != nullptr) {
+      combine_channels(y, across, x, factors.x_along[l], block.channels, mutable_at<T>(block.grad_x, 0, l));
+    }
+    if (block.grad_y.data != nullptr) {
+      combine_channels(x, across, y, factors.y_along[l], block.channels, mutable_at<T>(block.grad_y, 0, l));
+    }
+  }
+}
+
+template <typename T, typename Acc>
+void gradient_packed(const CosineBlock& block, const Factors<Acc>& factors) {
+  const int64_t n = block.locations;
+  Acc x[chunk * max_packed], y[chunk * max_packed], out[chunk * max_packed];
   for (int64_t c = 0; c < block.channels; c += chunk) {
     const int64_t count = block.channels - c < chunk ? block.channels - c : chunk;
-    Acc a[chunk * max_packed], b[chunk * max_packed], out[chunk * max_packed];
-    pack<T>(own, c, count, n, a);
-    pack<T>(other, c, count, n, b);
-    for (int64_t i = 0; i < count; ++i) {
-      combine_row(b + i * max_packed, across, a + i * max_packed, along, n, out + i * max_packed);
-    }
-    unpack<T>(out, to, c, count, n);
+    pack<T>(block.x, c, count, n, x);
+    pack<T>(block.y, c, count, n, y);
+    const auto write = [&](const Strip& to, const Acc* own, const Acc* other, const Acc* along) {
+      if (to.data == nullptr) return;
+      for (int64_t i = 0; i < count * max_packed; i += max_packed) {
+        combine_row(other + i, factors.across, own + i, along, n, out + i);
+      }
+      unpack<T>(out, to, c, count, n);
+    };
+    write(block.grad_x, x, y, factors.x_along);
+    write(block.grad_y, y, x, factors.y_along);
   }
 }
 
 template <typename T, typename Acc>
-void gradient(const CosineBlock& block, const Strip& to, const Strip& own, const Strip& other, const Acc* across,
-              const Acc* along) {
-  if (to.data == nullptr) return;
+void gradient(const CosineBlock& block, const Factors<Acc>& factors) {
   switch (block.route) {
-    case CosineBlock::Route::rows: return gradient_rows<T>(block, to, own, other, across, along);
-    case CosineBlock::Route::channels: return gradient_channels<T>(block, to, own, other, across, along);
-    default: return gradient_packed<T>(block, to, own, other, across, along);
+    case CosineBlock::Route::rows: return gradient_rows<T>(block, factors);
+    case CosineBlock::Route::channels: return gradient_channels<T>(block, factors);
+    default: return gradient_packed<T>(block, factors);
   }
 }
 
@@ -360,8 +355,7 @@ void backward(const CosineBlock& block) {
   Factors<Acc> factors;
   sum_block<T, Acc>(block, sums);
   find_factors<T>(block, sums, factors);
-  gradient<T>(block, block.grad_x, block.x, block.y, factors.across, factors.x_along);
-  gradient<T>(block, block.grad_y, block.y, block.x, factors.across, factors.y_along);
+  gradient<T>(block, factors);
   if (!factors.any_exact) return;
   for (int64_t l = 0; l < block.locations; ++l) {
     if (factors.exact[l]) exact_gradient<T>(block, l);

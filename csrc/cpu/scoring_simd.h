@@ -36,7 +36,7 @@ struct CosineKernels {
 };
 
 struct MapKernels {
-  // out[W] = weight * (one row of level.values) . columns_t
+  // out[W] = weight * (one row of level.values) . columns
   void (*expand_row)(const MapLevel& level, const float* values, float weight, std::int64_t width, float* out);
   // One row of the map from each level's expanded rows [h,W]; returns its maximum.
   float (*combine_row)(const MapLevel* levels, int count, Combine combine, const float* const* expanded, std::int64_t row,

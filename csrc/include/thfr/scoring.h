@@ -18,19 +18,28 @@ void cosine_distance_backward(const TensorView& grad_distance, const TensorView&
 // A matrix that is zero outside a band: row r holds weights[r, 0..n) at columns start[r] .. start[r] + n.
 struct BandedMatrix {
   TensorView start;    // [rows] i64, contiguous
-  TensorView weights;  // [rows, n] f32, contiguous
+  TensorView weights;  // [rows,n] f32, contiguous
+};
+
+// The transpose of a banded matrix in blocks of `width` columns, the last one padded with zeros: block k holds
+// weights[k, 0..n, 0..width) at rows start[k] .. start[k] + n.
+struct BlockedMatrix {
+  static constexpr std::int64_t width = 32;
+
+  TensorView start;    // [ceil(columns / width)] i64, contiguous
+  TensorView weights;  // [ceil(columns / width),n,width] f32, contiguous
 };
 
 struct MapLevel {
-  TensorView values;       // [B,h,w] f32, contiguous
-  BandedMatrix rows;       // [H,h]
-  BandedMatrix columns_t;  // [w,W]: transposed, so that it is read along the rows of the map
-  float weight;            // the factor of this level in a sum, its exponent in a product
+  TensorView values;      // [B,h,w] f32, contiguous
+  BandedMatrix rows;      // [H,h]
+  BlockedMatrix columns;  // [w,W]
+  float weight;           // the factor of this level in a sum, its exponent in a product
 };
 
 enum class Combine : int { sum = 0, product = 1 };
 
-// map[b] = sum or product over the levels of rows . values[b] . columns_t, score[b] = max of map[b] (NaN if any is NaN).
+// map[b] = sum or product over the levels of rows . values[b] . columns, score[b] = max of map[b] (NaN if any is NaN).
 // map[B,H,W] and score[B] are f32, contiguous, W and H at least 1; a score whose data is null is not computed.
 void blend_levels(const MapLevel* levels, int count, Combine combine, const TensorView& map, const TensorView& score,
                   int threads);
