@@ -25,7 +25,7 @@ def gaussian_taps(sigma: float) -> np.ndarray:  # [2r+1] float64
 
 
 def reflect(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices brought into [0, size) by half-sample symmetry (scipy's ``reflect``): -1 -> 0, size -> size - 1."""
+    """Indices in [0, size) by half-sample symmetry (scipy's ``reflect``): -1 -> 0, size -> size - 1."""
     index = index % (2 * size)
     return np.minimum(index, 2 * size - 1 - index)
 
@@ -41,7 +41,7 @@ def gaussian_matrix(size: int, sigma: float) -> np.ndarray:  # [size,size] float
 
 
 def _folded_taps(size: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and weights of the blur; a blur wider than the reflected image's period is folded into one period."""
+    """Offsets and weights of the blur, folded into one period of the reflected image if wider."""
     taps = gaussian_taps(sigma)
     offsets = np.arange(len(taps)) - len(taps) // 2
     if len(taps) > 2 * size:
@@ -51,19 +51,20 @@ def _folded_taps(size: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bilinear(source: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left neighbour, right neighbour and the right one's weight, of torch's bilinear, align_corners=False."""
+    """Left and right neighbour and the right one's weight, of torch's bilinear, align_corners=False."""
     at = np.maximum((np.arange(size) + 0.5) * (source / size) - 0.5, 0)
     left = np.minimum(at.astype(np.int64), source - 1)
     return left, np.minimum(left + 1, source - 1), at - left
 
 
 def resample_blur(source: int, size: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Blur after up-sampling as one banded matrix [size,source]: start [size] int64, weights [size,n] float64."""
+    """Up-sampling, then blur, as one banded matrix [size,source]: start [size], weights [size,n] float64."""
     left, right, fraction = _bilinear(source, size)
     offsets, taps = _folded_taps(size, sigma)
     starts, rows = [], []
     for begin in range(0, size, _ROWS_AT_ONCE):
-        at = reflect(np.arange(begin, min(begin + _ROWS_AT_ONCE, size))[:, None] + offsets, size)  # [rows,taps]
+        centre = np.arange(begin, min(begin + _ROWS_AT_ONCE, size))
+        at = reflect(centre[:, None] + offsets, size)  # [rows,taps]
         low, high = left[at].min(1), right[at].max(1)
         band = np.zeros((len(at), int((high - low).max()) + 1))
         row = np.arange(len(at))[:, None]
@@ -84,11 +85,14 @@ def _same_width(start: np.ndarray, bands: list[np.ndarray], columns: int) -> tup
     return moved, weights
 
 
-def in_blocks(start: np.ndarray, weights: np.ndarray, columns: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def in_blocks(
+    start: np.ndarray, weights: np.ndarray, columns: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The transpose of a banded matrix of so many columns, ``width`` of its rows to a block.
 
     Returns:
-        start [blocks] int64 and weights [blocks,n,width]: block k holds rows start[k] .. start[k] + n of the transpose.
+        start [blocks] and weights [blocks,n,width]: block k holds rows start[k] .. start[k] + n of the
+        transpose.
     """
     rows, band = weights.shape
     blocks = -(-rows // width)
@@ -123,6 +127,6 @@ def _band(start: np.ndarray, weights: np.ndarray) -> Band:
 
 
 @lru_cache(maxsize=16)
-def dense_gaussian(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:  # [size,size]
+def dense_gaussian(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """:func:`gaussian_matrix` on a device, for the plain PyTorch twin."""
     return torch.from_numpy(gaussian_matrix(size, sigma)).to(device, dtype)

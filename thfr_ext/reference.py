@@ -1,4 +1,4 @@
-"""Plain PyTorch twins of the operators: the specification in code, used by tests and by CUDA tensors until kernels land."""
+"""Plain PyTorch twins of the operators: the specification in code, for tests and, so far, for CUDA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thfr_ext._tensor import accumulate_dtype
 
 
 def _scaled(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors over their largest magnitude, so that no square over- or underflows, and that magnitude [B,1,H,W]."""
+    """Vectors over their largest magnitude, so that no square over- or underflows, and it [B,1,H,W]."""
     x = features.to(accumulate_dtype(features.dtype))
     if x.shape[1] == 0:
         return x, x.new_ones((x.shape[0], 1, *x.shape[2:]))
@@ -50,19 +50,19 @@ def cosine_distance_backward(
     x_norm, y_norm = x.square().sum(1, keepdim=True).sqrt(), y.square().sum(1, keepdim=True).sqrt()
     norm, least = x_norm * y_norm, eps / x_most / y_most
     clamped, zero = norm < least, norm == 0
-    across = (x * y).sum(1, keepdim=True) / norm
+    cosine = (x * y).sum(1, keepdim=True) / norm
     grad = grad_distance.unsqueeze(1)
 
-    def gradient(like: Tensor, own: Tensor, own_norm: Tensor, own_most: Tensor, other: Tensor, other_norm: Tensor) -> Tensor:
-        free = -grad * (other / other_norm - across * (own / own_norm)) / own_norm / own_most
-        bound = -grad * other / least / own_most
+    def gradient(
+        like: Tensor, own: Tensor, own_norm: Tensor, most: Tensor, other: Tensor, other_norm: Tensor
+    ) -> Tensor:
+        free = -grad * (other / other_norm - cosine * (own / own_norm)) / own_norm / most
+        bound = -grad * other / least / most
         return torch.empty_like(like).copy_(torch.where(zero, 0, torch.where(clamped, bound, free)))
 
-    none = features.new_empty(0)
-    return (
-        gradient(features, x, x_norm, x_most, y, y_norm) if need_features else none,
-        gradient(restored, y, y_norm, y_most, x, x_norm) if need_restored else none.clone(),
-    )
+    grad_x = gradient(features, x, x_norm, x_most, y, y_norm) if need_features else features.new_empty(0)
+    grad_y = gradient(restored, y, y_norm, y_most, x, x_norm) if need_restored else restored.new_empty(0)
+    return grad_x, grad_y
 
 
 def anomaly_map(
@@ -77,7 +77,8 @@ def anomaly_map(
     height, width = size
     total: Tensor | None = None
     for x, y, weight in zip(features, restored, weights or [1.0] * len(features), strict=True):
-        distance = cosine_distance(x, y).double().unsqueeze(1)  # fp32 would round the sampling positions
+        # fp64, since fp32 would round the positions that are sampled.
+        distance = cosine_distance(x, y).double().unsqueeze(1)
         level = interpolate(distance, (height, width), mode="bilinear", align_corners=False).squeeze(1)
         if combine == "sum":
             total = weight * level if total is None else total + weight * level

@@ -1,0 +1,235 @@
+"""anomaly_map: values against scipy and torch, options, refusals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import thfr_ext
+from thfr_ext import _blur, reference
+
+Oracle = Callable[..., np.ndarray]
+Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
+
+SHAPES = [(2, 8, 16, 16), (2, 16, 8, 9), (2, 5, 40, 3), (2, 4, 1, 1)]
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def levels(seed: int = 0, shapes: list[tuple[int, ...]] | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = SHAPES if shapes is None else shapes
+    return (
+        [torch.randn(s, generator=generator) for s in shapes],
+        [torch.randn(s, generator=generator) for s in shapes],
+    )
+
+
+def relative_error(got: Tensor, expected: np.ndarray) -> float:
+    return float(np.abs(got.numpy() - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (30, 17), (5, 7), (1, 1), (1, 90), (150, 135)])
+@pytest.mark.parametrize("sigma", [0, 0.1, 1.0, 4.0, 50.0])
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_values(size: tuple[int, int], sigma: float, combine: str, map_oracle: Oracle) -> None:
+    features, restored = levels()
+    for weights in (None, [1.0, 0.5, 2.0, 0.0]):
+        anomaly, score = thfr_ext.anomaly_map(features, restored, size, sigma, combine, weights)
+        assert anomaly.dtype == score.dtype == torch.float32
+        assert anomaly.is_contiguous()
+        expected = map_oracle(features, restored, size, sigma, combine, weights)
+        assert relative_error(anomaly, expected) <= 2e-6
+        assert torch.equal(score, anomaly.amax((1, 2)))
+        twin, _ = reference.anomaly_map(features, restored, size, sigma, combine, weights)
+        assert relative_error(twin, expected) <= 2e-6
+
+
+def test_wide_resnet_shapes(map_oracle: Oracle) -> None:
+    features, restored = levels(1, [(1, 64, 64, 64), (1, 128, 32, 32), (1, 256, 16, 16)])
+    anomaly, _ = thfr_ext.anomaly_map(features, restored, (256, 256))
+    assert relative_error(anomaly, map_oracle(features, restored, (256, 256))) <= 1e-6
+
+
+def test_inputs(case: Case, map_oracle: Oracle) -> None:
+    first, second = case((2, 30, 12, 10)), case((2, 7, 5, 6))
+    features, restored = zip(first, second, strict=True)
+    for combine in ("sum", "product"):
+        anomaly, _ = thfr_ext.anomaly_map(list(features), list(restored), (33, 31), 2.0, combine)
+        expected = map_oracle(list(features), list(restored), (33, 31), 2.0, combine)
+        assert np.abs(anomaly.numpy() - expected).max() <= 5e-6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_dtypes_and_layouts(dtype: torch.dtype, channels_last: bool, map_oracle: Oracle) -> None:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    features, restored = (
+        [t.to(dtype).contiguous(memory_format=memory_format) for t in side] for side in levels()
+    )
+    anomaly, score = thfr_ext.anomaly_map(features, restored, (40, 50))
+    assert anomaly.dtype == score.dtype == torch.float32
+    assert relative_error(anomaly, map_oracle(features, restored, (40, 50))) <= 2e-6
+
+
+def test_levels_of_different_dtypes(map_oracle: Oracle) -> None:
+    features, restored = ([t.to(d) for t, d in zip(side, DTYPES, strict=True)] for side in levels())
+    anomaly, _ = thfr_ext.anomaly_map(features, restored, (40, 50))
+    assert relative_error(anomaly, map_oracle(features, restored, (40, 50))) <= 2e-6
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
+    st.tuples(st.integers(1, 80), st.integers(1, 80)),
+    st.floats(0, 30),
+    st.sampled_from(["sum", "product"]),
+    st.integers(0, 2**31),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_shape_and_sigma(
+    maps: list[tuple[int, int]], size: tuple[int, int], sigma: float, combine: str, seed: int
+) -> None:
+    features, restored = levels(seed, [(1, 3, h, w) for h, w in maps])
+    anomaly, score = thfr_ext.anomaly_map(features, restored, size, sigma, combine)
+    twin, _ = reference.anomaly_map(
+        [t.double() for t in features], [t.double() for t in restored], size, sigma, combine
+    )
+    assert (anomaly - twin).abs().max() <= 3e-6 * max(1.0, float(twin.max()))
+    assert torch.equal(score, anomaly.amax((1, 2)))
+    # Every step is a mean of its inputs, so the map stays within the bounds of the distances.
+    bound = 2.0 * len(maps) if combine == "sum" else 2.0 ** len(maps)
+    assert float(anomaly.min()) >= 0
+    assert float(anomaly.max()) <= bound * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("sigma", [200.0, 5e4])
+def test_a_very_wide_blur_is_a_mean(sigma: float) -> None:
+    features, restored = levels(2, [(1, 4, 6, 5)])
+    sharp, _ = thfr_ext.anomaly_map(features, restored, (20, 11), sigma=0)
+    blurred, _ = thfr_ext.anomaly_map(features, restored, (20, 11), sigma=sigma)
+    assert (blurred - sharp.mean()).abs().max() <= 1e-5
+
+
+def test_no_image() -> None:
+    anomaly, score = thfr_ext.anomaly_map([torch.zeros(0, 3, 4, 5)], [torch.zeros(0, 3, 4, 5)], (8, 9))
+    assert anomaly.shape == (0, 8, 9)
+    assert score.shape == (0,)
+
+
+def test_no_channel() -> None:
+    anomaly, score = thfr_ext.anomaly_map([torch.zeros(2, 0, 4, 5)], [torch.zeros(2, 0, 4, 5)], (8, 9))
+    assert torch.allclose(anomaly, torch.ones(2, 8, 9))
+    assert torch.allclose(score, torch.ones(2))
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_reaches_the_score_of_its_image_only(combine: str, bad: float) -> None:
+    features, restored = levels(3, [(2, 4, 32, 32), (2, 4, 16, 16)])
+    expected, expected_score = thfr_ext.anomaly_map(features, restored, (128, 128), 1.0, combine)
+    features[0][1, 2, 1, 1] = bad
+    anomaly, score = thfr_ext.anomaly_map(features, restored, (128, 128), 1.0, combine)
+    assert bool(anomaly[1, 5, 5].isnan())
+    assert bool(score[1].isnan())
+    assert torch.equal(anomaly[0], expected[0])
+    assert score[0] == expected_score[0]
+    assert torch.allclose(anomaly[1, 64:, 64:], expected[1, 64:, 64:])
+
+
+def test_same_bits_whatever_the_threads() -> None:
+    features, restored = levels(4, [(3, 20, 31, 29), (3, 40, 16, 15)])
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5, 1):
+            torch.set_num_threads(count)
+            for combine in ("sum", "product"):
+                results.append(
+                    torch.cat(
+                        [t.flatten() for t in thfr_ext.anomaly_map(features, restored, (90, 77), 3, combine)]
+                    )
+                )
+    finally:
+        torch.set_num_threads(threads)
+    for k, result in enumerate(results):
+        assert torch.equal(result, results[k % 2])
+
+
+def test_batch_does_not_matter() -> None:
+    features, restored = levels(5, [(4, 20, 31, 29), (4, 40, 16, 15)])
+    together, _ = thfr_ext.anomaly_map(features, restored, (64, 64))
+    for b in range(4):
+        alone, _ = thfr_ext.anomaly_map(
+            [t[b : b + 1] for t in features], [t[b : b + 1] for t in restored], (64, 64)
+        )
+        assert torch.equal(alone[0], together[b])
+
+
+def test_not_differentiable() -> None:
+    x, y = torch.randn(1, 3, 4, 4, requires_grad=True), torch.randn(1, 3, 4, 4)
+    _, score = thfr_ext.anomaly_map([x], [y], (8, 8))
+    with pytest.raises(NotImplementedError, match=r"^anomaly_map: not differentiable"):
+        score.sum().backward()
+    with torch.no_grad():
+        assert not thfr_ext.anomaly_map([x], [y], (8, 8))[1].requires_grad
+
+
+def test_the_cache_is_bounded() -> None:
+    x = torch.randn(1, 2, 3, 3)
+    for n in range(1, 300):
+        thfr_ext.anomaly_map([x], [x], (n, 4), sigma=1.0)
+    for cache in (_blur.row_band, _blur.column_blocks):
+        info = cache.cache_info()
+        assert info.maxsize is not None
+        assert info.currsize <= info.maxsize
+
+
+X, HALF = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.float16)
+GOOD: dict[str, Any] = {"features": [X, X], "restored": [X, X], "size": (8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "begins"),
+    [
+        ({"features": X}, TypeError, "features: expected a list of tensors"),
+        ({"features": ["a", X]}, TypeError, "features[0]: expected a torch tensor"),
+        ({"features": [], "restored": []}, ValueError, "features: expected at least one level"),
+        ({"restored": [X]}, ValueError, "restored: expected 2 levels, got 1"),
+        ({"features": [X, X[0]]}, ValueError, "features[1]: expected shape [B,C,H,W], got [3, 4, 4]"),
+        ({"features": [X, X.long()]}, TypeError, "features[1]: expected float32"),
+        ({"restored": [X, X[:, :2]]}, ValueError, "restored[1]: expected shape and device of features[1]"),
+        ({"restored": [X, HALF]}, TypeError, "restored[1]: expected dtype of features[1]"),
+        ({"features": [X, X[:1]], "restored": [X, X[:1]]}, ValueError, "features[1]: expected batch size"),
+        (
+            {"features": [X[..., :0]], "restored": [X[..., :0]]},
+            ValueError,
+            "features[0]: expected at least one location",
+        ),
+        ({"size": 8}, TypeError, "size: expected two integers (H, W), got 8"),
+        ({"size": (8.0, 8)}, TypeError, "size: expected two integers"),
+        ({"size": (8,)}, ValueError, "size: expected (H, W), both at least 1, got (8,)"),
+        ({"size": (8, 0)}, ValueError, "size: expected (H, W), both at least 1, got (8, 0)"),
+        ({"size": (-8, 8)}, ValueError, "size: expected"),
+        ({"sigma": -1.0}, ValueError, "sigma: expected 0 to"),
+        ({"sigma": math.nan}, ValueError, "sigma: expected 0 to"),
+        ({"sigma": math.inf}, ValueError, "sigma: expected 0 to"),
+        ({"sigma": "4"}, TypeError, "sigma: expected a number, got '4'"),
+        ({"combine": "max"}, ValueError, "combine: expected 'sum' or 'product', got 'max'"),
+        ({"combine": None}, ValueError, "combine: expected 'sum' or 'product', got None"),
+        ({"weights": [1.0]}, ValueError, "weights: expected 2 finite numbers"),
+        ({"weights": [1.0, -1.0]}, ValueError, "weights: expected 2 finite numbers"),
+        ({"weights": [1.0, math.nan]}, ValueError, "weights: expected 2 finite numbers"),
+        ({"weights": 2.0}, TypeError, "weights: expected a list of numbers"),
+        ({"weights": ["a", "b"]}, TypeError, "weights: expected a number, got 'a'"),
+    ],
+)
+def test_refusals(change: dict[str, Any], error: type[Exception], begins: str) -> None:
+    with pytest.raises(error) as caught:
+        thfr_ext.anomaly_map(**{**GOOD, **change})
+    assert str(caught.value).startswith(f"anomaly_map: {begins}")

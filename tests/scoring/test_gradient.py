@@ -1,0 +1,140 @@
+"""The gradient of cosine_distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import thfr_ext
+from thfr_ext import reference
+
+Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
+BACKWARD = torch.ops.thfr_ext.cosine_distance_backward
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+
+
+def formula(features: Tensor, restored: Tensor, eps: float = 1e-8) -> Tensor:
+    """What autograd shall differentiate, as written in the contract."""
+    norms = features.square().sum(1).sqrt() * restored.square().sum(1).sqrt()
+    return 1 - (features * restored).sum(1) / norms.clamp_min(eps)
+
+
+def oracle(grad: Tensor, features: Tensor, restored: Tensor) -> tuple[Tensor, Tensor]:
+    x, y = (t.detach().double().clone().requires_grad_() for t in (features, restored))
+    x_grad, y_grad = torch.autograd.grad(formula(x, y), (x, y), grad.double())
+    return x_grad, y_grad
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """The largest error of a location's gradient, relative to that gradient."""
+    error = (got.double() - expected).abs().amax(1)
+    return float((error / expected.abs().amax(1).clamp_min(1e-300)).max())
+
+
+def channels_last(t: Tensor) -> Tensor:
+    return t.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(2, 70, 9, 13), (1, 5, 1, 1), (2, 300, 17, 30)])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "mixed", "transposed"])
+def test_gradient(dtype: torch.dtype, shape: tuple[int, ...], layout: str) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
+    if layout != "contiguous":
+        y = channels_last(y)
+    if layout == "channels last":
+        x = channels_last(x)
+    if layout == "transposed":
+        x = x.transpose(2, 3).contiguous().transpose(2, 3)
+    x.requires_grad_()
+    y.requires_grad_()
+    distance = thfr_ext.cosine_distance(x, y)
+    grad = torch.randn_like(distance)
+    distance.backward(grad)
+    for leaf, expected in zip((x, y), oracle(grad, x, y), strict=True):
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == dtype
+        assert leaf.grad.stride() == leaf.stride()
+        assert relative_error(leaf.grad, expected) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradcheck(memory_format: torch.memory_format) -> None:
+    torch.manual_seed(1)
+    x, y = (
+        torch.randn(2, 5, 3, 4, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+        for _ in range(2)
+    )
+    assert torch.autograd.gradcheck(thfr_ext.cosine_distance, (x, y))
+    assert torch.autograd.gradcheck(
+        lambda a, b: thfr_ext.cosine_distance(a, b, eps=1e3), (x, y)
+    )  # bounded norms
+
+
+def test_extremes_agree_with_fp64(case: Case) -> None:
+    x, y = case((2, 40, 6, 7))
+    grad = torch.randn(2, 6, 7)
+    got = BACKWARD(grad, x, y, 1e-8, True, True)
+    exact = reference.cosine_distance_backward(grad.double(), x.double(), y.double(), 1e-8, True, True)
+    x_norm, y_norm = x.double().norm(dim=1), y.double().norm(dim=1)
+    for found, expected, own, other in zip(got, exact, (x_norm, y_norm), (y_norm, x_norm), strict=True):
+        assert bool(found.isfinite().all())
+        # The longest that a location's gradient can be; equal vectors have none, and what is found is rounding.
+        longest = grad.double().abs() * torch.minimum(1 / own, other / 1e-8)
+        error = (found.double() - expected).abs().amax(1)
+        assert bool((error <= 2e-6 * longest + torch.finfo(torch.float32).tiny).all())
+
+
+def test_zero_vectors_have_no_gradient() -> None:
+    x, y = torch.randn(1, 6, 2, 4), torch.randn(1, 6, 2, 4)
+    x[..., 0] = 0
+    y[..., 1] = 0
+    x[..., 2] = y[..., 2] = 0
+    for found in BACKWARD(torch.ones(1, 2, 4), x, y, 1e-8, True, True):
+        assert bool((found[..., :3] == 0).all())
+        assert bool((found[..., 3] != 0).any())
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
+def test_large_and_small_incoming_gradients(scale: float) -> None:
+    torch.manual_seed(2)
+    x, y, grad = torch.randn(1, 30, 4, 5), torch.randn(1, 30, 4, 5), torch.randn(1, 4, 5) * scale
+    for found, expected in zip(BACKWARD(grad, x, y, 1e-8, True, True), oracle(grad, x, y), strict=True):
+        assert relative_error(found, expected) <= 2e-6
+
+
+def test_computes_what_is_needed_only() -> None:
+    x, y, grad = torch.randn(1, 3, 2, 2), torch.randn(1, 3, 2, 2), torch.randn(1, 2, 2)
+    both = BACKWARD(grad, x, y, 1e-8, True, True)
+    first, nothing = BACKWARD(grad, x, y, 1e-8, True, False)
+    assert torch.equal(first, both[0])
+    assert nothing.numel() == 0
+    nothing, second = BACKWARD(grad, x, y, 1e-8, False, True)
+    assert torch.equal(second, both[1])
+    assert nothing.numel() == 0
+    y.requires_grad_()
+    thfr_ext.cosine_distance(x, y).sum().backward()  # an incoming gradient of stride 0
+    assert y.grad is not None
+    assert x.grad is None
+
+
+def test_second_derivative_is_refused() -> None:
+    x, y = torch.randn(1, 3, 2, 2, requires_grad=True), torch.randn(1, 3, 2, 2)
+    (first,) = torch.autograd.grad(thfr_ext.cosine_distance(x, y).sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"^cosine_distance: the second derivative"):
+        first.sum().backward()
+
+
+def test_descent_brings_the_vectors_together() -> None:
+    torch.manual_seed(3)
+    target, moving = torch.randn(2, 8, 4, 4), torch.randn(2, 8, 4, 4, requires_grad=True)
+    before = float(thfr_ext.cosine_distance(target, moving.detach()).mean())
+    for _ in range(100):
+        (grad,) = torch.autograd.grad(thfr_ext.cosine_distance(target, moving).sum(), moving)
+        moving = (moving - grad).detach().requires_grad_()
+    assert float(thfr_ext.cosine_distance(target, moving.detach()).mean()) < 0.01 * before
