@@ -1,4 +1,4 @@
-"""Scoring at WideResNet50's shapes for 256x256 images, batch 8: thfr_ext, PyTorch, and a copy of the same bytes.
+"""Scoring at WideResNet50's shapes for 256x256 images, batch 8: thfr_ext, PyTorch, a copy of the same bytes.
 
     pytest benchmarks/bench_scoring.py --benchmark-json=FILE
 

@@ -84,7 +84,7 @@ def test_extremes_agree_with_fp64(case: Case) -> None:
     x_norm, y_norm = x.double().norm(dim=1), y.double().norm(dim=1)
     for found, expected, own, other in zip(got, exact, (x_norm, y_norm), (y_norm, x_norm), strict=True):
         assert bool(found.isfinite().all())
-        # The longest that a location's gradient can be; equal vectors have none, and what is found is rounding.
+        # The longest a location's gradient can be; equal vectors have none, what is found is rounding.
         longest = grad.double().abs() * torch.minimum(1 / own, other / 1e-8)
         error = (found.double() - expected).abs().amax(1)
         assert bool((error <= 2e-6 * longest + torch.finfo(torch.float32).tiny).all())
