@@ -14,6 +14,7 @@ except ImportError as error:  # a source tree without a build, or a build for an
         "(or `pip install -e . --no-build-isolation`) in the project's folder, and do not import from the source tree."
     ) from error
 
+from thfr_ext import metrics
 from thfr_ext._build_info import build_info
 from thfr_ext.retrieval import greedy_coreset, nearest_templates
 from thfr_ext.scoring import anomaly_map, cosine_distance
@@ -31,6 +32,7 @@ __all__ = [
     "cosine_distance",
     "greedy_coreset",
     "label_regions",
+    "metrics",
     "nearest_templates",
     "pro_curve",
     "spro_curve",

@@ -1,156 +1,78 @@
-"""The operators behind :mod:`thfr_ext.sweep`: checks, native calls and registration.
+"""The operators behind :mod:`thfr_ext.sweep` and :mod:`thfr_ext.metrics`, registered with torch.
 
-``name`` is the public function on whose behalf an operator is called: messages begin with it.
+Lists hold one tensor an image: maps [H,W], masks bool [H,W], regions bool [R,H,W]; saturations are those of
+    all images'
+regions in a row. On CUDA the plain PyTorch twins run. Messages begin with the function called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thfr_ext import _C, reference
+from thfr_ext import _sweep_native as native
 from thfr_ext._library import register
 from thfr_ext._sweep_checks import (
+    check_auroc,
     check_images,
+    check_label_regions,
     check_limits,
     check_samples,
+    check_saturations,
     raise_nan,
+    require_classes,
     require_negatives,
     require_offsets,
     require_regions,
+    require_samples,
     require_saturations,
 )
-from thfr_ext._tensor import describe, require_float, require_shape, view
+from thfr_ext._sweep_native import Points, Samples, wide_dtype
+from thfr_ext._tensor import view
 
-#: negatives [n], scores of the regions' pixels [p], offsets of the regions [R+1] int64
-Samples = tuple[Tensor, Tensor, Tensor]
-Points = tuple[Tensor, Tensor, Tensor]  # fpr, overlap, thresholds
-
-
-# --- native --------------------------------------------------------------------------------------------------------------
+Tensors = list[Tensor]
 
 
-def _wide(tensors: Sequence[Tensor]) -> torch.dtype:
-    """The dtype that holds every score exactly."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+def _new_size() -> Any:
+    return torch.library.get_ctx().new_dynamic_size()
 
 
-def _views(tensors: Sequence[Tensor]) -> list[tuple]:
-    return [view(t) for t in tensors]
-
-
-def _native_components(name: str, maps: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Scores of the 8-connected regions' pixels, and the offsets of the regions."""
-    pixels = sum(int(m.count_nonzero()) for m in masks)
-    regions = min(pixels, sum(-(-m.shape[0] // 2) * -(-m.shape[1] // 2) for m in masks))
-    scores, offsets = torch.empty(pixels, dtype=_wide(maps)), torch.empty(regions + 1, dtype=torch.int64)
-    found = _C.component_scores(
-        _views(maps), _views(masks), view(scores), view(offsets), torch.get_num_threads()
-    )
-    if found < 0:
-        raise RuntimeError(f"{name}: masks: changed while being read")
-    require_regions(name, "masks", found, len(maps))
-    if bool(scores.isnan().any()):
-        raise_nan(name, "maps", maps)
-    return scores, offsets[: found + 1].clone()
-
-
-def _region_areas(name: str, regions: list[Tensor]) -> Tensor:
-    areas = []
-    for i, stack in enumerate(regions):
-        area = torch.empty(stack.shape[0], dtype=torch.int64)
-        _C.region_areas(view(stack), view(area), torch.get_num_threads())
-        if bool((area == 0).any()):
-            raise ValueError(
-                f"{name}: regions: image {i}: expected a pixel in every region, got none in region {int(area.argmin())}"
-            )
-        areas.append(area)
-    return torch.cat(areas)
-
-
-def _native_regions(
-    name: str, maps: list[Tensor], regions: list[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Scores of the regions' pixels, the offsets of the regions, and for each image the pixels in any region."""
-    areas = _region_areas(name, regions)
-    require_regions(name, "regions", len(areas), len(maps))
-    offsets = torch.nn.functional.pad(areas.cumsum(0), (1, 0))
-    scores = torch.empty(int(offsets[-1]), dtype=_wide(maps))
-    covered = [torch.empty(m.shape, dtype=torch.bool) for m in maps]
-    _C.region_scores(
-        _views(maps), _views(regions), view(offsets), view(scores), _views(covered), torch.get_num_threads()
-    )
-    if bool(scores.isnan().any()):
-        raise_nan(name, "maps", maps)
-    return scores, offsets, covered
-
-
-def _native_area(
-    name: str,
-    argument: str,
-    maps: list[Tensor],
-    covered: list[Tensor],
-    scores: Tensor,
-    offsets: Tensor,
-    saturations: Tensor,
-    limits: Sequence[float],
-) -> Tensor:
-    bounds = torch.tensor(limits, dtype=torch.float64)
-    areas = torch.empty_like(bounds)
-    nan_image, negatives = _C.spro_area(
-        _views(maps), _views(covered), view(scores), view(offsets), view(saturations), view(bounds), view(areas),
-        torch.get_num_threads(),
-    )  # fmt: skip
-    if nan_image >= 0:
-        raise_nan(name, "maps", maps)
-    require_negatives(name, argument, negatives)
-    return areas
-
-
-def _native_curve(
-    name: str,
-    argument: str,
-    maps: list[Tensor],
-    covered: list[Tensor],
-    scores: Tensor,
-    offsets: Tensor,
-    saturations: Tensor,
-) -> Points:
-    (nan_image, negatives), *points = _C.spro_curve(
-        _views(maps), _views(covered), view(scores), view(offsets), view(saturations), torch.get_num_threads()
-    )
-    if nan_image >= 0:
-        raise_nan(name, "maps", maps)
-    require_negatives(name, argument, negatives)
-    fpr, overlap, thresholds = (torch.from_numpy(p) for p in points)
-    return fpr, overlap, thresholds.to(_wide(maps))
-
-
-# --- operators -----------------------------------------------------------------------------------------------------------
-
-
-def _new_size() -> int:
-    return torch.library.get_ctx().new_dynamic_size()  # type: ignore[return-value]
-
-
-def _fake_samples(maps: list[Tensor]) -> Samples:
-    n, p, r = (_new_size() for _ in range(3))
-    negatives, scores = (maps[0].new_empty(size, dtype=_wide(maps)) for size in (n, p))
-    return negatives, scores, maps[0].new_empty(r, dtype=torch.int64)
-
-
-def _fake_points(maps: list[Tensor]) -> Points:
+def _fake_points(maps: Tensors) -> Points:
     k = _new_size()
     fpr, overlap = (maps[0].new_empty(k, dtype=torch.float64) for _ in range(2))
-    return fpr, overlap, maps[0].new_empty(k, dtype=_wide(maps))
+    return fpr, overlap, maps[0].new_empty(k, dtype=wide_dtype(maps))
 
 
-def _check_label_regions(masks: Tensor) -> None:
-    require_shape("label_regions", "masks", masks, "[N,H,W]", dims=3)
-    if masks.dtype != torch.bool:
-        raise TypeError(f"label_regions: masks: expected bool, got {describe(masks)}")
+def _fake_samples(maps: Tensors) -> Samples:
+    negatives, scores = (maps[0].new_empty(_new_size(), dtype=wide_dtype(maps)) for _ in range(2))
+    return negatives, scores, maps[0].new_empty(_new_size(), dtype=torch.int64)
+
+
+def _check_pro(name: str, maps: Tensors, masks: Tensors, limit: float = 1.0) -> None:
+    check_images(name, maps, masks, "masks", 2)
+    check_limits(name, "limit", [limit])
+
+
+def _check_spro(
+    name: str, maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float] = (1.0,)
+) -> None:
+    check_images(name, maps, regions, "regions", 3)
+    check_saturations(name, saturations, sum(r.shape[0] for r in regions), maps[0].device)
+    check_limits(name, "limits", limits)
+
+
+# label_regions
+
+
+def _label_regions_fake(masks: Tensor) -> tuple[Tensor, Tensor]:
+    check_label_regions(masks)
+    return masks.new_empty(masks.shape, dtype=torch.int64), masks.new_empty(
+        masks.shape[:1], dtype=torch.int64
+    )
 
 
 def _label_regions_cpu(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,136 +81,221 @@ def _label_regions_cpu(masks: Tensor) -> tuple[Tensor, Tensor]:
     return labels, counts
 
 
-def _label_regions_cuda(masks: Tensor) -> tuple[Tensor, Tensor]:
-    _check_label_regions(masks)
+def _label_regions_reference(masks: Tensor) -> tuple[Tensor, Tensor]:
+    check_label_regions(masks)
     return reference.label_regions(masks)
 
 
-def _label_regions_fake(masks: Tensor) -> tuple[Tensor, Tensor]:
-    _check_label_regions(masks)
-    return masks.new_empty(masks.shape, dtype=torch.int64), masks.new_empty(
-        masks.shape[:1], dtype=torch.int64
+register(
+    "label_regions",
+    "(Tensor masks) -> (Tensor, Tensor)",
+    cpu=_label_regions_cpu,
+    cuda_reference=_label_regions_reference,
+    fake=_label_regions_fake,
+)
+
+# component_samples, region_samples: what the areas need of some images
+
+
+def _component_samples_cpu(maps: Tensors, masks: Tensors) -> Samples:
+    _check_pro("component_samples", maps, masks)
+    return native.samples(
+        "component_samples", maps, masks, native.component_scores("component_samples", maps, masks)
     )
 
 
 def _components(mask: Tensor) -> Tensor:  # [H,W] bool -> [R,H,W] bool
-    labels, counts = torch.ops.thfr_ext.label_regions(mask.unsqueeze(0))
+    labels, counts = reference.label_regions(mask.unsqueeze(0))
     return labels == torch.arange(1, int(counts[0]) + 1, device=mask.device).reshape(-1, 1, 1)
 
 
-def _reference_samples(name: str, maps: list[Tensor], regions: list[Tensor], argument: str) -> Samples:
-    require_regions(name, argument, sum(r.shape[0] for r in regions), len(maps))
+def _reference_samples(name: str, maps: Tensors, regions: Tensors) -> Samples:
     negatives, scores, offsets = reference.sample_regions(maps, regions)
     if bool(negatives.isnan().any()) or bool(scores.isnan().any()):
         raise_nan(name, "maps", maps)
     if bool((offsets.diff() == 0).any()):
-        image = next(i for i, r in enumerate(regions) if not bool(r.flatten(1).any(1).all()))
-        raise ValueError(
-            f"{name}: {argument}: image {image}: expected a pixel in every region, got a region of none"
-        )
-    require_negatives(name, argument, len(negatives))
+        require_samples(name, regions)
     return negatives, scores, offsets
 
 
-def _check_pro(name: str, maps: list[Tensor], masks: list[Tensor], limits: Sequence[float] | None) -> None:
-    check_images(name, maps, masks, "masks", 2)
-    if limits is not None:
-        check_limits(name, "limit", limits)
+def _component_samples_reference(maps: Tensors, masks: Tensors) -> Samples:
+    _check_pro("component_samples", maps, masks)
+    return _reference_samples("component_samples", maps, [_components(m) for m in masks])
 
 
-def _check_spro(
-    name: str, maps: list[Tensor], regions: list[Tensor], saturations: Tensor, limits: Sequence[float] | None
-) -> None:
-    check_images(name, maps, regions, "regions", 3)
-    count = sum(r.shape[0] for r in regions)
-    if saturations.dim() != 1 or saturations.shape[0] != count or saturations.device != maps[0].device:
-        raise ValueError(
-            f"{name}: saturations: expected [{count}] on {maps[0].device}, one for each region, "
-            f"got {describe(saturations)}"
-        )
-    if saturations.dtype != torch.int64:
-        raise TypeError(f"{name}: saturations: expected int64, got {describe(saturations)}")
-    if limits is not None:
-        check_limits(name, "limits", limits)
+def _component_samples_fake(maps: Tensors, masks: Tensors) -> Samples:
+    _check_pro("component_samples", maps, masks)
+    return _fake_samples(maps)
 
 
-def _au_pro_cpu(maps: list[Tensor], masks: list[Tensor], limit: float) -> Tensor:
-    _check_pro("au_pro", maps, masks, [limit])
-    scores, offsets = _native_components("au_pro", maps, masks)
-    return _native_area("au_pro", "masks", maps, masks, scores, offsets, offsets.diff(), [limit])[0]
+register(
+    "component_samples",
+    "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
+    cpu=_component_samples_cpu,
+    cuda_reference=_component_samples_reference,
+    fake=_component_samples_fake,
+)
 
 
-def _au_pro_cuda(maps: list[Tensor], masks: list[Tensor], limit: float) -> Tensor:
-    _check_pro("au_pro", maps, masks, [limit])
-    samples = _reference_samples("au_pro", maps, [_components(m) for m in masks], "masks")
-    return reference.spro_area(*samples, samples[2].diff(), [limit])[0]
+def _region_samples_cpu(maps: Tensors, regions: Tensors) -> Samples:
+    check_images("region_samples", maps, regions, "regions", 3)
+    scores, offsets, covered = native.region_scores("region_samples", maps, regions)
+    return native.samples("region_samples", maps, covered, (scores, offsets))
 
 
-def _au_pro_fake(maps: list[Tensor], masks: list[Tensor], limit: float) -> Tensor:
-    _check_pro("au_pro", maps, masks, [limit])
+def _region_samples_reference(maps: Tensors, regions: Tensors) -> Samples:
+    check_images("region_samples", maps, regions, "regions", 3)
+    return _reference_samples("region_samples", maps, regions)
+
+
+def _region_samples_fake(maps: Tensors, regions: Tensors) -> Samples:
+    check_images("region_samples", maps, regions, "regions", 3)
+    return _fake_samples(maps)
+
+
+register(
+    "region_samples",
+    "(Tensor[] maps, Tensor[] regions) -> (Tensor, Tensor, Tensor)",
+    cpu=_region_samples_cpu,
+    cuda_reference=_region_samples_reference,
+    fake=_region_samples_fake,
+)
+
+# au_pro, pro_curve
+
+
+def _pro_cpu(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    scores, offsets = native.component_scores(name, maps, masks)
+    require_regions(name, "masks", len(offsets) - 1, len(maps))
+    return scores, offsets, offsets.diff()
+
+
+def _pro_reference(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    negatives, scores, offsets = _reference_samples(name, maps, [_components(m) for m in masks])
+    require_regions(name, "masks", len(offsets) - 1, len(maps))
+    require_negatives(name, "masks", len(negatives))
+    return negatives, scores, offsets, offsets.diff()
+
+
+def _au_pro_cpu(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
+    _check_pro("au_pro", maps, masks, limit)
+    return native.area("au_pro", "masks", maps, masks, *_pro_cpu("au_pro", maps, masks), [limit])[0]
+
+
+def _au_pro_reference(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
+    _check_pro("au_pro", maps, masks, limit)
+    return reference.spro_area(*_pro_reference("au_pro", maps, masks), [limit])[0]
+
+
+def _au_pro_fake(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
+    _check_pro("au_pro", maps, masks, limit)
     return maps[0].new_empty((), dtype=torch.float64)
 
 
-def _au_spro_cpu(
-    maps: list[Tensor], regions: list[Tensor], saturations: Tensor, limits: Sequence[float]
+register(
+    "au_pro",
+    "(Tensor[] maps, Tensor[] masks, float limit) -> Tensor",
+    cpu=_au_pro_cpu,
+    cuda_reference=_au_pro_reference,
+    fake=_au_pro_fake,
+)
+
+
+def _pro_curve_cpu(maps: Tensors, masks: Tensors) -> Points:
+    _check_pro("pro_curve", maps, masks)
+    return native.curve("pro_curve", "masks", maps, masks, *_pro_cpu("pro_curve", maps, masks))
+
+
+def _pro_curve_reference(maps: Tensors, masks: Tensors) -> Points:
+    _check_pro("pro_curve", maps, masks)
+    return reference.spro_curve(*_pro_reference("pro_curve", maps, masks))
+
+
+def _pro_curve_fake(maps: Tensors, masks: Tensors) -> Points:
+    _check_pro("pro_curve", maps, masks)
+    return _fake_points(maps)
+
+
+register(
+    "pro_curve",
+    "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
+    cpu=_pro_curve_cpu,
+    cuda_reference=_pro_curve_reference,
+    fake=_pro_curve_fake,
+)
+
+# au_spro, spro_curve
+
+
+def _spro_cpu(
+    name: str, maps: Tensors, regions: Tensors, saturations: Tensor
+) -> tuple[Tensors, Tensor, Tensor, Tensor]:
+    require_regions(name, "regions", len(saturations), len(maps))
+    require_saturations(name, saturations)
+    scores, offsets, covered = native.region_scores(name, maps, regions)
+    return covered, scores, offsets, saturations.contiguous()
+
+
+def _spro_reference(
+    name: str, maps: Tensors, regions: Tensors, saturations: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    require_regions(name, "regions", len(saturations), len(maps))
+    require_saturations(name, saturations)
+    negatives, scores, offsets = _reference_samples(name, maps, regions)
+    require_negatives(name, "regions", len(negatives))
+    return negatives, scores, offsets, saturations
+
+
+def _au_spro_cpu(maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]) -> Tensor:
+    _check_spro("au_spro", maps, regions, saturations, limits)
+    return native.area("au_spro", "regions", maps, *_spro_cpu("au_spro", maps, regions, saturations), limits)
+
+
+def _au_spro_reference(
+    maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:
     _check_spro("au_spro", maps, regions, saturations, limits)
-    require_saturations("au_spro", saturations)
-    scores, offsets, covered = _native_regions("au_spro", maps, regions)
-    return _native_area(
-        "au_spro", "regions", maps, covered, scores, offsets, saturations.contiguous(), limits
-    )
+    return reference.spro_area(*_spro_reference("au_spro", maps, regions, saturations), limits)
 
 
-def _au_spro_cuda(
-    maps: list[Tensor], regions: list[Tensor], saturations: Tensor, limits: Sequence[float]
-) -> Tensor:
-    _check_spro("au_spro", maps, regions, saturations, limits)
-    require_saturations("au_spro", saturations)
-    samples = _reference_samples("au_spro", maps, regions, "regions")
-    return reference.spro_area(*samples, saturations, list(limits))
-
-
-def _au_spro_fake(
-    maps: list[Tensor], regions: list[Tensor], saturations: Tensor, limits: Sequence[float]
-) -> Tensor:
+def _au_spro_fake(maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]) -> Tensor:
     _check_spro("au_spro", maps, regions, saturations, limits)
     return maps[0].new_empty((len(limits),), dtype=torch.float64)
 
 
-def _pro_curve_cpu(maps: list[Tensor], masks: list[Tensor]) -> Points:
-    _check_pro("pro_curve", maps, masks, None)
-    scores, offsets = _native_components("pro_curve", maps, masks)
-    return _native_curve("pro_curve", "masks", maps, masks, scores, offsets, offsets.diff())
+register(
+    "au_spro",
+    "(Tensor[] maps, Tensor[] regions, Tensor saturations, float[] limits) -> Tensor",
+    cpu=_au_spro_cpu,
+    cuda_reference=_au_spro_reference,
+    fake=_au_spro_fake,
+)
 
 
-def _pro_curve_cuda(maps: list[Tensor], masks: list[Tensor]) -> Points:
-    _check_pro("pro_curve", maps, masks, None)
-    samples = _reference_samples("pro_curve", maps, [_components(m) for m in masks], "masks")
-    return reference.spro_curve(*samples, samples[2].diff())
+def _spro_curve_cpu(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
+    _check_spro("spro_curve", maps, regions, saturations)
+    return native.curve("spro_curve", "regions", maps, *_spro_cpu("spro_curve", maps, regions, saturations))
 
 
-def _pro_curve_fake(maps: list[Tensor], masks: list[Tensor]) -> Points:
-    _check_pro("pro_curve", maps, masks, None)
+def _spro_curve_reference(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
+    _check_spro("spro_curve", maps, regions, saturations)
+    return reference.spro_curve(*_spro_reference("spro_curve", maps, regions, saturations))
+
+
+def _spro_curve_fake(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
+    _check_spro("spro_curve", maps, regions, saturations)
     return _fake_points(maps)
 
 
-def _spro_curve_cpu(maps: list[Tensor], regions: list[Tensor], saturations: Tensor) -> Points:
-    _check_spro("spro_curve", maps, regions, saturations, None)
-    require_saturations("spro_curve", saturations)
-    scores, offsets, covered = _native_regions("spro_curve", maps, regions)
-    return _native_curve("spro_curve", "regions", maps, covered, scores, offsets, saturations.contiguous())
+register(
+    "spro_curve",
+    "(Tensor[] maps, Tensor[] regions, Tensor saturations) -> (Tensor, Tensor, Tensor)",
+    cpu=_spro_curve_cpu,
+    cuda_reference=_spro_curve_reference,
+    fake=_spro_curve_fake,
+)
 
-
-def _spro_curve_cuda(maps: list[Tensor], regions: list[Tensor], saturations: Tensor) -> Points:
-    _check_spro("spro_curve", maps, regions, saturations, None)
-    require_saturations("spro_curve", saturations)
-    return reference.spro_curve(*_reference_samples("spro_curve", maps, regions, "regions"), saturations)
-
-
-def _spro_curve_fake(maps: list[Tensor], regions: list[Tensor], saturations: Tensor) -> Points:
-    _check_spro("spro_curve", maps, regions, saturations, None)
-    return _fake_points(maps)
+# spro_area: the same areas from samples that were taken before
 
 
 def _check_spro_area(
@@ -298,30 +305,30 @@ def _check_spro_area(
     check_limits("spro_area", "limits", limits)
 
 
-def _with_data(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``kernel`` after the checks of spro_area that need data."""
+def _checked(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``kernel`` behind all checks of spro_area."""
 
-    def checked(
+    def spro_area(
         negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
     ) -> Tensor:
         _check_spro_area(negatives, scores, offsets, saturations, limits)
-        require_regions("spro_area", "saturations", saturations.shape[0], 1)
-        require_negatives("spro_area", "negatives", negatives.shape[0])
+        require_negatives("spro_area", "negatives", len(negatives))
         require_offsets("spro_area", scores, offsets)
         require_saturations("spro_area", saturations)
         for argument, tensor in {"negatives": negatives, "region_scores": scores}.items():
             if bool(tensor.isnan().any()):
                 raise ValueError(f"spro_area: {argument}: expected numbers, got NaN")
-        return kernel(negatives, scores, offsets, saturations, list(limits))
+        return kernel(negatives, scores, offsets, saturations, limits)
 
-    return checked
+    return spro_area
 
 
 def _spro_area_native(
     negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:
-    parts = [t.contiguous() for t in (scores, offsets, saturations)]
-    return _native_area("spro_area", "negatives", [negatives.unsqueeze(0)], [], *parts, limits)
+    maps = [negatives.unsqueeze(0)]
+    scores, offsets, saturations = (t.contiguous() for t in (scores, offsets, saturations))
+    return native.area("spro_area", "negatives", maps, [], scores, offsets, saturations, limits)
 
 
 def _spro_area_fake(
@@ -331,93 +338,45 @@ def _spro_area_fake(
     return negatives.new_empty((len(limits),), dtype=torch.float64)
 
 
-def _check_auroc(scores: Tensor, labels: Tensor) -> None:
-    require_float("auroc", "scores", scores)
-    if labels.shape != scores.shape or labels.device != scores.device:
-        raise ValueError(
-            f"auroc: labels: expected shape and device of scores ({describe(scores)}), got {describe(labels)}"
-        )
-    if labels.dtype != torch.bool:
-        raise TypeError(f"auroc: labels: expected bool, got {describe(labels)}")
+register(
+    "spro_area",
+    "(Tensor negatives, Tensor region_scores, Tensor region_offsets, Tensor saturations, float[] limits)"
+    " -> Tensor",
+    cpu=_checked(_spro_area_native),
+    cuda_reference=_checked(reference.spro_area),
+    fake=_spro_area_fake,
+)
 
-
-def _require_classes(labels: int, positives: int) -> None:
-    if positives in (0, labels):
-        raise ValueError(
-            f"auroc: labels: expected positives and negatives, got {positives} positives among {labels} labels"
-        )
+# auroc
 
 
 def _auroc_cpu(scores: Tensor, labels: Tensor) -> Tensor:
-    _check_auroc(scores, labels)
+    check_auroc("auroc", scores, labels)
     flat, marks = scores.reshape(-1), labels.reshape(-1)
     (nan, negatives), area = _C.auroc(view(flat), view(marks), torch.get_num_threads())
-    _require_classes(len(flat), len(flat) - negatives)
+    require_classes(len(flat), len(flat) - negatives)
     if nan >= 0:
-        raise ValueError(f"auroc: scores: expected numbers, got NaN in {describe(scores)}")
+        raise_nan("auroc", "scores", [scores])
     return torch.tensor(area, dtype=torch.float64)
 
 
-def _auroc_cuda(scores: Tensor, labels: Tensor) -> Tensor:
-    _check_auroc(scores, labels)
-    flat, marks = scores.reshape(-1), labels.reshape(-1)
-    _require_classes(len(flat), int(marks.count_nonzero()))
-    if bool(flat.isnan().any()):
-        raise ValueError(f"auroc: scores: expected numbers, got NaN in {describe(scores)}")
-    return reference.auroc(flat, marks)
+def _auroc_reference(scores: Tensor, labels: Tensor) -> Tensor:
+    check_auroc("auroc", scores, labels)
+    require_classes(labels.numel(), int(labels.count_nonzero()))
+    if bool(scores.isnan().any()):
+        raise_nan("auroc", "scores", [scores])
+    return reference.auroc(scores.reshape(-1), labels.reshape(-1))
 
 
 def _auroc_fake(scores: Tensor, labels: Tensor) -> Tensor:
-    _check_auroc(scores, labels)
+    check_auroc("auroc", scores, labels)
     return scores.new_empty((), dtype=torch.float64)
 
 
 register(
-    "label_regions",
-    "(Tensor masks) -> (Tensor, Tensor)",
-    cpu=_label_regions_cpu,
-    cuda_reference=_label_regions_cuda,
-    fake=_label_regions_fake,
-)
-register(
-    "au_pro",
-    "(Tensor[] maps, Tensor[] masks, float limit) -> Tensor",
-    cpu=_au_pro_cpu,
-    cuda_reference=_au_pro_cuda,
-    fake=_au_pro_fake,
-)
-register(
-    "au_spro",
-    "(Tensor[] maps, Tensor[] regions, Tensor saturations, float[] limits) -> Tensor",
-    cpu=_au_spro_cpu,
-    cuda_reference=_au_spro_cuda,
-    fake=_au_spro_fake,
-)
-register(
-    "pro_curve",
-    "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
-    cpu=_pro_curve_cpu,
-    cuda_reference=_pro_curve_cuda,
-    fake=_pro_curve_fake,
-)
-register(
-    "spro_curve",
-    "(Tensor[] maps, Tensor[] regions, Tensor saturations) -> (Tensor, Tensor, Tensor)",
-    cpu=_spro_curve_cpu,
-    cuda_reference=_spro_curve_cuda,
-    fake=_spro_curve_fake,
-)
-register(
-    "spro_area",
-    "(Tensor negatives, Tensor region_scores, Tensor region_offsets, Tensor saturations, float[] limits) -> Tensor",
-    cpu=_with_data(_spro_area_native),
-    cuda_reference=_with_data(reference.spro_area),
-    fake=_spro_area_fake,
-)
-register(
     "auroc",
     "(Tensor scores, Tensor labels) -> Tensor",
     cpu=_auroc_cpu,
-    cuda_reference=_auroc_cuda,
+    cuda_reference=_auroc_reference,
     fake=_auroc_fake,
 )

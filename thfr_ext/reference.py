@@ -223,7 +223,7 @@ def spro_area(
     scores: Tensor,  # [p]
     offsets: Tensor,  # [R+1] int64
     saturations: Tensor,  # [R] int64
-    limits: list[float],
+    limits: Sequence[float],
 ) -> Tensor:  # [L] fp64
     """See ``thfr::spro_area`` in csrc/include/thfr/sweep.h: the formula, a tensor operation at a time."""
     tops, region = _tops(scores, offsets, saturations)
