@@ -192,7 +192,7 @@ def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N
     return labels, counts
 
 
-def sample_regions(maps: list[Tensor], regions: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def sample_regions(maps: Sequence[Tensor], regions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Negative scores [n], scores of the regions' pixels [p], one region after the other, and their offsets [R+1].
 
     Args:
@@ -236,14 +236,13 @@ def spro_area(
         kept = limit * len(order)
         full = above + equal <= kept
         cut = ~full & (above < kept)
-        pixels, twice, cuts = (
-            torch.zeros_like(saturations).index_add(0, region, x.long())
-            for x in (full, full * (2 * above + equal), cut)
-        )
-        step = (kept - above.double()).square() / (2 * equal.clamp_min(1))
+        counted = (full, full * (2 * above + equal), cut)
+        sums = [torch.zeros_like(saturations).index_add(0, region, x.long()).double() for x in counted]
+        pixels, twice, cuts = sums
+        step = (kept - above.double()).square() / (2 * equal.clamp_min(1)).double()
         piece = torch.where(cut, step, 0).max()  # one value is cut, all its pixels alike
         area = pixels * kept - twice / 2 + cuts * piece
-        areas.append((area / (saturations * kept)).clamp(0, 1).sort().values.mean())
+        areas.append((area / (saturations.double() * kept)).clamp(0, 1).sort().values.mean())
     return torch.stack(areas)
 
 
@@ -276,24 +275,26 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # [n], [n] bool -> [] fp64
 
 
 def curve_by_thresholds(
-    maps: list[Tensor],  # [H,W] each
-    regions: list[Tensor],  # [R_i,H,W] bool each
-    saturations: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+    maps: Sequence[Tensor],  # [H,W] each
+    regions: Sequence[Tensor],  # [R_i,H,W] bool each
+    saturations: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]:  # [K+1] fp64 each
     """The definition itself, for tests: a loop over every distinct score, in float64."""
-    scores = torch.cat([m.double().flatten() for m in maps]) + 0.0
-    good = torch.cat([m.double()[~r.any(0)] for m, r in zip(maps, regions, strict=True)])
-    bad = [m.double()[region] for m, r in zip(maps, regions, strict=True) for region in r]
-    thresholds = [*scores.unique().flip(0).tolist(), None]  # None takes in everything
-    fpr, overlap = [], []
-    for threshold in thresholds:
-        hits = [len(s) if threshold is None else int((s > threshold).sum()) for s in [good, *bad]]
-        fpr.append(hits[0] / len(good))
-        overlap.append(
-            math.fsum(min(k / s, 1.0) for k, s in zip(hits[1:], saturations, strict=True)) / len(bad)
-        )
-    values = [-math.inf if t is None else t for t in thresholds]
-    return tuple(torch.tensor(x, dtype=torch.float64) for x in (fpr, overlap, values))  # type: ignore[return-value]
+    negatives, scores, offsets = sample_regions([m.double() for m in maps], list(regions))
+    region = torch.arange(len(saturations)).repeat_interleave(offsets.diff())
+    thresholds = torch.cat([m.double().flatten() for m in maps]).unique().flip(0).tolist()
+    rates: list[float] = []
+    overlaps: list[float] = []
+    for threshold in [*thresholds, None]:  # None takes in everything
+        above = torch.ones_like(negatives) if threshold is None else negatives > threshold
+        inside = region if threshold is None else region[scores > threshold]
+        counts = torch.bincount(inside, minlength=len(saturations)).tolist()
+        rates.append(int(above.sum()) / len(negatives))
+        covered = math.fsum(min(k / s, 1) for k, s in zip(counts, saturations, strict=True))
+        overlaps.append(covered / len(saturations))
+    columns = (rates, overlaps, [*thresholds, -math.inf])
+    fpr, overlap, descending = (torch.tensor(column, dtype=torch.float64) for column in columns)
+    return fpr, overlap, descending
 
 
 def area_to_limit(fpr: Tensor, overlap: Tensor, limit: float) -> float:  # [K], [K] fp64

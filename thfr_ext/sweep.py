@@ -1,7 +1,7 @@
 """Exact threshold sweeps: PRO and sPRO curves, the areas under them, AUROC.
 
-The method is told in csrc/include/thfr/sweep.h. Results are bit-identical across runs and thread counts, and
-do not depend on the order of images and regions.
+The method is told in csrc/include/thfr/sweep.h. Results are bit-identical across runs and thread counts;
+areas do not depend on the order of images and regions either.
 """
 
 from __future__ import annotations

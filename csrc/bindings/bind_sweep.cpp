@@ -22,6 +22,7 @@ bool is_vector(const TensorView& view, DType dtype) {
 bool is_float(const TensorView& view) { return view.dtype <= DType::bf16; }
 
 bool is_contiguous(const TensorView& view) {
+  if (view.elements() == 0) return true;
   std::int64_t step = 1;
   for (int i = view.dims; i-- > 0; step *= view.size[i]) {
     if (view.size[i] != 1 && view.stride[i] != step) return false;

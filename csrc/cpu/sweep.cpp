@@ -12,6 +12,7 @@ namespace {
 
 using sweep::Index;
 using sweep::parallel_items;
+using sweep::useful_threads;
 
 TensorView as_row(const TensorView& vector) {
   TensorView row = vector;
@@ -38,7 +39,7 @@ Tops<Key> top_keys(const TensorView& scores, const TensorView& offsets, const Te
     tops.offsets[r + 1] = tops.offsets[r] + std::min(saturation[r], start[r + 1] - start[r]);
   }
   tops.keys.resize(static_cast<std::size_t>(tops.offsets.back()));
-  parallel_items(regions, threads, [&](std::int64_t r) {
+  parallel_items(regions, useful_threads(scores.size[0], threads), [&](std::int64_t r) {
     const std::int64_t area = start[r + 1] - start[r], kept = tops.offsets[r + 1] - tops.offsets[r];
     TensorView region = scores;  // one row
     region.dims = 2;
@@ -108,7 +109,8 @@ std::vector<double> region_shares(const Index<Key>& index, const Tops<Key>& tops
                                   const std::vector<Limit>& limits, const TensorView& saturations, int threads) {
   const std::int64_t regions = saturations.size[0];
   std::vector<double> shares(limits.size() * static_cast<std::size_t>(regions));
-  parallel_items(regions, threads, [&](std::int64_t r) {
+  const auto pixels = static_cast<std::int64_t>(tops.keys.size());
+  parallel_items(regions, useful_threads(pixels, threads), [&](std::int64_t r) {
     struct Sums {
       std::int64_t full = 0, cut = 0;  // pixels
       std::uint64_t twice = 0;         // sum of 2 A + E over the full ones: at most 2 N s
@@ -218,6 +220,7 @@ namespace {
 // A running sum that keeps what rounding loses (Neumaier): a curve of millions of steps ends where it should.
 class Sum {
  public:
+  explicit Sum(double start) : sum_(start) {}
   void add(double x) {
     const double next = sum_ + x;
     lost_ += sum_ >= x ? (sum_ - next) + x : (x - next) + sum_;  // both are positive
@@ -226,7 +229,7 @@ class Sum {
   double value() const { return sum_ + lost_; }
 
  private:
-  double sum_ = 0, lost_ = 0;
+  double sum_, lost_ = 0;
 };
 
 template <typename Key>
@@ -261,25 +264,29 @@ Curve spro_curve_of(const Views& maps, const Views& covered, const TensorView& s
   const std::int64_t regions = saturations.size[0];
   const Tops<Key> tops = top_keys<Key>(scores, offsets, saturations, threads);
   std::vector<double> rise(index.values().size());  // of the overlap at each value, times the number of regions
+  double end = 0;  // its last value, without the rounding of many steps: exactly 1 if every region saturates
   for (std::int64_t r = 0; r < regions; ++r) {
-    const double step = 1 / static_cast<double>(saturations.as<std::int64_t>()[r]);
+    const auto saturation = static_cast<double>(saturations.as<std::int64_t>()[r]);
+    const double step = 1 / saturation;
+    end += static_cast<double>(tops.offsets[r + 1] - tops.offsets[r]) / saturation;
     for (std::int64_t i = tops.offsets[r]; i < tops.offsets[r + 1]; ++i) rise[index.bin(tops.keys[i]) / 2] += step;
   }
 
   const std::size_t points = rise.size() + 1;
   curve.fpr.reserve(points), curve.overlap.reserve(points), curve.thresholds.reserve(points);
   std::int64_t above = 0;
-  Sum overlap;
+  Sum overlap(0);
   const auto add_point = [&](double threshold) {
     curve.thresholds.push_back(threshold);
     curve.fpr.push_back(static_cast<double>(above) / static_cast<double>(curve.info.negatives));
-    curve.overlap.push_back(std::min(overlap.value() / static_cast<double>(regions), 1.0));
+    curve.overlap.push_back(std::min(overlap.value(), end) / static_cast<double>(regions));
   };
   for (std::size_t i = rise.size(); i-- > 0;) {
     add_point(static_cast<double>(sweep::key_score(index.values()[i])));
     above += static_cast<std::int64_t>(counts.bins[2 * i + 1]);
     overlap.add(rise[i]);
   }
+  overlap = Sum(end);
   add_point(-std::numeric_limits<double>::infinity());
   return curve;
 }

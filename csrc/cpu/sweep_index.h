@@ -123,7 +123,8 @@ Counts count(const Index<Key>& index, const Views& maps, const Views& masks, boo
   for (const TensorView& map : maps) pixels += map.elements();
   const std::int64_t budget = std::max<std::int64_t>(8 * pixels, std::int64_t{1} << 24);
   const auto copies = static_cast<std::int64_t>(budget / (4 * index.bins()));
-  const std::int64_t pieces = std::max<std::int64_t>(1, std::min({rows.total, std::int64_t{threads}, copies, pixels / 16384}));
+  const std::int64_t pieces =
+      std::max<std::int64_t>(1, std::min<std::int64_t>({rows.total, copies, useful_threads(pixels, threads)}));
 
   Counts counts;
   counts.bins.resize(index.bins());

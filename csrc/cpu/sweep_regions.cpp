@@ -11,6 +11,7 @@ namespace {
 
 using sweep::is_true;
 using sweep::parallel_items;
+using sweep::useful_threads;
 
 struct Run {
   std::int64_t row, begin, end;  // columns [begin, end)
@@ -113,10 +114,16 @@ void copy_scores(const TensorView& map, std::int64_t row, std::int64_t begin, st
   copy_scores(map, row, begin, end, scores.as<float>() + offset);
 }
 
+std::int64_t elements(const Views& views) {
+  std::int64_t total = 0;
+  for (const TensorView& view : views) total += view.elements();
+  return total;
+}
+
 }  // namespace
 
 void region_areas(const TensorView& regions, const TensorView& areas, int threads) {
-  parallel_items(regions.size[0], threads, [&](std::int64_t r) {
+  parallel_items(regions.size[0], useful_threads(regions.elements(), threads), [&](std::int64_t r) {
     const TensorView mask = plane(regions, r);
     std::int64_t area = 0;
     for (std::int64_t row = 0; row < mask.size[0]; ++row) {
@@ -134,7 +141,7 @@ void region_areas(const TensorView& regions, const TensorView& areas, int thread
 }
 
 void label_regions(const TensorView& masks, const TensorView& labels, const TensorView& counts, int threads) {
-  parallel_items(masks.size[0], threads, [&](std::int64_t n) {
+  parallel_items(masks.size[0], useful_threads(masks.elements(), threads), [&](std::int64_t n) {
     const Runs found = find_runs(plane(masks, n));
     const TensorView to = plane(labels, n);
     std::fill_n(to.as<std::int64_t>(), to.elements(), std::int64_t{0});
@@ -147,6 +154,7 @@ void label_regions(const TensorView& masks, const TensorView& labels, const Tens
 
 std::int64_t component_scores(const Views& maps, const Views& masks, const TensorView& scores, const TensorView& offsets,
                               int threads) {
+  threads = useful_threads(elements(masks), threads);
   std::vector<Runs> found(maps.size());
   parallel_items(static_cast<std::int64_t>(maps.size()), threads, [&](std::int64_t n) { found[n] = find_runs(masks[n]); });
 
@@ -178,7 +186,7 @@ void region_scores(const Views& maps, const Views& regions, const TensorView& of
                    const Views& covered, int threads) {
   std::vector<std::int64_t> first(maps.size());
   for (std::size_t n = 1; n < maps.size(); ++n) first[n] = first[n - 1] + regions[n - 1].size[0];
-  parallel_items(static_cast<std::int64_t>(maps.size()), threads, [&](std::int64_t n) {
+  parallel_items(static_cast<std::int64_t>(maps.size()), useful_threads(elements(regions), threads), [&](std::int64_t n) {
     auto* cover = covered[n].as<std::uint8_t>();
     std::fill_n(cover, covered[n].elements(), std::uint8_t{0});
     for (std::int64_t r = 0; r < regions[n].size[0]; ++r) {

@@ -1,6 +1,8 @@
 // Exceptions (memory running out) out of OpenMP regions, which they must not leave on their own.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 
@@ -8,6 +10,11 @@
 
 namespace thfr {
 namespace sweep {
+
+// No more threads than have 16,384 pixels each to look at: waking one, and waiting for it on a busy machine, costs more.
+inline int useful_threads(std::int64_t pixels, int threads) {
+  return static_cast<int>(std::clamp<std::int64_t>(pixels / 16384, 1, std::max(threads, 1)));
+}
 
 // parallel_for over single items; the first exception is thrown again once all threads are done.
 template <typename Body>
