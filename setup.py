@@ -24,11 +24,13 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(self.build_temp).resolve() / "cmake"
         build.mkdir(parents=True, exist_ok=True)
-        # An isolated build's tools live in a folder that is new each time: a stale cache would point into an old one.
+        # An isolated build's tools live in a new folder each time: a stale cache would point into an old one.
         (build / "CMakeCache.txt").unlink(missing_ok=True)
         cmake = shutil.which("cmake")
         if cmake is None:
-            raise SystemExit("setup.py: cmake not found; expected it from the build requirements (pip install cmake)")
+            raise SystemExit(
+                "setup.py: cmake not found; expected it from the build requirements (pip install cmake)"
+            )
         configure = [
             cmake,
             "-S", str(ROOT),
@@ -44,11 +46,11 @@ class CMakeBuild(build_ext):
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run([cmake, "--build", str(build), "--target", "_C"], check=True)
-        built = next(build.glob("_C*"))
+        built = next(build.glob("_C*.so"))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")
         shutil.copy2(built, temporary)
-        os.replace(temporary, target)  # never write into a module that a running Python has mapped
+        temporary.replace(target)  # never write into a module that a running Python has mapped
 
 
 setup(

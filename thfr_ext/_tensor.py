@@ -43,7 +43,7 @@ def as_tensor(operator: str, argument: str, value: Any) -> Tensor:
         return value
     try:
         if isinstance(value, np.ndarray):
-            # torch cannot hold negative strides, nor says so for read-only memory without a warning: both are copied.
+            # torch holds no negative strides, and warns of read-only memory: both are copied.
             plain = value.flags.writeable and value.flags.aligned and all(s >= 0 for s in value.strides)
             return torch.from_numpy(value if plain else value.copy())
         if hasattr(value, "__dlpack__"):
@@ -84,7 +84,7 @@ def require_float(operator: str, argument: str, tensor: Tensor) -> None:
 
 
 def require_shape(operator: str, argument: str, tensor: Tensor, expected: str, *, dims: int) -> None:
-    """Raises ValueError if ``tensor`` has not ``dims`` dimensions; ``expected`` names them, e.g. ``[B,C,H,W]``."""
+    """Raises ValueError if ``tensor`` has not ``dims`` dimensions; ``expected`` names them: ``[B,C,H,W]``."""
     if tensor.dim() != dims:
         raise ValueError(f"{operator}: {argument}: expected shape {expected}, got {describe(tensor)}")
 
@@ -93,7 +93,8 @@ def require_same(operator: str, argument: str, tensor: Tensor, other: str, like:
     """Raises ValueError or TypeError if ``tensor`` is not of the shape, dtype and device of ``like``."""
     if tensor.shape != like.shape or tensor.device != like.device:
         raise ValueError(
-            f"{operator}: {argument}: expected shape and device of {other} ({describe(like)}), got {describe(tensor)}"
+            f"{operator}: {argument}: expected shape and device of {other} ({describe(like)}), "
+            f"got {describe(tensor)}"
         )
     if tensor.dtype != like.dtype:
         raise TypeError(
