@@ -14,8 +14,9 @@ def build_info() -> dict[str, Any]:
     Returns:
         ``version`` and ``compiler`` (str); ``simd`` (the level in use: baseline, avx2 or avx512) and
         ``simd_built`` (list of str); ``cuda``: a dict of ``built`` (bool), ``version`` and ``archs`` (str),
-        ``devices`` (list of dicts with name, capability, memory_bytes and runnable) and ``problem`` (str, empty
-        if the devices can be used); ``backend``: operator -> {"cpu": "native", "cuda": "reference" or "native"}.
+        ``devices`` (list of dicts with name, capability, memory_bytes and runnable) and ``problem`` (str,
+        empty if the devices can be used); ``backend``: operator -> {"cpu": "native", "cuda": "reference" or
+        "native"}.
     """
     facts = dict(_C.build_facts())
     cuda = {name: facts.pop(f"cuda_{name}") for name in ("built", "version", "archs")}
