@@ -12,37 +12,40 @@
 
 namespace thfr {
 
+// What the filter knows of some rows.
+struct FilterRows {
+  std::vector<RowFacts> facts;
+  std::vector<double> scale, shift;    // v = y scale - c shift
+  std::vector<double> spread, offset;  // s, and the terms of the bound that do not depend on the other row
+
+  explicit FilterRows(std::int64_t count);
+};
+
 class Filter {
  public:
   static constexpr std::int64_t depth_block = 256;  // elements added in one fp32 chain
 
   Filter(const Rows& queries, const Rows& bank, Metric metric);
 
-  bool describe_query(std::int64_t i);  // false if the row is not finite
-  bool describe_bank_row(std::int64_t i);
+  // Describe row `row` as entry `place` of `out`; false if it is not finite.
+  bool describe_query(std::int64_t row, FilterRows& out, std::int64_t place) const;
+  bool describe_bank_row(std::int64_t row, FilterRows& out, std::int64_t place) const;
 
-  // Pairs of query q whose bound is not below what `key` (a rounded score, larger is better) needs.
-  double threshold(std::int64_t q, double key) const;
-  std::int64_t select(std::int64_t q, std::int64_t first, std::int64_t count, const float* products, double key,
-                      std::int32_t* places, double* bounds) const;
+  // Elements [depth_begin, depth_begin + depth) of the `count` rows from `first`, entries of `known` from `place`, packed.
+  Packing query_packing(std::int64_t first, std::int64_t count, const FilterRows& known, std::int64_t place,
+                        std::int64_t depth_begin, std::int64_t depth, float* out) const;
+  Packing bank_packing(std::int64_t first, std::int64_t count, const FilterRows& known, std::int64_t depth_begin,
+                       std::int64_t depth, float* out) const;
 
-  Packing query_packing() const { return packing(queries_, query_); }
-  Packing bank_packing() const { return packing(bank_, row_); }
-  const RowFacts& query_facts(std::int64_t i) const { return query_.facts[at(i)]; }
-  const RowFacts& bank_facts(std::int64_t i) const { return row_.facts[at(i)]; }
+  // A pair whose bound is below this has a key (a rounded score, larger is better) worse than `key`.
+  double threshold(const RowFacts& query, double key) const;
+  // The places among `count` rows where the bound of query `q` is not below `threshold`, and the bounds.
+  std::int64_t select(const FilterRows& queries, std::int64_t q, const FilterRows& rows, std::int64_t count,
+                      const float* products, double threshold, std::int32_t* places, double* bounds) const;
 
  private:
-  struct Side {
-    explicit Side(std::int64_t n) : facts(at(n)), scale(at(n)), shift(at(n)), spread(at(n)), offset(at(n)) {}
-    std::vector<RowFacts> facts;
-    std::vector<double> scale, shift;    // v = y scale - c shift
-    std::vector<double> spread, offset;  // s, and the terms of the bound that do not depend on the other row
-  };
-
-  static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
   void choose_centre();
-  bool describe(const Rows& rows, std::int64_t i, Side& side) const;
-  Packing packing(const Rows& rows, const Side& side) const;
+  bool describe(const Rows& rows, std::int64_t row, FilterRows& out, std::int64_t place) const;
 
   const RetrievalKernels& kernels_;
   Rows queries_, bank_;
@@ -50,7 +53,6 @@ class Filter {
   double rounding_, product_error_;
   std::vector<double> centre_;
   double centre_norm_ = 0;
-  Side query_, row_;
 };
 
 }  // namespace thfr

@@ -1,6 +1,7 @@
 // What is known of a row beforehand, and the score of a pair of rows.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -26,10 +27,9 @@ struct RowFacts {
   bool extreme = false;
 };
 
-// False if the row is not finite.
-inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, RowFacts* facts) {
+// `squared`: the row's product with itself. False if the row is not finite.
+inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, double squared, RowFacts* facts) {
   *facts = RowFacts();
-  const double squared = kernels.dot(rows, i, 1.0, rows, i, 1.0);
   facts->norm = std::sqrt(squared);
   if (squared > 1e-240 && squared < 1e240) return true;
   const double largest = kernels.largest(rows, i);
@@ -44,31 +44,37 @@ inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std:
   return true;
 }
 
+inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, RowFacts* facts) {
+  return describe_row(kernels, rows, i, kernels.dot(rows, i, 1.0, rows, i, 1.0), facts);
+}
+
 // The score of a pair, rounded to fp32 for all but fp64 rows.
 class PairScore {
  public:
   PairScore(const Rows& queries, const Rows& bank, Metric metric)
       : kernels_(active_retrieval_kernels()), queries_(queries), bank_(bank), metric_(metric) {}
 
-  double operator()(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
-    const double exact = metric_ == Metric::l2 ? distance(q, query, n, row) : similarity(q, query, n, row);
-    return queries_.dtype == DType::f64 ? exact : static_cast<double>(static_cast<float>(exact));
+  // Larger is better: the score, or minus the distance.
+  double key(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
+    if (metric_ != Metric::l2) return key(query, row, kernels_.dot(queries_, q, query.scale, bank_, n, row.scale));
+    return key(query, row, kernels_.distance2(queries_, q, bank_, n, std::ldexp(1.0, -common_exponent(query, row))));
+  }
+
+  // From <x, y> or |x - y|^2 of the scaled rows.
+  double key(const RowFacts& query, const RowFacts& row, double sum) const {
+    if (metric_ == Metric::l2) return -rounded(std::ldexp(std::sqrt(sum), common_exponent(query, row)));
+    if (metric_ == Metric::dot) return rounded(std::ldexp(sum, query.exponent + row.exponent));
+    if (query.norm == 0 || row.norm == 0) return 0;
+    return rounded(std::min(std::max(sum / (query.norm * row.norm), -1.0), 1.0));
   }
 
  private:
-  double similarity(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
-    const double product = kernels_.dot(queries_, q, query.scale, bank_, n, row.scale);
-    if (metric_ == Metric::dot) return std::ldexp(product, query.exponent + row.exponent) + 0.0;  // no negative zero
-    if (query.norm == 0 || row.norm == 0) return 0;
-    const double cosine = product / (query.norm * row.norm) + 0.0;
-    return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
+  static int common_exponent(const RowFacts& query, const RowFacts& row) {
+    if (query.norm == 0) return row.exponent;
+    return row.norm == 0 ? query.exponent : std::max(query.exponent, row.exponent);
   }
-
-  double distance(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
-    int exponent = query.exponent > row.exponent ? query.exponent : row.exponent;
-    if (query.norm == 0 || row.norm == 0) exponent = query.norm == 0 ? row.exponent : query.exponent;
-    const double squared = kernels_.distance2(queries_, q, bank_, n, std::ldexp(1.0, -exponent));
-    return std::ldexp(std::sqrt(squared), exponent);
+  double rounded(double score) const {
+    return (queries_.dtype == DType::f64 ? score : static_cast<double>(static_cast<float>(score))) + 0.0;  // no negative zero
   }
 
   const RetrievalKernels& kernels_;

@@ -23,6 +23,7 @@ constexpr int kBankPanel = 2 * kFloats;
 // Exact sums run over 32 interleaved lanes whatever the vector width, so that every instruction set adds in one order.
 constexpr int kLanes = 32, kSums = kLanes / kDoubles;
 constexpr std::int64_t kBlock = 512;  // elements fetched at a time, a multiple of kLanes
+constexpr std::int64_t kPackBlock = 256;
 static_assert(kBlock % kLanes == 0, "blocks must keep the lanes");
 
 template <typename V, typename T>
@@ -62,10 +63,16 @@ inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a :
 struct LaneSums {
   Doubles part[kSums] = {};
 
+  // Lane j takes lane j + width, for width 16, 8, 4, 2, 1.
   double total() const {
-    double lanes[kLanes];
-    __builtin_memcpy(lanes, part, sizeof(lanes));
-    for (int width = kLanes / 2; width > 0; width /= 2) {
+    Doubles folded[kSums];
+    __builtin_memcpy(folded, part, sizeof(part));
+    for (int width = kSums / 2; width > 0; width /= 2) {
+      for (int j = 0; j < width; ++j) folded[j] += folded[j + width];
+    }
+    double lanes[kDoubles];
+    __builtin_memcpy(lanes, folded, sizeof(lanes));
+    for (int width = kDoubles / 2; width > 0; width /= 2) {
       for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
     }
     return lanes[0];
@@ -73,41 +80,40 @@ struct LaneSums {
 };
 
 struct Product {
-  template <typename T>
-  static inline void add(const T* x, double xs, const T* y, double ys, LaneSums& sums) {
-    for (int j = 0; j < kSums; ++j) {
-      Doubles a, b;
-      read_wide(x + j * kDoubles, a);
-      read_wide(y + j * kDoubles, b);
-      if (sizeof(T) == 8) a *= xs, b *= ys;
-      sums.part[j] += a * b;
-    }
+  static inline void add(const Doubles& a, const Doubles& b, Doubles& sum) { sum += a * b; }
+};
+struct SquaredDifference {
+  static inline void add(const Doubles& a, const Doubles& b, Doubles& sum) {
+    const Doubles gap = a - b;
+    sum += gap * gap;
   }
 };
 
-struct SquaredDifference {
-  template <typename T>
-  static inline void add(const T* x, double xs, const T* y, double ys, LaneSums& sums) {
-    for (int j = 0; j < kSums; ++j) {
-      Doubles a, b;
-      read_wide(x + j * kDoubles, a);
-      read_wide(y + j * kDoubles, b);
-      if (sizeof(T) == 8) a *= xs, b *= ys;
-      a -= b;
-      sums.part[j] += a * a;
-    }
+template <typename Term, typename X, typename Y>
+inline void add_lanes(const X* x, double xs, const Y* y, double ys, LaneSums& sums) {
+  for (int j = 0; j < kSums; ++j) {
+    Doubles a, b;
+    read_wide(x + j * kDoubles, a);
+    read_wide(y + j * kDoubles, b);
+    if (sizeof(X) == 8) a *= xs;
+    if (sizeof(Y) == 8) b *= ys;
+    Term::add(a, b, sums.part[j]);
   }
-};
+}
 
 // Adds n elements; a ragged end is padded with zeros, which add nothing.
-template <typename Term, typename T>
-inline void add_block(const T* x, double xs, const T* y, double ys, std::int64_t n, LaneSums& sums) {
+template <typename Term, typename X, typename Y>
+inline void add_block(const X* x, double xs, const Y* y, double ys, std::int64_t n, LaneSums& sums) {
+  LaneSums local = sums;
   std::int64_t j = 0;
-  for (; j + kLanes <= n; j += kLanes) Term::add(x + j, xs, y + j, ys, sums);
-  if (j == n) return;
-  T a[kLanes] = {}, b[kLanes] = {};
-  for (std::int64_t t = 0; t < n - j; ++t) a[t] = x[j + t], b[t] = y[j + t];
-  Term::add(a, xs, b, ys, sums);
+  for (; j + kLanes <= n; j += kLanes) add_lanes<Term>(x + j, xs, y + j, ys, local);
+  if (j < n) {
+    X a[kLanes] = {};
+    Y b[kLanes] = {};
+    for (std::int64_t t = 0; t < n - j; ++t) a[t] = x[j + t], b[t] = y[j + t];
+    add_lanes<Term>(a, xs, b, ys, local);
+  }
+  sums = local;
 }
 
 template <typename Term, typename T>
@@ -132,27 +138,66 @@ double distance2(const Rows& x, std::int64_t i, const Rows& y, std::int64_t j, d
 }
 
 template <typename T>
-double largest_in(const Rows& x, std::int64_t i) {
-  double most = 0;
+void widen_as(const Rows& x, std::int64_t i, double scale, double* out) {
   T buffer[kBlock];
   for (std::int64_t d = 0; d < x.width; d += kBlock) {
     const std::int64_t n = smaller(kBlock, x.width - d);
     const T* from = fetch(x, i, d, n, buffer);
-    T high = 0;
-    int ordered = 1;
-    for (std::int64_t j = 0; j < n; ++j) {
-      const T size = from[j] < 0 ? -from[j] : from[j];
-      high = size > high ? size : high;
-      ordered &= from[j] == from[j];
-    }
-    if (!ordered) return __builtin_nan("");
-    most = high > most ? high : most;
+    for (std::int64_t j = 0; j < n; ++j) out[d + j] = static_cast<double>(from[j]) * scale;
   }
-  return most;
+}
+
+void widen(const Rows& x, std::int64_t i, double scale, double* out) {
+  if (x.dtype == DType::f64) return widen_as<double>(x, i, scale, out);
+  widen_as<float>(x, i, scale, out);
+}
+
+template <typename Term, typename T>
+void stream_as(const Rows& y, std::int64_t j, const double* queries, std::int64_t count, double* out) {
+  LaneSums squares, sums[kStreamQueries];
+  T buffer[kBlock];
+  for (std::int64_t d = 0; d < y.width; d += kBlock) {
+    const std::int64_t n = smaller(kBlock, y.width - d);
+    const T* from = fetch(y, j, d, n, buffer);
+    add_block<Product>(from, 1.0, from, 1.0, n, squares);
+    for (std::int64_t q = 0; q < count; ++q) add_block<Term>(queries + q * y.width + d, 1.0, from, 1.0, n, sums[q]);
+  }
+  out[0] = squares.total();
+  for (std::int64_t q = 0; q < count; ++q) out[1 + q] = sums[q].total();
+}
+
+void stream(const Rows& y, std::int64_t j, const double* queries, std::int64_t count, bool differences, double* out) {
+  if (y.dtype == DType::f64) {
+    if (differences) return stream_as<SquaredDifference, double>(y, j, queries, count, out);
+    return stream_as<Product, double>(y, j, queries, count, out);
+  }
+  if (differences) return stream_as<SquaredDifference, float>(y, j, queries, count, out);
+  stream_as<Product, float>(y, j, queries, count, out);
+}
+
+// Magnitudes are compared as integers: that order is theirs, with infinity and then NaN at the end.
+template <typename T, typename Bits>
+double largest_in(const Rows& x, std::int64_t i) {
+  constexpr Bits magnitude = static_cast<Bits>(~Bits{0}) >> 1;
+  Bits high = 0;
+  T buffer[kBlock];
+  for (std::int64_t d = 0; d < x.width; d += kBlock) {
+    const std::int64_t n = smaller(kBlock, x.width - d);
+    const T* from = fetch(x, i, d, n, buffer);
+    for (std::int64_t j = 0; j < n; ++j) {
+      Bits bits;
+      __builtin_memcpy(&bits, from + j, sizeof(bits));
+      bits &= magnitude;
+      high = bits > high ? bits : high;
+    }
+  }
+  T most;
+  __builtin_memcpy(&most, &high, sizeof(most));
+  return static_cast<double>(most);
 }
 
 double largest(const Rows& x, std::int64_t i) {
-  return x.dtype == DType::f64 ? largest_in<double>(x, i) : largest_in<float>(x, i);
+  return x.dtype == DType::f64 ? largest_in<double, std::uint64_t>(x, i) : largest_in<float, std::uint32_t>(x, i);
 }
 
 template <typename T>
@@ -170,48 +215,107 @@ void accumulate(const Rows& x, std::int64_t i, double scale, double* sum) {
   accumulate_as<float>(x, i, scale, sum);
 }
 
+struct Moments {
+  LaneSums squares, products, differences;
+
+  template <typename T>
+  inline void add(const T* x, const double* centre) {
+    for (int j = 0; j < kSums; ++j) {
+      Doubles a, c;
+      read_wide(x + j * kDoubles, a);
+      read_wide(centre + j * kDoubles, c);
+      squares.part[j] += a * a;
+      products.part[j] += a * c;
+      a -= c;
+      differences.part[j] += a * a;
+    }
+  }
+};
+
 template <typename T>
-void moments_of(const Rows& x, std::int64_t i, double scale, const double* centre, double* along, double* spread) {
-  LaneSums products, squares;
+void moments_of(const Rows& x, std::int64_t i, const double* centre, double out[3]) {
+  Moments sums;
   T buffer[kBlock];
-  double scaled[kBlock];
   for (std::int64_t d = 0; d < x.width; d += kBlock) {
     const std::int64_t n = smaller(kBlock, x.width - d);
     const T* from = fetch(x, i, d, n, buffer);
-    for (std::int64_t j = 0; j < n; ++j) scaled[j] = scale * static_cast<double>(from[j]);
-    add_block<Product>(scaled, 1.0, centre + d, 1.0, n, products);
-    add_block<SquaredDifference>(scaled, 1.0, centre + d, 1.0, n, squares);
+    std::int64_t j = 0;
+    for (; j + kLanes <= n; j += kLanes) sums.add(from + j, centre + d + j);
+    if (j == n) continue;
+    T a[kLanes] = {};
+    double c[kLanes] = {};
+    for (std::int64_t t = 0; t < n - j; ++t) a[t] = from[j + t], c[t] = centre[d + j + t];
+    sums.add(a, c);
   }
-  *along = products.total();
-  *spread = squares.total();
+  out[0] = sums.squares.total();
+  out[1] = sums.products.total();
+  out[2] = sums.differences.total();
 }
 
-void moments(const Rows& x, std::int64_t i, double scale, const double* centre, double* along, double* spread) {
-  if (x.dtype == DType::f64) return moments_of<double>(x, i, scale, centre, along, spread);
-  moments_of<float>(x, i, scale, centre, along, spread);
+void moments(const Rows& x, std::int64_t i, const double* centre, double out[3]) {
+  if (x.dtype == DType::f64) return moments_of<double>(x, i, centre, out);
+  moments_of<float>(x, i, centre, out);
+}
+
+typedef float Quad __attribute__((vector_size(16)));
+
+// Four rows of n elements side by side in a panel `width` wide. n is a multiple of four.
+inline void interleave(const float* rows, std::int64_t stride, std::int64_t n, float* panel, std::int64_t width) {
+  for (std::int64_t j = 0; j < n; j += 4) {
+    const Quad r0 = read<Quad>(rows + j), r1 = read<Quad>(rows + stride + j), r2 = read<Quad>(rows + 2 * stride + j),
+               r3 = read<Quad>(rows + 3 * stride + j);
+    const Quad low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7),
+               low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+    const Quad out[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5), __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                         __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                         __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+    for (int t = 0; t < 4; ++t) __builtin_memcpy(panel + (j + t) * width, &out[t], sizeof(Quad));
+  }
+}
+
+inline std::int64_t element_bytes(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
+
+inline void prefetch(const char* from, std::int64_t bytes) {
+  for (std::int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(from + b);
+}
+
+// Elements [d, d + n) of row `place` of the job, centred and scaled; zeros where there is no row.
+template <typename T>
+inline void prepare(const Packing& job, std::int64_t place, std::int64_t d, std::int64_t n, float* out) {
+  if (place >= job.count) {
+    for (std::int64_t j = 0; j < n; ++j) out[j] = 0.0f;
+    return;
+  }
+  T buffer[kPackBlock];
+  const std::int64_t row = job.first + place;
+  const T* from = fetch(job.rows, row, job.depth_begin + d, n, buffer);
+  if (job.rows.stride == 1 && place + 4 < job.count) {
+    // The next quad's part of this row's neighbour: rows lie far apart, and nobody else would have asked for it.
+    const std::int64_t bytes = element_bytes(job.rows.dtype);
+    const std::int64_t next = (row + 4) * job.rows.row_stride + job.depth_begin + d;
+    prefetch(static_cast<const char*>(job.rows.data) + next * bytes, n * bytes);
+  }
+  const double *centre = job.centre + job.depth_begin + d, scale = job.scale[place], shift = job.shift[place];
+  for (std::int64_t j = 0; j < n; ++j) {
+    out[j] = static_cast<float>(static_cast<double>(from[j]) * scale - centre[j] * shift);
+  }
 }
 
 template <typename T>
 void pack_panels(const Packing& job, std::int64_t panel_begin, std::int64_t panel_end) {
-  T buffer[kBlock];
-  float ready[kBlock];
+  float ready[4 * kPackBlock];
   for (std::int64_t p = panel_begin; p < panel_end; ++p) {
-    float* panel = job.out + p * job.panel * job.depth;
-    for (int r = 0; r < job.panel; ++r) {
-      const std::int64_t place = p * job.panel + r, row = job.first + place;
-      if (place >= job.count) {
-        for (std::int64_t d = 0; d < job.depth; ++d) panel[d * job.panel + r] = 0.0f;
-        continue;
-      }
-      const double scale = job.scale[row], shift = job.shift[row];
-      for (std::int64_t d = 0; d < job.depth; d += kBlock) {
-        const std::int64_t n = smaller(kBlock, job.depth - d);
-        const T* from = fetch(job.rows, row, job.depth_begin + d, n, buffer);
-        const double* centre = job.centre + job.depth_begin + d;
-        for (std::int64_t j = 0; j < n; ++j) {
-          ready[j] = static_cast<float>(static_cast<double>(from[j]) * scale - centre[j] * shift);
+    for (std::int64_t d = 0; d < job.depth; d += kPackBlock) {
+      const std::int64_t n = smaller(kPackBlock, job.depth - d);
+      float* panel = job.out + (p * job.depth + d) * job.panel;
+      for (int r = 0; r < job.panel; r += 4) {
+        const int rows = job.panel - r < 4 ? job.panel - r : 4;
+        for (int t = 0; t < rows; ++t) prepare<T>(job, p * job.panel + r + t, d, n, ready + t * kPackBlock);
+        const std::int64_t whole = rows == 4 ? n / 4 * 4 : 0;
+        interleave(ready, kPackBlock, whole, panel + r, job.panel);
+        for (std::int64_t j = whole; j < n; ++j) {
+          for (int t = 0; t < rows; ++t) panel[j * job.panel + r + t] = ready[t * kPackBlock + j];
         }
-        for (std::int64_t j = 0; j < n; ++j) panel[(d + j) * job.panel + r] = ready[j];
       }
     }
   }
@@ -222,7 +326,7 @@ void pack(const Packing& job, std::int64_t panel_begin, std::int64_t panel_end) 
   pack_panels<float>(job, panel_begin, panel_end);
 }
 
-void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row) {
+void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh) {
   Floats sums[kQueryPanel][2] = {};
   for (std::int64_t d = 0; d < depth; ++d) {
     const Floats low = read<Floats>(b), high = read<Floats>(b + kFloats);
@@ -236,9 +340,8 @@ void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int
   }
 #pragma GCC unroll 16
   for (int m = 0; m < kQueryPanel; ++m) {
-    Floats low = read<Floats>(c + m * row), high = read<Floats>(c + m * row + kFloats);
-    low += sums[m][0];
-    high += sums[m][1];
+    Floats low = sums[m][0], high = sums[m][1];
+    if (!fresh) low += read<Floats>(c + m * row), high += read<Floats>(c + m * row + kFloats);
     __builtin_memcpy(c + m * row, &low, sizeof(low));
     __builtin_memcpy(c + m * row + kFloats, &high, sizeof(high));
   }
@@ -310,8 +413,8 @@ std::int64_t coreset_update(const Rows& x, std::int64_t centre, double s, double
 }  // namespace
 
 const RetrievalKernels& retrieval_kernels() {
-  static constexpr RetrievalKernels table{kQueryPanel, kBankPanel, dot,  distance2, largest,       accumulate,
-                                          moments,     pack,       tile, select,    coreset_update};
+  static constexpr RetrievalKernels table{kQueryPanel, kBankPanel, dot,  distance2, widen,  stream,        largest,
+                                          accumulate,  moments,    pack, tile,      select, coreset_update};
   return table;
 }
 

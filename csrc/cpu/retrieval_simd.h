@@ -17,17 +17,19 @@ struct Rows {
 };
 
 // Elements [depth_begin, depth_begin + depth) of rows [first, first + count), as panels of `panel` rows:
-// out[p][d][r] = float(x * scale[row] - centre[d] * shift[row]); the rows that are missing in the last panel are zero.
+// out[p][d][r] = float(x * scale - centre[d] * shift); the rows that are missing in the last panel are zero.
 struct Packing {
   Rows rows;
   std::int64_t first, count;
   int panel;
   std::int64_t depth_begin, depth;
-  const double* scale;   // [rows.count]
-  const double* shift;   // [rows.count]
+  const double* scale;   // [count]
+  const double* shift;   // [count]
   const double* centre;  // [rows.width]
   float* out;
 };
+
+constexpr std::int64_t kStreamQueries = 8;
 
 struct RetrievalKernels {
   int query_panel, bank_panel;  // rows of a panel
@@ -36,16 +38,22 @@ struct RetrievalKernels {
   double (*dot)(const Rows& x, std::int64_t i, double xs, const Rows& y, std::int64_t j, double ys);
   double (*distance2)(const Rows& x, std::int64_t i, const Rows& y, std::int64_t j, double s);
 
+  // out[d] = x[d] * scale
+  void (*widen)(const Rows& x, std::int64_t i, double scale, double* out);
+  // out[0] = |y|^2, out[1 + q] = <queries[q], y> or, with `differences`, |queries[q] - y|^2: to the bit what dot and distance2
+  // give, in one reading of y. queries: contiguous [count, width], count <= kStreamQueries.
+  void (*stream)(const Rows& y, std::int64_t j, const double* queries, std::int64_t count, bool differences, double* out);
+
   // max |x|; NaN if an element is.
   double (*largest)(const Rows& x, std::int64_t i);
   // sum[d] += x[d] * scale
   void (*accumulate)(const Rows& x, std::int64_t i, double scale, double* sum);
-  // *along = <x scale, centre>, *spread = |x scale - centre|^2
-  void (*moments)(const Rows& x, std::int64_t i, double scale, const double* centre, double* along, double* spread);
+  // out[0] = |x|^2 (as dot has it), out[1] = <x, centre>, out[2] = |x - centre|^2
+  void (*moments)(const Rows& x, std::int64_t i, const double* centre, double out[3]);
 
   void (*pack)(const Packing& job, std::int64_t panel_begin, std::int64_t panel_end);
-  // One tile of query_panel x bank_panel: c[m * row + n] += sum over depth of a[d][m] * b[d][n].
-  void (*tile)(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row);
+  // One tile of query_panel x bank_panel: c[m * row + n] = sum over depth of a[d][m] * b[d][n], added to c unless `fresh`.
+  void (*tile)(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh);
   // Places where not (weight * spread[n] * (c[n] + slack) + offset[n] + base < threshold); bounds: the left-hand sides.
   std::int64_t (*select)(const float* c, const double* spread, const double* offset, std::int64_t n, double weight, double slack,
                          double base, double threshold, std::int32_t* places, double* bounds);
