@@ -102,6 +102,7 @@ class Search {
     std::atomic<std::int64_t> next{0};
     const std::int64_t workers = std::min<std::int64_t>(threads_, pieces(tasks, grain));
     parallel_for(workers, threads_, 1, [&](std::int64_t begin, std::int64_t end) {
+      const PlainFloats plain;
       for (std::int64_t worker = begin; worker < end; ++worker) {
         for (std::int64_t t = next.fetch_add(grain); t < tasks; t = next.fetch_add(grain)) {
           for (std::int64_t i = t; i < std::min(t + grain, tasks); ++i) body(static_cast<int>(worker), i);
@@ -268,6 +269,7 @@ void Search::rescore(const Filter& filter, const Block& block, const FilterRows&
 
 NonFinite nearest_templates(const TensorView& queries, const TensorView& bank, std::int64_t k, Metric metric,
                             const TensorView* exclude, const TensorView& scores, const TensorView& indices, int threads) {
+  const PlainFloats plain;
   Search search(queries, bank, k, metric, exclude, threads);
   const NonFinite problem = search.run();
   if (problem.argument == nullptr) search.write(scores, indices);

@@ -12,6 +12,7 @@ NonFinite coreset_scale(const TensorView& bank, double* scale, int threads) {
   const RetrievalKernels& kernels = active_retrieval_kernels();
   std::vector<double> largest(static_cast<std::size_t>(rows.count));
   parallel_for(rows.count, threads, 16, [&](std::int64_t begin, std::int64_t end) {
+    const PlainFloats plain;
     for (std::int64_t n = begin; n < end; ++n) largest[static_cast<std::size_t>(n)] = kernels.largest(rows, n);
   });
   double most = 0;
@@ -43,6 +44,7 @@ void greedy_coreset(const TensorView& bank, double scale, const TensorView& dist
     const std::int64_t newest = entries[step - 1];
     distance[newest] = -1;
     parallel_for(parts, threads, 1, [&](std::int64_t part_begin, std::int64_t part_end) {
+      const PlainFloats plain;
       for (std::int64_t part = part_begin; part < part_end; ++part) {
         const std::int64_t row =
             kernels.coreset_update(rows, newest, scale, distance, rows.count * part / parts, rows.count * (part + 1) / parts);

@@ -15,6 +15,24 @@ namespace thfr {
 
 const RetrievalKernels& active_retrieval_kernels();
 
+// Default floating-point control while it lives: a caller's flush-to-zero would let subnormal numbers vanish on its own
+// thread and not on the others.
+class PlainFloats {
+ public:
+#if defined(__SSE__)
+  PlainFloats() : saved_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(0x1f80); }
+  ~PlainFloats() { __builtin_ia32_ldmxcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#else
+  PlainFloats() {}
+#endif
+ public:
+  PlainFloats(const PlainFloats&) = delete;
+  PlainFloats& operator=(const PlainFloats&) = delete;
+};
+
 inline Rows rows_of(const TensorView& view) {
   return {view.data, view.dtype, view.size[0], view.size[1], view.stride[0], view.stride[1]};
 }
