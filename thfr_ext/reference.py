@@ -98,7 +98,9 @@ def _require_finite(operator: str, argument: str, rows: Tensor) -> None:
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         kind = "NaN" if bool(rows[row].isnan().any()) else "infinity"
-        raise ValueError(f"{operator}: {argument}: expected finite values, got {kind} in row {row} of {list(rows.shape)}")
+        raise ValueError(
+            f"{operator}: {argument}: expected finite values, got {kind} in row {row} of {list(rows.shape)}"
+        )
 
 
 def _pair_scores(queries: Tensor, bank: Tensor, metric: str) -> Tensor:
@@ -124,7 +126,8 @@ def nearest_templates(
     _require_finite("nearest_templates", "bank", bank)
     dtype, descending = accumulate_dtype(queries.dtype), metric != "l2"
     count = queries.shape[0]
-    scores, indices = queries.new_empty((count, 0), dtype=dtype), queries.new_empty((count, 0), dtype=torch.int64)
+    scores = queries.new_empty((count, 0), dtype=dtype)
+    indices = queries.new_empty((count, 0), dtype=torch.int64)
     step = max(1, 2**24 // max(1, count * queries.shape[1]))
     for start in range(0, bank.shape[0], step):
         part = _pair_scores(queries.double(), bank[start : start + step].double(), metric).to(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,14 @@ METRICS = {"cosine": 0, "l2": 1, "dot": 2}
 #: Called with (entries chosen so far, entries to choose).
 Progress = Callable[[int, int], object]
 
-#: Multiplications in one native call of greedy_coreset: about a tenth of a second to the next Ctrl-C or progress call.
+#: Differences in one native call of greedy_coreset: about a tenth of a second to the next Ctrl-C or progress.
 _CORESET_CHUNK = 2_000_000_000
+
+
+def _integer(operator: str, argument: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer, torch.SymInt)):
+        raise TypeError(f"{operator}: {argument}: expected an integer, got {value!r}")
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def _require_matrix(operator: str, argument: str, tensor: Tensor, expected: str) -> None:
@@ -60,7 +67,7 @@ def _check_exclude_values(bank: Tensor, k: int, exclude: Tensor) -> None:
         )
     if high >= 0 and k > rows - 1:
         raise ValueError(
-            f"nearest_templates: k: expected 1 to {rows - 1}, as exclude takes one of the {rows} bank rows, got {k}"
+            f"nearest_templates: k: expected 1 to {rows - 1}, as exclude takes one of {rows} rows, got {k}"
         )
 
 
@@ -69,13 +76,14 @@ def _check_nearest(queries: Tensor, bank: Tensor, k: int, metric: str, exclude: 
     _require_matrix("nearest_templates", "bank", bank, "[N,D]")
     if bank.shape[1] != queries.shape[1] or bank.device != queries.device:
         raise ValueError(
-            f"nearest_templates: bank: expected [N,{queries.shape[1]}] on {queries.device}, got {describe(bank)}"
+            f"nearest_templates: bank: expected [N,{queries.shape[1]}] on {queries.device}, "
+            f"got {describe(bank)}"
         )
     half_bank = queries.dtype == torch.float32 and bank.dtype in (torch.float16, torch.bfloat16)
     if bank.dtype != queries.dtype and not half_bank:
         raise TypeError(
-            "nearest_templates: bank: expected the dtype of queries (or float16 or bfloat16 for float32 queries), "
-            f"got {describe(bank)} for {describe(queries)}"
+            "nearest_templates: bank: expected the dtype of queries (or float16 or bfloat16 for float32 "
+            f"queries), got {describe(bank)} for {describe(queries)}"
         )
     if metric not in METRICS:
         raise ValueError(f"nearest_templates: metric: expected one of {', '.join(METRICS)}, got {metric!r}")
@@ -83,7 +91,8 @@ def _check_nearest(queries: Tensor, bank: Tensor, k: int, metric: str, exclude: 
         raise ValueError(f"nearest_templates: bank: expected [N,D] with N >= 1, got {describe(bank)}")
     if k < 1 or k > bank.shape[0]:
         raise ValueError(
-            f"nearest_templates: k: expected 1 to the {bank.shape[0]} rows of bank ({describe(bank)}), got {k}"
+            f"nearest_templates: k: expected 1 to the {bank.shape[0]} rows of bank ({describe(bank)}), "
+            f"got {k}"
         )
     if exclude is not None:
         _check_exclude(queries, bank, k, exclude)
@@ -151,29 +160,31 @@ def nearest_templates(
 ) -> tuple[Any, Any]:  # [Q,k], [Q,k] int64
     """The k best rows of a bank for each query, exactly, best first. Never holds Q x N numbers.
 
-    A score depends on the two rows alone: its sum over D is kept in fp64 and rounded once, so rows that are equal
-    tie to the bit wherever they lie. Ties go to the lower index; the order is that of the scores returned. The result
-    is the same for every number of threads. Not differentiable.
+    A score depends on the two rows alone: its sum over D is kept in fp64 and rounded once, so rows that are
+    equal tie to the bit wherever they lie. Ties go to the lower index; the order is that of the scores
+    returned. The result is the same for every number of threads. Not differentiable.
 
     Args:
-        queries: fp32, fp64, fp16 or bf16, any strides (rows are read in place, a block is converted at a time).
-        bank: the same dtype and device, any strides; fp32 queries also take an fp16 or bf16 bank.
+        queries: fp32, fp64, fp16 or bf16, any strides. More than eight are packed, 64 MiB at a time.
+        bank: the same dtype and device, any strides, read in place; an fp16 or bf16 bank also goes with
+            fp32 queries.
         k: 1 to N (to N - 1 where ``exclude`` takes a row).
         metric: ``cosine`` (similarity; 0 with a zero vector, clipped to [-1, 1]) or ``dot``, largest first;
             ``l2``, the Euclidean distance, smallest first.
         exclude: for each query the bank row that it must not return, or -1.
 
     Returns:
-        Scores, fp32 (fp64 for fp64 queries; a dot product or distance beyond its range becomes infinite), and indices
-        into the bank, of the same kind of array as ``queries``. No queries: empty results.
+        Scores, fp32 (fp64 for fp64 queries; one beyond that range becomes infinite), and indices into the
+        bank, of the same kind of array as ``queries``. No queries: empty results.
 
     Raises:
-        ValueError: shapes, devices, ``k``, ``metric`` or ``exclude`` do not fit, or a value is NaN or infinite.
-        TypeError: a dtype is not one of those above.
+        ValueError: shapes, devices, ``k``, ``metric`` or ``exclude`` do not fit; a value is NaN or infinite.
+        TypeError: a dtype is not one of those above, or ``k`` is not an integer.
     """
     name = "nearest_templates"
     q, b = as_tensor(name, "queries", queries), as_tensor(name, "bank", bank)
     e = None if exclude is None else as_tensor(name, "exclude", exclude)
+    _check_nearest(q, b, k := _integer(name, "k", k), metric, e)
     scores, indices = torch.ops.thfr_ext.nearest_templates(q.detach(), b.detach(), k, metric, e)
     restore = restorer(queries)
     return restore(scores), restore(indices)
@@ -183,7 +194,8 @@ def _check_coreset(bank: Tensor, size: int, seed: int) -> None:
     _require_matrix("greedy_coreset", "bank", bank, "[N,D]")
     if size < 1 or size > bank.shape[0]:
         raise ValueError(
-            f"greedy_coreset: size: expected 1 to the {bank.shape[0]} rows of bank ({describe(bank)}), got {size}"
+            f"greedy_coreset: size: expected 1 to the {bank.shape[0]} rows of bank ({describe(bank)}), "
+            f"got {size}"
         )
     if not 0 <= seed < 2**63:
         raise ValueError(f"greedy_coreset: seed: expected 0 to 2**63 - 1, got {seed}")
@@ -231,11 +243,12 @@ def greedy_coreset(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Any:  # [size] int64
-    """k-centre greedy: rows that leave no other row of the bank far from them (Sener and Savarese 2018; PatchCore).
+    """k-centre greedy: rows that leave no other row of the bank far from them.
 
-    The first row is ``splitmix64(seed) mod N``; each next one is the row whose Euclidean distance to the nearest
-    chosen row is largest, the lowest index on a tie. No row is chosen twice, equal rows or not. Distances are kept in
-    fp64, so the result is the same for every number of threads. A shorter run's result is the beginning of a longer one's.
+    Sener and Savarese (2018), as PatchCore uses it. The first row is ``splitmix64(seed) mod N``; each next
+    one is the row whose Euclidean distance to the nearest chosen row is largest, the lowest index on a tie.
+    No row is chosen twice, equal rows or not. Distances are compared in fp64; the result is the same for
+    every number of threads, and a shorter run's is the beginning of a longer one's.
 
     Args:
         bank: fp32, fp64, fp16 or bf16, any strides (read in place).
@@ -248,9 +261,11 @@ def greedy_coreset(
 
     Raises:
         ValueError: shape, ``size`` or ``seed`` do not fit, or a value is NaN or infinite.
-        TypeError: ``bank`` is not of a float dtype.
+        TypeError: ``bank`` is not of a float dtype, or a number is not an integer.
     """
     b = as_tensor("greedy_coreset", "bank", bank).detach()
+    size, seed = (_integer("greedy_coreset", *given) for given in (("size", size), ("seed", seed)))
+    _check_coreset(b, size, seed)
     if progress is None:
         chosen = torch.ops.thfr_ext.greedy_coreset(b, size, seed)
     else:

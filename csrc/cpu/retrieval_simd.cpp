@@ -166,8 +166,12 @@ inline bool proved_far(const Rows& x, std::int64_t i, std::int64_t centre, doubl
       }
     }
     const Floats together = (part[0] + part[1]) + (part[2] + part[3]);
-    float sum = 0;
-    for (int t = 0; t < kFloats; ++t) sum += together[t];
+    float fold[kFloats];
+    __builtin_memcpy(fold, &together, sizeof(fold));
+    for (int width = kFloats / 2; width > 0; width /= 2) {
+      for (int t = 0; t < width; ++t) fold[t] += fold[t + width];
+    }
+    const float sum = fold[0];
     // Outside these bounds an overflow or a vanishing product would break the proof.
     if (sum > 1e-25f && sum < 1e38f && static_cast<double>(sum) * shrink >= limit) return true;
   }

@@ -1,4 +1,4 @@
-"""Nearest templates by the definition, in extended precision, one pair at a time; and rows that are hard to search."""
+"""Nearest templates by the definition, in extended precision; and rows that are hard to search."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def scores(queries: Tensor, bank: Tensor, metric: str) -> np.ndarray:
         return exact.astype(np.float64 if queries.dtype == torch.float64 else np.float32)
 
 
-def check(queries: Tensor, bank: Tensor, k: int, metric: str, result: tuple, exclude: Tensor | None = None) -> None:
-    """Asserts that ``result`` is right: to the bit for all but fp64, whose last bits depend on the order of sums."""
+def check(
+    queries: Tensor, bank: Tensor, k: int, metric: str, result: tuple, exclude: Tensor | None = None
+) -> None:
+    """Asserts that ``result`` is right: to the bit but for fp64, whose last bits depend on the order."""
     got, indices = (t.numpy() for t in result)
     every = scores(queries, bank, metric)
     keys = every if metric == "l2" else -every
@@ -57,7 +59,9 @@ def rows(kind: str, count: int, width: int, seed: int, base: Tensor | None = Non
     if kind == "tied":  # few different rows, the copies at all distances from the edges of tiles and blocks
         return noise[torch.randint(0, max(1, count // 6), (count,), generator=generator)]
     if kind == "near":  # one rounding from each other: far below what fp32 sums can tell apart
-        anchor = noise[:1] if base is None else base[torch.randint(0, len(base), (count,), generator=generator)]
+        anchor = (
+            noise[:1] if base is None else base[torch.randint(0, len(base), (count,), generator=generator)]
+        )
         return anchor * (1 + 6e-8 * torch.randint(-3, 4, (count, width), generator=generator))
     scale = 10.0 ** (12 * torch.rand(count, 1, generator=generator) - 6)
     made = {

@@ -1,4 +1,4 @@
-"""nearest_templates against the definition: order, ties, accuracy, strides, dtypes, threads, instruction sets."""
+"""nearest_templates against the definition: order, ties, accuracy, strides, dtypes, threads, SIMD levels."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import thfr_ext
 from thfr_ext import _C, reference
 
 sys.path.insert(0, str(Path(__file__).parent))
-from oracle import KINDS, METRICS, check, rows  # noqa: E402
+from oracle import KINDS, METRICS, check, rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# Few queries stream the bank, more than eight go through the packed product: both on one and on several tasks.
+# Up to eight queries stream the bank, more go through the packed product.
 COUNTS = (3, 40)
 
 
@@ -62,7 +62,33 @@ def test_double_beyond_the_range_of_squares(scale: float, metric: str, queries: 
 
 @pytest.mark.parametrize("queries", COUNTS)
 def test_copies_tie_wherever_they_lie(queries: int) -> None:
-    places = [0, 5, 6, 7, 8, 11, 12, 15, 16, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 600, 698, 699]
+    places = [
+        0,
+        5,
+        6,
+        7,
+        8,
+        11,
+        12,
+        15,
+        16,
+        31,
+        32,
+        33,
+        63,
+        64,
+        65,
+        127,
+        128,
+        255,
+        256,
+        257,
+        511,
+        512,
+        600,
+        698,
+        699,
+    ]
     y = rows("random", 700, 193, 5)
     y[places] = rows("random", 1, 193, 6)
     x = y[:1] + 0.01 * rows("random", queries, 193, 7)
@@ -121,12 +147,16 @@ def test_strides(queries: int) -> None:
         "transposed": lambda t: t.t().contiguous().t(),
         "every other column": lambda t: t.repeat_interleave(2, 1)[:, ::2],
         "every third row": lambda t: t.repeat_interleave(3, 0)[::3],
-        "channels of an image": lambda t: t.t().reshape(1, t.shape[1], t.shape[0], 1).permute(0, 2, 3, 1).reshape(t.shape),
+        "channels of an image": lambda t: (
+            t.t().reshape(1, t.shape[1], t.shape[0], 1).permute(0, 2, 3, 1).reshape(t.shape)
+        ),
     }
     for metric in METRICS:
         plain = thfr_ext.nearest_templates(x, y, 7, metric)
         for name, layout in layouts.items():
-            for got, expected in zip(thfr_ext.nearest_templates(layout(x), layout(y), 7, metric), plain, strict=True):
+            for got, expected in zip(
+                thfr_ext.nearest_templates(layout(x), layout(y), 7, metric), plain, strict=True
+            ):
                 assert torch.equal(got, expected), name
     same = y[:1].expand(90, 75)  # stride 0
     assert (thfr_ext.nearest_templates(x, same, 4)[1] == torch.arange(4)).all()
@@ -138,7 +168,14 @@ def test_exclude(queries: int) -> None:
     exclude = torch.arange(queries) % 61 - 1
     for metric in METRICS:
         for k in (1, 59):
-            check(y[:queries], y, k, metric, thfr_ext.nearest_templates(y[:queries], y, k, metric, exclude), exclude)
+            check(
+                y[:queries],
+                y,
+                k,
+                metric,
+                thfr_ext.nearest_templates(y[:queries], y, k, metric, exclude),
+                exclude,
+            )
     strided = torch.stack([exclude, exclude + 1], 1)[:, 0]
     assert torch.equal(
         thfr_ext.nearest_templates(y[:queries], y, exclude=strided)[1],
@@ -148,7 +185,9 @@ def test_exclude(queries: int) -> None:
 
 def test_no_queries() -> None:
     for dtype in DTYPES:
-        scores, indices = thfr_ext.nearest_templates(torch.empty(0, 4, dtype=dtype), torch.ones(3, 4, dtype=dtype), 2)
+        scores, indices = thfr_ext.nearest_templates(
+            torch.empty(0, 4, dtype=dtype), torch.ones(3, 4, dtype=dtype), 2
+        )
         assert scores.shape == indices.shape == (0, 2)
         assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
@@ -159,11 +198,15 @@ def test_any_small_problem(data: st.DataObject) -> None:
     count, width = data.draw(st.integers(1, 80)), data.draw(st.integers(1, 40))
     queries = data.draw(st.integers(0, 30))
     dtype = data.draw(st.sampled_from(DTYPES))
-    kind = data.draw(st.sampled_from([kind for kind in KINDS if kind not in ("tiny", "subnormal", "huge", "far offset")]))
+    kind = data.draw(
+        st.sampled_from([kind for kind in KINDS if kind not in ("tiny", "subnormal", "huge", "far offset")])
+    )
     seed = data.draw(st.integers(0, 1000))
     exclude = None
     if count > 1 and data.draw(st.booleans()):
-        exclude = torch.tensor(data.draw(st.lists(st.integers(-1, count - 1), min_size=queries, max_size=queries)))
+        exclude = torch.tensor(
+            data.draw(st.lists(st.integers(-1, count - 1), min_size=queries, max_size=queries))
+        )
         exclude = exclude.to(torch.int64)
     k = data.draw(st.integers(1, count if exclude is None else count - 1))
     metric = data.draw(st.sampled_from(METRICS))
@@ -204,8 +247,8 @@ for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         x, y = rows("tied", queries, 333, 1).to(dtype), rows("positive", 290, 333, 2).to(dtype)
         y[::3] = x[torch.arange(len(y[::3])) % queries] * 1.5
         for metric in METRICS:
-            scores, indices = thfr_ext.nearest_templates(x, y, 8, metric)
-            out[f"{dtype} {queries} {metric} scores"], out[f"{dtype} {queries} {metric} indices"] = scores, indices
+            name = f"{dtype} {queries} {metric}"
+            out[name + " scores"], out[name + " indices"] = thfr_ext.nearest_templates(x, y, 8, metric)
     out[f"{dtype} coreset"] = thfr_ext.greedy_coreset(y, 40)
 np.savez(sys.argv[2], **out)
 """
@@ -227,7 +270,9 @@ def test_instruction_sets_agree(tmp_path: Path) -> None:
     for level, result in results.items():
         for name, expected in baseline.items():
             if "float64" in name and "indices" not in name:
-                np.testing.assert_allclose(result[name], expected, rtol=1e-14, atol=1e-13, err_msg=f"{level} {name}")
+                np.testing.assert_allclose(
+                    result[name], expected, rtol=1e-14, atol=1e-13, err_msg=f"{level} {name}"
+                )
             elif name != "simd" and "float64" not in name:
                 np.testing.assert_array_equal(result[name], expected, err_msg=f"{level} {name}")
 
@@ -244,5 +289,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_never_holds_all_pairs() -> None:
-    run = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=120
+    )
     assert int(run.stdout) < 100, "MiB more; all pairs are 1,526 MiB"

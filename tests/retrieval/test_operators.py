@@ -45,8 +45,8 @@ def test_numpy_in_numpy_out() -> None:
     assert type(scores) is np.ndarray
     assert scores.dtype == np.float32
     assert indices.dtype == np.int64
-    expected, _ = thfr_ext.nearest_templates(torch.from_numpy(queries), torch.from_numpy(bank[::-1].copy()), 4,
-                                             exclude=torch.arange(20))  # fmt: skip
+    flipped = torch.from_numpy(bank[::-1].copy())
+    expected, _ = thfr_ext.nearest_templates(torch.from_numpy(queries), flipped, 4, exclude=torch.arange(20))
     assert np.array_equal(scores, expected.numpy())
     assert type(thfr_ext.greedy_coreset(bank, 3)) is np.ndarray
 
