@@ -210,7 +210,10 @@ def test_any_small_problem(data: st.DataObject) -> None:
         exclude = exclude.to(torch.int64)
     k = data.draw(st.integers(1, count if exclude is None else count - 1))
     metric = data.draw(st.sampled_from(METRICS))
-    x, y = rows(kind, queries, width, seed).to(dtype), rows(kind, count, width, seed + 1).to(dtype)
+    x, y = (
+        rows(kind, n, width, seed + n).clamp(-60_000, 60_000).to(dtype)  # fp16's range
+        for n in (queries, count)
+    )
     check(x, y, k, metric, with_threads(data.draw(st.integers(1, 4)), x, y, k, metric, exclude), exclude)
 
 
@@ -255,16 +258,15 @@ np.savez(sys.argv[2], **out)
 
 
 def test_instruction_sets_agree(tmp_path: Path) -> None:
-    results = {}
-    for level in _C.build_facts()["simd_built"]:
-        file = tmp_path / f"{level}.npz"
-        subprocess.run(
-            [sys.executable, "-c", LEVELS, str(Path(__file__).parent), str(file)],
+    runs = {
+        level: subprocess.Popen(
+            [sys.executable, "-c", LEVELS, str(Path(__file__).parent), str(tmp_path / f"{level}.npz")],
             env={**os.environ, "THFR_SIMD": level},
-            check=True,
-            timeout=120,
         )
-        results[level] = dict(np.load(file))
+        for level in _C.build_facts()["simd_built"]
+    }
+    assert [run.wait() for run in runs.values()] == [0] * len(runs)
+    results = {level: dict(np.load(tmp_path / f"{level}.npz")) for level in runs}
     assert len({str(result["simd"]) for result in results.values()}) > 1 or len(results) == 1
     baseline = results.pop("baseline")
     for level, result in results.items():
@@ -289,7 +291,5 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_never_holds_all_pairs() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=120
-    )
+    run = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
     assert int(run.stdout) < 100, "MiB more; all pairs are 1,526 MiB"
