@@ -67,7 +67,7 @@ NEAREST = {
 @pytest.mark.parametrize("message", NEAREST)
 def test_nearest(message: str) -> None:
     kind, change = NEAREST[message]
-    with pytest.raises(kind, match="^" + re.escape(f"nearest_templates: {message}")):
+    with pytest.raises(kind, match=r"^" + re.escape(f"nearest_templates: {message}")):
         thfr_ext.nearest_templates(**{"queries": X, "bank": Y, **change})
 
 
@@ -113,14 +113,14 @@ CORESET = {
 @pytest.mark.parametrize("message", CORESET)
 def test_coreset(message: str) -> None:
     kind, change = CORESET[message]
-    with pytest.raises(kind, match="^" + re.escape(f"greedy_coreset: {message}")):
+    with pytest.raises(kind, match=r"^" + re.escape(f"greedy_coreset: {message}")):
         thfr_ext.greedy_coreset(**{"bank": Y, "size": 2, **change})
 
 
 def test_fake_tensors_raise_the_same() -> None:
     with FakeTensorMode() as mode:
         queries, bank = mode.from_tensor(X), mode.from_tensor(Y)
-        with pytest.raises(ValueError, match="^nearest_templates: k: expected 1 to the 10 rows"):
+        with pytest.raises(ValueError, match=r"^nearest_templates: k: expected 1 to the 10 rows"):
             torch.ops.thfr_ext.nearest_templates(queries, bank, 11, "l2", None)
-        with pytest.raises(ValueError, match="^greedy_coreset: size: expected 1 to the 10 rows"):
+        with pytest.raises(ValueError, match=r"^greedy_coreset: size: expected 1 to the 10 rows"):
             torch.ops.thfr_ext.greedy_coreset(bank, 11, 0)
