@@ -86,7 +86,6 @@ def run(
         dataset = load_dataset("mvtec_loco", folder / "data")
     with say(f"2/5 learn from {len(dataset.train)} good images"):
         detector = train(config, dataset, folder / "run", device=device, progress=progress)
-        remember_data(folder / "run", dataset)
     with say(f"3/5 look for defects in {len(dataset.test)} other images"):
         if not (folder / "results" / "scores.json").is_file():
             predict(detector, dataset, folder / "results", progress=progress)
@@ -161,6 +160,7 @@ def _metrics(folder: Path, dataset: Dataset, results: dict[str, Any], progress: 
         rows = {row["file"]: row["score"] for row in results["images"]}
         scores = {sample: rows[f"{sample.kind}/{sample.path.name}"] for sample in dataset.test}
         maps = open_maps(folder / "results", dataset)
+        remember_data(folder / "run", dataset)
         atomic_write_json(path, evaluate_maps(dataset, maps, scores, progress=progress))
     return dict(json.loads(path.read_text(encoding="utf-8")))
 

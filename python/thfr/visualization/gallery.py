@@ -49,6 +49,11 @@ class Report:
     """Further lines for the end: what was trained, on what, for how long."""
 
     @property
+    def worst_shown(self) -> int:
+        """How many of the images shown of a kind are its worst, where not all are shown."""
+        return (self.per_kind + 1) // 2
+
+    @property
     def kinds(self) -> list[str]:
         """Good first, then the others by name."""
         return sorted({entry.kind for entry in self.entries}, key=lambda kind: (kind != GOOD, kind))
@@ -63,7 +68,7 @@ class Report:
         entries = self.of(kind)
         if kind == UNKNOWN or len(entries) <= self.per_kind:
             return entries[: self.per_kind]
-        worst = (self.per_kind + 1) // 2
+        worst = self.worst_shown
         rest = np.linspace(worst, len(entries) - 1, self.per_kind - worst).round().astype(int)
         return entries[:worst] + [entries[index] for index in rest]
 

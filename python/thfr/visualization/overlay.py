@@ -12,8 +12,8 @@ from thfr.visualization.scale import ColourScale
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform, in order of lightness, told apart with every form of colour blindness."""
-COLOUR_START = 0.25
-"""Where in the colour map the scale begins: its black end would read as shadow."""
+COLOUR_RANGE = (0.25, 0.92)
+"""The part of the colour map in use: its black end would read as shadow, its pale end as a highlight."""
 FINDING_COLOUR = (255, 255, 255)
 TRUTH_COLOUR = (0, 229, 255)  # cyan, which inferno does not hold
 
@@ -24,7 +24,7 @@ _DESATURATION = 0.6
 @cache
 def _table() -> np.ndarray:
     """The colour map as float32 [256,3], 0 to 255."""
-    return (colormaps[COLOUR_MAP](np.linspace(COLOUR_START, 1.0, 256))[:, :3] * 255).astype(np.float32)
+    return (colormaps[COLOUR_MAP](np.linspace(*COLOUR_RANGE, 256))[:, :3] * 255).astype(np.float32)
 
 
 def overlay(
@@ -68,7 +68,7 @@ def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, 
     """
     if not mask.any():
         return
-    width = max(1, round(max(mask.shape) / 300))
+    width = max(1, round(max(mask.shape) / 200))
     inner = mask & ~binary_erosion(mask, iterations=width, border_value=0)
     rim = binary_dilation(mask, iterations=max(1, width // 2)) & ~mask
     picture[rim] = (picture[rim] * 0.35).astype(np.uint8)

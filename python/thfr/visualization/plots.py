@@ -119,7 +119,10 @@ def draw_roc(axes: Axes, report: Report, theme: Theme) -> None:
 def as_png(report: Report, which: str, theme: Theme) -> bytes:
     """One diagram, ``scores`` or ``roc``, as a PNG file with a transparent background."""
     if which == "scores":
-        figure = Figure(figsize=(7.2, max(4, 1 + 0.45 * len(report.kinds))), layout="constrained")
+        figure = Figure(
+            figsize=(7.2, max(4 if has_roc(report) else 2, 1 + 0.45 * len(report.kinds))),
+            layout="constrained",
+        )
         draw_scores(figure.subplots(), report, theme)
     else:
         figure = Figure(figsize=(4, 4), layout="constrained")

@@ -17,7 +17,7 @@ from PIL import Image
 from thfr.data.base import GOOD
 from thfr.io import atomic_write_text
 from thfr.visualization.gallery import UNKNOWN, Entry, Report, pictures
-from thfr.visualization.overlay import COLOUR_MAP, COLOUR_START
+from thfr.visualization.overlay import COLOUR_MAP, COLOUR_RANGE
 from thfr.visualization.plots import DARK, LIGHT, as_png, has_roc, headline, kind_label
 from thfr.visualization.style import CSS
 
@@ -121,12 +121,13 @@ def _alarms(report: Report) -> Iterator[str]:
         counts.append(f"<b>{alarms}</b> {what} {len(entries)} {escape(noun)}")
     yield (
         f'<p class="note">With the alarm limit at {report.scale.threshold:.4g}: {", ".join(counts)}. '
-        f"The limit is the highest score of {escape(report.scale.source)}; no test image took part in it.</p>"
+        f"The limit is the highest score of {escape(report.scale.source)}; "
+        "none of the images below took part in it.</p>"
     )
 
 
 def _legend(report: Report) -> Iterator[str]:
-    stops = ", ".join(to_hex(colormaps[COLOUR_MAP](at)) for at in np.linspace(COLOUR_START, 1, 7))
+    stops = ", ".join(to_hex(colormaps[COLOUR_MAP](at)) for at in np.linspace(*COLOUR_RANGE, 7))
     scale = report.scale
     limit = "the alarm limit" if scale.from_good else f"{scale.threshold:.4g}"
     truth = any(entry.truth is not None for entry in report.entries)
@@ -142,13 +143,15 @@ def _legend(report: Report) -> Iterator[str]:
 
 def _gallery(report: Report, kind: str) -> Iterator[str]:
     shown, total = report.shown(kind), len(report.of(kind))
-    order = (
-        "the highest scores first"
-        if kind in (GOOD, UNKNOWN)
-        else "the lowest scores, so the worst misses, first"
-    )
-    count = f"all {total}" if len(shown) == total else f"{len(shown)} of {total}"
-    yield f"<section><h2>{escape(kind_label(kind))}</h2><p>{count}, {order}</p>"
+    which = "highest" if kind in (GOOD, UNKNOWN) else "lowest"
+    order = f"all {total}, the {which} scores first"
+    if len(shown) < total and kind == UNKNOWN:
+        order = f"{len(shown)} of {total}, the highest scores"
+    elif len(shown) < total:
+        order = (
+            f"{len(shown)} of {total}: the {report.worst_shown} {which} scores, then a spread of the others"
+        )
+    yield f"<section><h2>{escape(kind_label(kind))}</h2><p>{order}</p>"
     yield '<div class="gallery">'
     for entry in shown:
         yield from _card(report, entry)

@@ -59,19 +59,17 @@ class ScaleBuilder:
         self._peaks.append(float(flat.max()))
 
     def from_good(self, source: str) -> ColourScale:
-        """The scale of maps of good images: what they reach at most is the outline, three times as far the
-        end.
+        """The scale of maps of good images.
 
-        ``low`` is the median pixel, ``threshold`` the highest peak of the good images (their 99 % quantile
-        where there are more than a hundred), ``high`` lies three times as far above ``low`` as the
-        threshold does.
+        ``low`` is their median pixel, ``threshold`` their highest peak (the 99 % quantile of the peaks where
+        there are more than a hundred), ``high`` lies 2.5 times as far above ``low`` as the threshold does.
 
         Raises:
             InputError: there is no map.
         """
         low, peaks = self._median(), np.array(self._peaks)
         threshold = float(np.quantile(peaks, 0.99, method="higher"))
-        return _spread(low, threshold, low + 3 * (threshold - low), source, True)
+        return _spread(low, threshold, low + 2.5 * (threshold - low), source, True)
 
     def from_mixed(self, source: str) -> ColourScale:
         """The scale of maps of which nobody knows which are good.

@@ -60,7 +60,9 @@ def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
 
 def _headline(report: Report) -> str:
     figures = [f"{name} {100 * value:.1f} %" for name, value, _ in headline(report.metrics or {})]
-    return "\n".join([report.title.replace("$", r"\$"), *(["   ".join(figures)] if figures else [])])
+    return "\n".join(
+        [_short(report.title, 110).replace("$", r"\$"), *(["   ".join(figures)] if figures else [])]
+    )
 
 
 def _order(kind: str) -> str:

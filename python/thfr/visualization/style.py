@@ -39,10 +39,10 @@ figcaption { color: var(--soft); font-size: 12px; text-align: center; }
 .gallery { display: flex; flex-wrap: wrap; gap: 12px; }
 article { padding: 10px; max-width: 100%; }
 .panels { display: flex; gap: 6px; }
-.panels figure { margin: 0; min-width: 0; }
-.panels img { display: block; max-width: min(100%, 172px); width: auto; height: auto; max-height: 200px;
+.panels figure { margin: 0; min-width: 0; max-width: 165px; }
+.panels img { display: block; max-width: 100%; width: auto; height: auto; max-height: 200px;
   border-radius: 3px; }
-article p { margin: 6px 2px 0; font-variant-numeric: tabular-nums; }
+article p { margin: 6px 2px 0; width: 0; min-width: calc(100% - 4px); font-variant-numeric: tabular-nums; }
 .name { color: var(--soft); font-weight: 400; overflow-wrap: anywhere; }
 .badge { font-size: 12px; padding: 1px 8px; margin-right: 8px; border: 1px solid currentColor;
   border-radius: 99px; }

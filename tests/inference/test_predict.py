@@ -1,0 +1,229 @@
+"""Predict: which files appear, what is in them, and what happens with files that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from thfr.data import load_dataset
+from thfr.data.synth import generate
+from thfr.errors import InputError
+from thfr.evaluation import open_maps
+from thfr.inference import good_scale, predict, template_numbers
+from thfr.inference.predict import COLUMNS
+from thfr.io import read_image, read_map
+from thfr.models import Detector
+
+from .conftest import write_image
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_gives_map_picture_and_a_row_for_each_image(detector: Detector, tmp_path: Path) -> None:
+    sizes = {"a.png": (40, 56), "line 1/a.png": (64, 64), "line 1/b.jpg": (96, 30)}
+    for seed, (name, (height, width)) in enumerate(sizes.items()):
+        write_image(tmp_path / "in" / name, height, width, seed)
+    out = tmp_path / "out"
+    results = predict(detector, tmp_path / "in", out, batch_size=2)
+
+    expected = {"scores.csv", "scores.json", "report.html"}
+    expected |= {f"maps/{name}.tiff" for name in sizes} | {f"overlays/{name}.png" for name in sizes}
+    assert files(out) == expected
+    alone = {name: detector.score([read_image(tmp_path / "in" / name)]) for name in sizes}
+    rows = json.loads((out / "scores.json").read_text())["images"]
+    assert [row["file"] for row in rows] == sorted(sizes) == [image.item.name for image in results.images]
+    for row in rows:
+        assert tuple(row) == COLUMNS
+        size = sizes[row["file"]]
+        anomaly_map = read_map(out / row["map"])
+        assert anomaly_map.dtype == np.float32
+        assert anomaly_map.shape == size == (row["height"], row["width"])
+        np.testing.assert_allclose(anomaly_map, alone[row["file"]].maps[0], rtol=1e-3, atol=1e-5)
+        assert row["score"] == pytest.approx(float(alone[row["file"]].scores[0]), rel=1e-3)
+        assert row["max"] == pytest.approx(float(anomaly_map.max()))
+        assert row["mean"] == pytest.approx(float(anomaly_map.mean()), rel=1e-5)
+        with Image.open(out / row["overlay"]) as picture:
+            assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (size[1], size[0]))
+    with (out / "scores.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["file"], float(row["score"])) for row in table] == [
+        (row["file"], row["score"]) for row in rows
+    ]
+
+
+def test_images_with_one_stem_do_not_share_results(detector: Detector, tmp_path: Path) -> None:
+    names = ["a.png", "a.jpg", "a.png.png", "b/a.png", "b/a.bmp", "c/a.png"]
+    for seed, name in enumerate(names):
+        write_image(tmp_path / "in" / name, seed=seed)
+    results = predict(detector, tmp_path / "in", tmp_path / "out")
+    assert len({image.item.map for image in results.images}) == len(names)
+    assert len({image.item.overlay for image in results.images}) == len(names)
+    for image in results.images:
+        expected = detector.score([read_image(image.item.path)]).maps[0]
+        np.testing.assert_allclose(
+            read_map(tmp_path / "out" / image.item.map), expected, rtol=1e-3, atol=1e-5
+        )
+
+
+def test_one_image(detector: Detector, tmp_path: Path) -> None:
+    image = write_image(tmp_path / "part.png")
+    (result,) = predict(detector, image, tmp_path / "out").images
+    assert result.item.name == "part.png"
+    assert files(tmp_path / "out") == {
+        "maps/part.png.tiff", "overlays/part.png.png", "scores.csv", "scores.json", "report.html",
+    }  # fmt: skip
+
+
+def test_out_inside_the_source_is_not_predicted_again(detector: Detector, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    for _ in range(2):
+        results = predict(detector, tmp_path, tmp_path / "results")
+        assert [image.item.name for image in results.images] == ["a.png"]
+    with pytest.raises(InputError, match="out must not be the folder of the images"):
+        predict(detector, tmp_path, tmp_path)
+
+
+def test_an_unreadable_image_does_not_stop_the_others(detector: Detector, tmp_path: Path) -> None:
+    for seed in range(5):
+        write_image(tmp_path / "in" / f"{seed}.png", seed=seed)
+    whole = (tmp_path / "in" / "1.png").read_bytes()
+    (tmp_path / "in" / "1.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "in" / "3.png").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        predict(detector, tmp_path / "in", tmp_path / "out", batch_size=2)
+    message = str(caught.value)
+    assert message.startswith("predict: 2 image(s) cannot be read")
+    assert "1.png" in message
+    assert "3.png" in message
+    assert "other 3" in message
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [row["file"] for row in found["images"]] == ["0.png", "2.png", "4.png"]
+    assert [row["file"] for row in found["failed"]] == ["1.png", "3.png"]
+    assert all((tmp_path / "out" / row["map"]).is_file() for row in found["images"])
+
+
+def test_nothing_is_written_if_no_image_can_be_read(detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not a PNG")
+    with pytest.raises(InputError, match=r"predict: 1 image\(s\) cannot be read"):
+        predict(detector, tmp_path / "a.png", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_table(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "in" / "a.png")
+    predict(detector, tmp_path / "in", tmp_path / "out")
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
+
+    def full(self: Image.Image, path: Path, **options: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        predict(detector, tmp_path / "in", tmp_path / "out")
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")} == before
+
+
+def test_wrong_sources_and_targets(detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    image = write_image(tmp_path / "a.png")
+    for source, out, match in [
+        (tmp_path / "missing", tmp_path / "out", "does not exist"),
+        (tmp_path / "empty", tmp_path / "out", "no image"),
+        (tmp_path / "notes.txt", tmp_path / "out", "must be an image"),
+        (image, tmp_path / "notes.txt", "out must be a folder"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            predict(detector, source, out)
+    with pytest.raises(InputError, match="batch_size"):
+        predict(detector, image, tmp_path / "out", batch_size=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_is_written_in_the_official_tree(detector: Detector, tmp_path: Path) -> None:
+    generate(tmp_path / "data", images=2)
+    dataset = load_dataset("mvtec_loco", tmp_path / "data")
+    results = predict(detector, dataset, tmp_path / "out")
+    maps = open_maps(tmp_path / "out", dataset)  # checks that there is exactly one for each image
+    assert len(results.images) == len(dataset.test)
+    for sample, image in zip(dataset.test, results.images, strict=True):
+        assert image.row()["kind"] == sample.kind
+        assert maps(sample).shape == (image.height, image.width)
+    good, bad = (
+        next(i for i in results.images if i.item.sample.is_anomalous is flag) for flag in (False, True)
+    )
+    assert _cyan(tmp_path / "out" / good.item.overlay) == 0
+    assert _cyan(tmp_path / "out" / bad.item.overlay) > 20  # the ground truth's outline
+
+
+def _cyan(path: Path) -> int:
+    return int((read_image(path) == (0, 229, 255)).all(axis=2).sum())
+
+
+def test_a_folder_data_set_has_nothing_to_test(detector: Detector, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png")
+    with pytest.raises(InputError, match="no test images"):
+        predict(detector, load_dataset("folder", tmp_path / "in"), tmp_path / "out")
+
+
+def test_the_scale_comes_from_good_images_where_there_are_templates(
+    detector: Detector, gl_detector: Detector, tmp_path: Path
+) -> None:
+    one, two = write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png", seed=1)
+    scales = [predict(detector, path, tmp_path / path.stem).scale for path in (one, two)]
+    assert scales[0] == scales[1] == good_scale(detector)
+    assert scales[0].from_good
+    mixed = predict(gl_detector, one, tmp_path / "gl")
+    assert not mixed.scale.from_good
+    assert mixed.scale.high == pytest.approx(mixed.images[0].max)
+    with pytest.raises(InputError, match="no template bank"):
+        good_scale(gl_detector)
+
+
+def test_the_good_scale_scores_each_image_without_itself(detector: Detector) -> None:
+    assert detector.bank is not None
+    peaks = []
+    for row in range(len(detector.bank)):
+        features = detector.bank.gather(torch.tensor([row]))
+        others = [other for other in range(len(detector.bank)) if other != row]
+        keys = detector.bank.keys
+        nearest = max(others, key=lambda other, row=row: float(keys[row] @ keys[other]))
+        with torch.inference_mode():
+            restored = detector.network(features, detector.bank.gather(torch.tensor([nearest])))
+        levels = [
+            torch.nn.functional.interpolate(
+                1 - torch.nn.functional.cosine_similarity(a, b)[:, None], (64, 64), mode="bilinear"
+            )
+            for a, b in zip(features, restored, strict=True)
+        ]
+        peaks.append(float(_blurred(sum(levels)[0, 0].numpy()).max()))
+    assert good_scale(detector).threshold == pytest.approx(max(peaks), rel=1e-3)
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(image, 4.0)
+
+
+def test_template_numbers_name_the_training_image(detector: Detector, gl_detector: Detector) -> None:
+    assert detector.bank is not None
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    bank = type(detector.bank).build(detector.features(images)).subsample(0.5, "random", seed=1)
+    own = Detector(detector.config, detector.extractor, detector.network, bank)
+    kept = [int(row) for row in bank.rows]
+    pictures = [images[row].permute(1, 2, 0).numpy() for row in kept]
+    assert template_numbers(own, pictures) == kept
+    with pytest.raises(InputError, match="no templates"):
+        template_numbers(gl_detector, pictures)
