@@ -65,6 +65,6 @@ function(thfr_enable_cuda target)
   target_compile_definitions(${target} PUBLIC THFR_HAS_CUDA
                              PRIVATE THFR_CUDA_ARCHS="${THFR_CUDA_ARCH_TEXT}" THFR_CUDA_VERSION="${CMAKE_CUDA_COMPILER_VERSION}")
   if(THFR_WERROR)
-    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
   endif()
 endfunction()

@@ -7,11 +7,11 @@ Needs torch and numpy, nothing else. Every function takes torch tensors, NumPy a
 from __future__ import annotations
 
 try:
-    from thfr_ext import _C
+    from thfr_ext import _C as _C
 except ImportError as error:  # a source tree without a build, or a build for another Python
     raise ImportError(
         f"thfr_ext: the native module thfr_ext._C cannot be loaded ({error}). Build it with `pip install .` "
-        "(or `pip install -e . --no-build-isolation`) in the project's folder, and do not import from the source tree."
+        "(or `pip install -e . --no-build-isolation`) in the project's folder, and import elsewhere."
     ) from error
 
 from thfr_ext import metrics

@@ -47,7 +47,7 @@ def as_tensor(operator: str, argument: str, value: Any) -> Tensor:
             plain = value.flags.writeable and value.flags.aligned and all(s >= 0 for s in value.strides)
             return torch.from_numpy(value if plain else value.copy())
         if hasattr(value, "__dlpack__"):
-            return torch.from_dlpack(value)
+            return torch.utils.dlpack.from_dlpack(value)
     except (TypeError, BufferError, RuntimeError) as error:
         raise TypeError(f"{operator}: {argument}: cannot be read as a tensor: {error}") from error
     raise TypeError(

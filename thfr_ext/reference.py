@@ -176,7 +176,7 @@ def greedy_coreset(
 
 
 def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N,H,W] int64, [N] int64
-    """See :func:`thfr_ext.label_regions`. Each pixel takes the lowest number of its neighbourhood until none changes."""
+    """See :func:`thfr_ext.label_regions`. Pixels take their neighbourhood's lowest number to the end."""
     n, h, w = masks.shape
     numbers = torch.arange(1, h * w + 1, device=masks.device, dtype=torch.float64).reshape(1, h, w)
     outside = float(h * w + 1)
@@ -196,7 +196,7 @@ def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N
 
 
 def sample_regions(maps: Sequence[Tensor], regions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Negative scores [n], scores of the regions' pixels [p], one region after the other, and their offsets [R+1].
+    """Negative scores [n], scores of the regions' pixels [p], region after region, and their offsets [R+1].
 
     Args:
         maps: [H,W] each.

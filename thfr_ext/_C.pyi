@@ -1,0 +1,85 @@
+# Types of the native module (csrc/bindings). Not public.
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+
+blocked_width: int  # columns of a block of the up-sampling matrices
+
+def build_facts() -> dict[str, Any]: ...
+def cuda_devices() -> dict[str, Any]: ...
+
+# scoring
+def cosine_distance(features: _View, restored: _View, eps: float, distance: _View, threads: int) -> None: ...
+def cosine_distance_backward(
+    grad_distance: _View,
+    features: _View,
+    restored: _View,
+    eps: float,
+    grad_features: _View,
+    grad_restored: _View,
+    threads: int,
+) -> None: ...
+def blend_levels(
+    levels: Sequence[tuple[_View, _View, _View, _View, _View, float]],
+    product: bool,
+    map: _View,
+    score: _View,
+    threads: int,
+) -> None: ...
+def cuda_cosine_distance(  # only in a build with CUDA
+    features: _View, restored: _View, eps: float, distance: _View, stream: int
+) -> None: ...
+
+# retrieval
+def nearest_templates(
+    queries: _View,
+    bank: _View,
+    k: int,
+    metric: int,
+    exclude: _View | None,
+    scores: _View,
+    indices: _View,
+    threads: int,
+) -> None: ...
+def coreset_scale(bank: _View, threads: int) -> float: ...
+def greedy_coreset(
+    bank: _View, scale: float, distances: _View, chosen: _View, begin: int, end: int, threads: int
+) -> None: ...
+
+# sweep
+def label_regions(masks: _View, labels: _View, counts: _View, threads: int) -> None: ...
+def region_areas(regions: _View, areas: _View, threads: int) -> None: ...
+def component_scores(
+    maps: Sequence[_View], masks: Sequence[_View], scores: _View, offsets: _View, threads: int
+) -> int: ...
+def region_scores(
+    maps: Sequence[_View],
+    regions: Sequence[_View],
+    offsets: _View,
+    scores: _View,
+    covered: Sequence[_View],
+    threads: int,
+) -> None: ...
+def spro_area(
+    maps: Sequence[_View],
+    covered: Sequence[_View],
+    scores: _View,
+    offsets: _View,
+    saturations: _View,
+    limits: _View,
+    areas: _View,
+    threads: int,
+) -> tuple[Any, ...]: ...
+def spro_curve(
+    maps: Sequence[_View],
+    covered: Sequence[_View],
+    scores: _View,
+    offsets: _View,
+    saturations: _View,
+    threads: int,
+) -> tuple[tuple[Any, ...], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def auroc(scores: _View, labels: _View, threads: int) -> tuple[tuple[Any, ...], float]: ...
