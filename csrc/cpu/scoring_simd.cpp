@@ -17,8 +17,17 @@ using std::int64_t;
 
 constexpr int64_t max_locations = CosineBlock::max_locations;
 constexpr int64_t max_packed = CosineBlock::max_packed;
-constexpr int64_t chunk = 64;      // channels summed in the accumulator type
-constexpr int64_t stretch = 1024;  // the same where they are contiguous: several at a time, in lanes
+constexpr int64_t chunk = 64;  // channels summed in the accumulator type
+// The same where channels are contiguous and go through the lanes of a vector: as many in each lane.
+#if defined(__SANITIZE_ADDRESS__)  // its checks keep the loop scalar
+constexpr int64_t stretch = chunk;
+#elif defined(__AVX512F__)
+constexpr int64_t stretch = 16 * chunk;
+#elif defined(__AVX2__)
+constexpr int64_t stretch = 8 * chunk;
+#else
+constexpr int64_t stretch = 4 * chunk;
+#endif
 
 // Squared norms within these bounds lost nothing on the way, products of two of them do not overflow.
 template <typename Acc>

@@ -109,6 +109,9 @@ def test_many_channels(layout: str, distance_oracle: Oracle) -> None:
     x = LAYOUTS[layout](torch.rand(1, 65536, 2, 3) + 1)
     y = LAYOUTS[layout](x + 0.1 * torch.randn(x.shape))
     assert np.abs(thfr_ext.cosine_distance(x, y).numpy() - distance_oracle(x, y)).max() <= 1e-6
+    # Equal products all round the same way: the worst for a sum.
+    x, y = torch.full_like(x, 0.3), torch.full_like(x, 1.7)
+    assert thfr_ext.cosine_distance(x, y).max() <= 1e-6
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0), (0, 0, 0, 0)])
