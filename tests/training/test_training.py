@@ -20,7 +20,7 @@ from thfr.backbones import create_backbone
 from thfr.config import VARIANTS, ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.models import Detector
-from thfr.training import compute_features, is_finished, train, trainer
+from thfr.training import compute_features, features, is_finished, train, trainer
 from thfr.training.batches import batch_rows, corrupted
 
 
@@ -108,8 +108,9 @@ def test_goes_on_exactly_after_kill_9(images: list[Path], tmp_path: Path) -> Non
     config = tiny(epochs=25)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     script = (
-        "import sys; from pathlib import Path; from thfr.config import RunConfig\n"
+        "import sys, torch; from pathlib import Path; from thfr.config import RunConfig\n"
         "from thfr.training import train\n"
+        "torch.set_num_threads(1)\n"  # as in this process: sums of convolutions depend on it
         "folder, out, *images = map(Path, sys.argv[1:])\n"
         "config = RunConfig.read(folder / 'config.yaml')\n"
         "train(config, images, out, device='cpu', progress=False, checkpoint_seconds=0)\n"
@@ -184,6 +185,16 @@ def test_features_in_a_file_give_the_same_result_and_leave_nothing(
     assert json.loads((tmp_path / "file" / "run.json").read_text())["features_mapped"] is True
     assert result(tmp_path / "memory") == result(tmp_path / "file")
     assert not list((tmp_path / "file").glob(".features*"))
+
+
+def test_features_left_by_a_killed_run_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".features-left"
+    left.mkdir()
+    levels, file = features._allocate([(2, 3, 4, 4)], tmp_path, budget=0)
+    assert file is not None
+    assert levels[0].shape == (2, 3, 4, 4)
+    assert not left.exists()
+    file.cleanup()
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ use.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
+
+_PREFIX = ".features-"  # of the folder of a mapped file
 
 
 class FeatureStore:
@@ -91,7 +94,9 @@ def _allocate(
     counts = [torch.Size(shape).numel() for shape in shapes]
     if 2 * sum(counts) <= budget:
         return [torch.empty(shape, dtype=torch.float16) for shape in shapes], None
-    file = tempfile.TemporaryDirectory(prefix=".features-", dir=folder)
+    for left in folder.glob(f"{_PREFIX}*"):  # by a run that was killed
+        shutil.rmtree(left)
+    file = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder)
     levels = [
         torch.from_file(
             str(Path(file.name) / f"level{index}"), shared=True, size=count, dtype=torch.float16

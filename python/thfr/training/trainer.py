@@ -57,9 +57,9 @@ def train(
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
     The same call on an unfinished run goes on from its checkpoint and ends bit for bit where an unbroken run
-    would; on a finished run it says so and only loads it. ``weights``: a file for the backbone.
-    ``checkpoint_seconds``: time between checkpoints (0: every step). ``cache_budget``: bytes of features kept
-    in memory; more go to a mapped file in ``out``.
+    would (on one machine, with as many threads); on a finished run it says so and only loads it.
+    ``weights``: a file for the backbone. ``checkpoint_seconds``: time between checkpoints (0: every step).
+    ``cache_budget``: bytes of features kept in memory; more go to a mapped file in ``out``.
 
     Raises InputError for images or weights that cannot be used, for fewer than two images, and for a run
     folder of another configuration, naming the fields that differ.
