@@ -25,7 +25,8 @@ header p, section > p { color: var(--soft); margin: 0 0 14px; }
 .diagrams figure { margin: 0; padding: 16px; display: flex; flex-direction: column;
   justify-content: space-between; }
 .diagrams .scores { flex: 9 1 480px; } .diagrams .roc { flex: 5 1 300px; }
-.diagrams img { display: block; margin: 0 auto; max-width: 100%; height: auto; max-height: 380px; }
+.diagrams img { display: block; margin: 0 auto; max-width: min(100%, 720px); height: auto;
+  max-height: 380px; }
 figcaption { color: var(--soft); font-size: 12px; text-align: center; }
 .note { margin: 14px 0; max-width: 75em; }
 .legend { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: center; font-size: 13px;
