@@ -21,8 +21,10 @@ function(thfr_add_simd_sources target)
       target_include_directories(${objects} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/csrc/include ${CMAKE_CURRENT_SOURCE_DIR}/csrc)
       target_compile_definitions(${objects} PRIVATE THFR_ISA=${isa})
       target_compile_options(${objects} PRIVATE -O3 -fno-math-errno -fno-trapping-math -Wall -Wextra
-                             ${THFR_ISA_FLAGS_${isa}} $<$<BOOL:${THFR_WERROR}>:-Werror>
-                             $<$<BOOL:${THFR_SANITIZE}>:-fsanitize=${THFR_SANITIZE}> $<$<BOOL:${THFR_SANITIZE}>:-g>)
+                             ${THFR_ISA_FLAGS_${isa}} $<$<BOOL:${THFR_WERROR}>:-Werror>)
+      if(THFR_SANITIZE)
+        target_compile_options(${objects} PRIVATE -fsanitize=${THFR_SANITIZE} -g)
+      endif()
       target_link_libraries(${objects} PRIVATE OpenMP::OpenMP_CXX)
       target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
     endif()
