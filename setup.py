@@ -1,6 +1,7 @@
 """Calls CMake; metadata is in pyproject.toml, sources and flags are in CMakeLists.txt.
 
-Environment: THFR_CUDA=auto|on|off, THFR_CUDA_ARCHS="80;90", THFR_WERROR=1, CMAKE_BUILD_PARALLEL_LEVEL.
+Environment: THFR_CUDA=auto|on|off, THFR_CUDA_ARCHS="80;90", THFR_WERROR=1, THFR_SANITIZE=address,undefined,
+CMAKE_BUILD_PARALLEL_LEVEL.
 """
 
 import os
@@ -43,6 +44,7 @@ class CMakeBuild(build_ext):
             f"-DTHFR_CUDA={os.environ.get('THFR_CUDA', 'auto')}",
             f"-DTHFR_CUDA_ARCHS={os.environ.get('THFR_CUDA_ARCHS', '')}",
             f"-DTHFR_WERROR={os.environ.get('THFR_WERROR', 'OFF')}",
+            f"-DTHFR_SANITIZE={os.environ.get('THFR_SANITIZE', '')}",
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run([cmake, "--build", str(build), "--target", "_C"], check=True)

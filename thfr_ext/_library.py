@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,21 @@ def cuda_backend() -> str:
     return wanted
 
 
+def _refuse_none(name: str, operator: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """``kernel`` behind a check that torch leaves out: a schema's ``Tensor`` takes None too."""
+    arguments = [a.name for a in operator._schema.arguments]
+    tensors = [i for i, a in enumerate(operator._schema.arguments) if str(a.type) == "Tensor"]
+
+    @functools.wraps(kernel)
+    def checked(*given: Any) -> Any:
+        for i in tensors:
+            if given[i] is None:
+                raise TypeError(f"{name}: {arguments[i]}: expected a tensor, got None")
+        return kernel(*given)
+
+    return checked
+
+
 def register(
     name: str,
     schema: str,
@@ -53,7 +69,12 @@ def register(
     """
     native = cuda_native is not None and cuda_backend() == "native"
     LIBRARY.define(name + schema)
-    LIBRARY.impl(name, cpu, "CPU")
-    LIBRARY.impl(name, cuda_native if native else cuda_reference, "CUDA")
-    torch.library.register_fake(f"thfr_ext::{name}", fake, lib=LIBRARY)
+    operator = getattr(torch.ops.thfr_ext, name).default
+
+    def complete(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        return _refuse_none(name, operator, kernel)
+
+    LIBRARY.impl(name, complete(cpu), "CPU")
+    LIBRARY.impl(name, complete(cuda_native if native and cuda_native else cuda_reference), "CUDA")
+    torch.library.register_fake(f"thfr_ext::{name}", complete(fake), lib=LIBRARY)
     BACKENDS[name] = {"cpu": "native", "cuda": "native" if native else "reference"}

@@ -21,6 +21,7 @@ from thfr_ext._tensor import (
 )
 
 DEFAULT_EPS = 1e-8  # of cosine_distance
+LARGEST_SIDE = 2**20  # of an anomaly map: far past any image, far below what overflows
 _NO_TENSOR = (0, 0, (0,), (1,))  # the view of a tensor that is not asked for
 
 
@@ -185,11 +186,11 @@ def check_options(
     levels: int, size: Sequence[int], sigma: float, combine: str, weights: Sequence[float] | None
 ) -> None:
     """Raises ValueError, named anomaly_map, if the map's options make no sense for so many levels."""
-    if len(size) != 2 or size[0] < 1 or size[1] < 1:
-        raise ValueError(f"anomaly_map: size: expected (H, W), both at least 1, got {tuple(size)}")
+    if len(size) != 2 or not all(1 <= n <= LARGEST_SIDE for n in size):
+        raise ValueError(f"anomaly_map: size: expected (H, W), both 1 to {LARGEST_SIDE}, got {tuple(size)}")
     if not 0 <= sigma <= _blur.LARGEST_SIGMA:
         raise ValueError(f"anomaly_map: sigma: expected 0 to {_blur.LARGEST_SIGMA:g} pixels, got {sigma}")
-    if combine not in ("sum", "product"):
+    if not isinstance(combine, str) or combine not in ("sum", "product"):
         raise ValueError(f"anomaly_map: combine: expected 'sum' or 'product', got {combine!r}")
     if weights is None:
         return

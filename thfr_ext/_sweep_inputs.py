@@ -55,8 +55,11 @@ def maps_and_regions(
 
 def _saturations(operator: str, image: int, value: Any, regions: int | None) -> Tensor:
     name = f"{operator}: saturations: image {image}"
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     expected = f"{name}: expected whole numbers [{'R' if regions is None else regions}], one for each region"
+    try:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{expected}, got lists of different lengths") from error
     if array.ndim != 1 or (regions is not None and len(array) != regions):
         raise ValueError(f"{expected}, got shape {list(array.shape)}")
     if array.size == 0:

@@ -112,7 +112,11 @@ def curve(
 
 def samples(name: str, maps: list[Tensor], masks: list[Tensor], regions: tuple[Tensor, Tensor]) -> Samples:
     """What the areas need of the input; ``masks`` are the pixels in regions, ``regions`` their scores."""
-    negatives = torch.cat([m[~mask] for m, mask in zip(maps, masks, strict=True)]).to(wide_dtype(maps))
-    if bool(negatives.isnan().any()):
+    counts = torch.tensor([mask.numel() - int(mask.count_nonzero()) for mask in masks])
+    negatives = torch.empty(int(counts.sum()), dtype=wide_dtype(maps))
+    nan_image = _C.negative_scores(
+        _views(maps), _views(masks), view(counts), view(negatives), torch.get_num_threads()
+    )
+    if nan_image >= 0:
         raise_nan(name, "maps", maps)
     return negatives, *regions

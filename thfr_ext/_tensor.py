@@ -37,15 +37,19 @@ def as_tensor(operator: str, argument: str, value: Any) -> Tensor:
     """A tensor over ``value``'s memory: a tensor as it is, a NumPy array, or anything with ``__dlpack__``.
 
     Raises:
-        TypeError: ``value`` is none of these, or of a dtype torch has not.
+        TypeError: ``value`` is none of these, or of a dtype torch has not, or a sparse tensor.
     """
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise TypeError(f"{operator}: {argument}: expected a dense tensor, got {value.layout}")
         return value
     try:
         if isinstance(value, np.ndarray):
-            # torch holds no negative strides, and warns of read-only memory: both are copied.
+            # torch holds no negative strides nor foreign byte order, and warns of read-only memory: copied.
             plain = value.flags.writeable and value.flags.aligned and all(s >= 0 for s in value.strides)
-            return torch.from_numpy(value if plain else value.copy())
+            if plain and value.dtype.isnative:
+                return torch.from_numpy(value)
+            return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
         if hasattr(value, "__dlpack__"):
             return torch.utils.dlpack.from_dlpack(value)
     except (TypeError, BufferError, RuntimeError) as error:

@@ -85,7 +85,7 @@ def _check_nearest(queries: Tensor, bank: Tensor, k: int, metric: str, exclude: 
             "nearest_templates: bank: expected the dtype of queries (or float16 or bfloat16 for float32 "
             f"queries), got {describe(bank)} for {describe(queries)}"
         )
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise ValueError(f"nearest_templates: metric: expected one of {', '.join(METRICS)}, got {metric!r}")
     if bank.shape[0] == 0:
         raise ValueError(f"nearest_templates: bank: expected [N,D] with N >= 1, got {describe(bank)}")
@@ -165,7 +165,7 @@ def nearest_templates(
     returned. The result is the same for every number of threads. Not differentiable.
 
     Args:
-        queries: fp32, fp64, fp16 or bf16, any strides. More than eight are packed, 64 MiB at a time.
+        queries: fp32, fp64, fp16 or bf16, any strides. A copy is packed, 64 MiB at a time.
         bank: the same dtype and device, any strides, read in place; an fp16 or bf16 bank also goes with
             fp32 queries.
         k: 1 to N (to N - 1 where ``exclude`` takes a row).

@@ -92,7 +92,7 @@ def anomaly_map(
         features: extracted features, one tensor a level, fp32, fp64, fp16 or bf16, any strides; levels may
             differ in channels, height, width and dtype.
         restored: restored features, each of the shape, dtype and device of its level.
-        size: height and width of the map in pixels.
+        size: height and width of the map in pixels, each at most 2**20.
         sigma: standard deviation of the Gaussian in pixels of the map, 0 (no blur) to 1e6.
         combine: ``sum`` or ``product`` of the levels.
         weights: one number of at least 0 a level, default all 1: its factor in a sum, the exponent of its

@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <optional>
 #include <string>
 
@@ -63,10 +64,14 @@ static void coreset(const TensorView& bank, double scale, const TensorView& dist
                     std::int64_t begin, std::int64_t end, int threads) {
   const std::int64_t size = chosen.elements();
   bool fits = bank.dims == 2 && is_float(bank.dtype) && is_vector(distances, DType::f64, bank.size[0]) &&
-              is_vector(chosen, DType::i64, size) && size <= bank.size[0] && begin >= 0 && begin <= end && end <= size;
+              is_vector(chosen, DType::i64, size) && size <= bank.size[0] && begin >= 0 && begin <= end && end <= size &&
+              scale > 0 && std::isfinite(scale);
   for (std::int64_t i = 0; fits && i < (begin > 0 ? begin : end > 0 ? 1 : 0); ++i) {
     fits = chosen.as<std::int64_t>()[i] >= 0 && chosen.as<std::int64_t>()[i] < bank.size[0];
   }
+  std::int64_t left = 0;  // rows to choose from: without one, there would be no entry to write
+  for (std::int64_t n = 0; fits && n < bank.size[0]; ++n) left += distances.as<double>()[n] >= 0;
+  fits = fits && (begin == end || left > end - (begin > 0 ? begin : 1));
   if (!fits) throw py::value_error("_C.greedy_coreset: the tensors do not fit each other");
   const py::gil_scoped_release release;
   greedy_coreset(bank, scale, distances, chosen, begin, end, threads);

@@ -8,5 +8,6 @@ namespace thfr::bindings {
 void bind_scoring(pybind11::module_& module);
 void bind_retrieval(pybind11::module_& module);
 void bind_sweep(pybind11::module_& module);
+void bind_sweep_stream(pybind11::module_& module);
 
 }  // namespace thfr::bindings

@@ -42,4 +42,5 @@ PYBIND11_MODULE(_C, module) {
   thfr::bindings::bind_scoring(module);
   thfr::bindings::bind_retrieval(module);
   thfr::bindings::bind_sweep(module);
+  thfr::bindings::bind_sweep_stream(module);
 }

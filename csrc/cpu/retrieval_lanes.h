@@ -61,6 +61,19 @@ inline const double* fetch(const Rows& x, std::int64_t i, std::int64_t d, std::i
 }
 
 inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+inline std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// The sum of a vector of floats, folded in halves.
+template <typename V>
+inline float total(const V& lanes) {
+  constexpr int count = sizeof(V) / sizeof(float);
+  float fold[count];
+  __builtin_memcpy(fold, &lanes, sizeof(fold));
+  for (int width = count / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; ++j) fold[j] += fold[j + width];
+  }
+  return fold[0];
+}
 
 struct LaneSums {
   Doubles part[kSums] = {};

@@ -78,6 +78,14 @@ class PairScore {
     return key(query, row, kernels_.distance2(queries_, q, bank_, n, std::ldexp(1.0, -common_exponent(query, row))));
   }
 
+  // Cosine, with a row of the bank that is not described yet and a query that is: in one reading.
+  double cosine(std::int64_t q, const RowFacts& query, std::int64_t n, RowFacts* row) const {
+    double sums[2];
+    kernels_.dot_and_square(queries_, q, bank_, n, sums);
+    describe_row(kernels_, bank_, n, sums[1], row);
+    return query.extreme || row->extreme ? key(q, query, n, *row) : key(query, *row, sums[0]);
+  }
+
   // From <x, y> or |x - y|^2 of the scaled rows.
   double key(const RowFacts& query, const RowFacts& row, double sum) const {
     if (metric_ == Metric::l2) return -rounded(std::ldexp(std::sqrt(sum), common_exponent(query, row)));
@@ -109,6 +117,7 @@ class BadRow {
     }
   }
   bool found() const { return row_.load() != none; }
+  bool found_below(std::int64_t row) const { return row_.load() < row; }
   NonFinite as(const char* argument, const Rows& rows) const {
     return {argument, row_.load(), std::isnan(active_retrieval_kernels().largest(rows, row_.load()))};
   }

@@ -1,4 +1,5 @@
 // Compiled once for each instruction set (cmake/simd.cmake): no standard-library templates here.
+#include "cpu/retrieval_few.h"
 #include "cpu/retrieval_lanes.h"
 #include "cpu/retrieval_tile.h"
 
@@ -22,47 +23,28 @@ double dot(const Rows& x, std::int64_t i, double xs, const Rows& y, std::int64_t
   return exact_sum<Product, float>(x, i, xs, y, j, ys);
 }
 
+template <typename T>
+void dot_and_square_of(const Rows& x, std::int64_t i, const Rows& y, std::int64_t j, double out[2]) {
+  LaneSums products, squares;
+  T a[kBlock], b[kBlock];
+  for (std::int64_t d = 0; d < x.width; d += kBlock) {
+    const std::int64_t n = smaller(kBlock, x.width - d);
+    const T *from = fetch(x, i, d, n, a), *to = fetch(y, j, d, n, b);
+    add_block<Product>(from, 1.0, to, 1.0, n, products);
+    add_block<Product>(to, 1.0, to, 1.0, n, squares);
+  }
+  out[0] = products.total();
+  out[1] = squares.total();
+}
+
+void dot_and_square(const Rows& x, std::int64_t i, const Rows& y, std::int64_t j, double out[2]) {
+  if (x.dtype == DType::f64) return dot_and_square_of<double>(x, i, y, j, out);
+  dot_and_square_of<float>(x, i, y, j, out);
+}
+
 double distance2(const Rows& x, std::int64_t i, const Rows& y, std::int64_t j, double s) {
   if (x.dtype == DType::f64) return exact_sum<SquaredDifference, double>(x, i, s, y, j, s);
   return exact_sum<SquaredDifference, float>(x, i, s, y, j, s);
-}
-
-template <typename T>
-void widen_as(const Rows& x, std::int64_t i, double scale, double* out) {
-  T buffer[kBlock];
-  for (std::int64_t d = 0; d < x.width; d += kBlock) {
-    const std::int64_t n = smaller(kBlock, x.width - d);
-    const T* from = fetch(x, i, d, n, buffer);
-    for (std::int64_t j = 0; j < n; ++j) out[d + j] = static_cast<double>(from[j]) * scale;
-  }
-}
-
-void widen(const Rows& x, std::int64_t i, double scale, double* out) {
-  if (x.dtype == DType::f64) return widen_as<double>(x, i, scale, out);
-  widen_as<float>(x, i, scale, out);
-}
-
-template <typename Term, typename T>
-void stream_as(const Rows& y, std::int64_t j, const double* queries, std::int64_t count, double* out) {
-  LaneSums squares, sums[kStreamQueries];
-  T buffer[kBlock];
-  for (std::int64_t d = 0; d < y.width; d += kBlock) {
-    const std::int64_t n = smaller(kBlock, y.width - d);
-    const T* from = fetch(y, j, d, n, buffer);
-    add_block<Product>(from, 1.0, from, 1.0, n, squares);
-    for (std::int64_t q = 0; q < count; ++q) add_block<Term>(queries + q * y.width + d, 1.0, from, 1.0, n, sums[q]);
-  }
-  out[0] = squares.total();
-  for (std::int64_t q = 0; q < count; ++q) out[1 + q] = sums[q].total();
-}
-
-void stream(const Rows& y, std::int64_t j, const double* queries, std::int64_t count, bool differences, double* out) {
-  if (y.dtype == DType::f64) {
-    if (differences) return stream_as<SquaredDifference, double>(y, j, queries, count, out);
-    return stream_as<Product, double>(y, j, queries, count, out);
-  }
-  if (differences) return stream_as<SquaredDifference, float>(y, j, queries, count, out);
-  stream_as<Product, float>(y, j, queries, count, out);
 }
 
 // Magnitudes are compared as integers: that order is theirs, with infinity and then NaN at the end.
@@ -165,13 +147,7 @@ inline bool proved_far(const Rows& x, std::int64_t i, std::int64_t centre, doubl
         part[t] += gap * gap;
       }
     }
-    const Floats together = (part[0] + part[1]) + (part[2] + part[3]);
-    float fold[kFloats];
-    __builtin_memcpy(fold, &together, sizeof(fold));
-    for (int width = kFloats / 2; width > 0; width /= 2) {
-      for (int t = 0; t < width; ++t) fold[t] += fold[t + width];
-    }
-    const float sum = fold[0];
+    const float sum = total((part[0] + part[1]) + (part[2] + part[3]));
     // Outside these bounds an overflow or a vanishing product would break the proof.
     if (sum > 1e-25f && sum < 1e38f && static_cast<double>(sum) * shrink >= limit) return true;
   }
@@ -195,8 +171,9 @@ std::int64_t coreset_update(const Rows& x, std::int64_t centre, double s, double
 }  // namespace
 
 const RetrievalKernels& retrieval_kernels() {
-  static constexpr RetrievalKernels table{kQueryPanel, kBankPanel, dot,  distance2, widen,  stream,        largest,
-                                          accumulate,  moments,    pack, tile,      select, coreset_update};
+  static constexpr RetrievalKernels table{kQueryPanel, kBankPanel,   dot,     dot_and_square, distance2,
+                                          largest,     accumulate,   moments, pack,           pack_centred,
+                                          tile,        few_products, select,  coreset_update};
   return table;
 }
 

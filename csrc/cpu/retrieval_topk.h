@@ -5,12 +5,9 @@
 #include <cstdint>
 #include <limits>
 
-namespace thfr {
+#include "cpu/retrieval_simd.h"
 
-struct Neighbour {
-  double key;  // larger is better
-  std::int64_t row;
-};
+namespace thfr {
 
 inline bool better(const Neighbour& a, const Neighbour& b) { return a.key > b.key || (a.key == b.key && a.row < b.row); }
 
@@ -20,8 +17,11 @@ class TopK {
   TopK(Neighbour* storage, std::int64_t k) : storage_(storage), k_(k) {}
 
   bool full() const { return size_ == k_; }
-  // What a newcomer must reach: minus infinity until there are k.
-  double threshold() const { return full() ? storage_[0].key : -std::numeric_limits<double>::infinity(); }
+  // What a newcomer must be better than: anything is until there are k.
+  Neighbour worst() const {
+    if (full()) return storage_[0];
+    return {-std::numeric_limits<double>::infinity(), std::numeric_limits<std::int64_t>::max()};
+  }
 
   void offer(const Neighbour& newcomer) {
     if (full()) {

@@ -19,7 +19,7 @@ constexpr int64_t max_locations = CosineBlock::max_locations;
 constexpr int64_t max_packed = CosineBlock::max_packed;
 constexpr int64_t chunk = 64;  // channels summed in the accumulator type
 // The same where channels are contiguous and go through the lanes of a vector: as many in each lane.
-#if defined(__SANITIZE_ADDRESS__)  // its checks keep the loop scalar
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // their checks keep the loop scalar
 constexpr int64_t stretch = chunk;
 #elif defined(__AVX512F__)
 constexpr int64_t stretch = 16 * chunk;

@@ -3,15 +3,24 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
-#include "cpu/sweep_index.h"
+#include "cpu/simd.h"
+#include "cpu/sweep_area.h"
+#include "cpu/sweep_count.h"
 #include "cpu/sweep_sort.h"
 
 namespace thfr {
+
+THFR_DEFINE_SIMD_TABLE(SweepKernels, sweep_kernels)
+
+const SweepKernels& active_sweep_kernels() { return sweep_kernels(); }
+
 namespace {
 
 using sweep::Index;
-using sweep::parallel_items;
+using sweep::Ranks;
+using sweep::Tops;
 using sweep::useful_threads;
 
 TensorView as_row(const TensorView& vector) {
@@ -22,147 +31,69 @@ TensorView as_row(const TensorView& vector) {
   return row;
 }
 
-// The s_i highest scores of each region as keys, region after region.
+// A key that about `share` of the negatives reach, from a sample of them; 0 if there are too few to be worth it.
 template <typename Key>
-struct Tops {
-  std::vector<Key> keys;
-  std::vector<std::int64_t> offsets;
-};
-
-template <typename Key>
-Tops<Key> top_keys(const TensorView& scores, const TensorView& offsets, const TensorView& saturations, int threads) {
-  const std::int64_t regions = saturations.size[0];
-  const std::int64_t *start = offsets.as<std::int64_t>(), *saturation = saturations.as<std::int64_t>();
-  Tops<Key> tops;
-  tops.offsets.resize(static_cast<std::size_t>(regions) + 1);
-  for (std::int64_t r = 0; r < regions; ++r) {
-    tops.offsets[r + 1] = tops.offsets[r] + std::min(saturation[r], start[r + 1] - start[r]);
-  }
-  tops.keys.resize(static_cast<std::size_t>(tops.offsets.back()));
-  parallel_items(regions, useful_threads(scores.size[0], threads), [&](std::int64_t r) {
-    const std::int64_t area = start[r + 1] - start[r], kept = tops.offsets[r + 1] - tops.offsets[r];
-    TensorView region = scores;  // one row
-    region.dims = 2;
-    region.size[0] = 1, region.size[1] = area;
-    region.stride[0] = 0, region.stride[1] = scores.stride[0];
-    region.data = scores.as<std::uint8_t>() + start[r] * scores.stride[0] * (scores.dtype == DType::f64 ? 8 : 4);
-    Key* to = tops.keys.data() + tops.offsets[r];
-    if (kept == area) {
-      sweep::visit_rows<Key>(region, nullptr, true, 0, 1, [&](Key key) { *to++ = key; });
-      return;
+Key guess_cut(const Views& maps, const Views& covered, double share) {
+  constexpr std::int64_t wanted = 1 << 16, run = 4;
+  std::int64_t pixels = 0;
+  for (const TensorView& map : maps) pixels += map.elements();
+  const std::int64_t step = run * (pixels / wanted) + 1;  // not a multiple of usual widths: every column has its turn
+  if (pixels < 8 * wanted) return 0;
+  std::vector<Key> sample;
+  std::int64_t x = 0;
+  for (std::size_t i = 0; i < maps.size(); ++i) {
+    const TensorView* mask = covered.empty() ? nullptr : &covered[i];
+    const std::int64_t width = maps[i].size[1], end = maps[i].elements();
+    for (; x < end; x += step) {
+      const std::int64_t column = x % width;
+      sweep::visit_pixels<Key>(maps[i], mask, false, x / width, column, std::min(run, width - column),
+                               [&](Key key) { sample.push_back(key); });
     }
-    std::vector<Key> all;
-    all.reserve(static_cast<std::size_t>(area));
-    sweep::visit_rows<Key>(region, nullptr, true, 0, 1, [&](Key key) { all.push_back(key); });
-    std::nth_element(all.begin(), all.begin() + kept, all.end(), std::greater<Key>());
-    std::copy_n(all.begin(), kept, to);
-  });
-  return tops;
+    x -= end;
+  }
+  const auto place = static_cast<std::size_t>(share * static_cast<double>(sample.size()));
+  if (place + 1 >= sample.size()) return 0;
+  std::nth_element(sample.begin(), sample.begin() + place, sample.end(), std::greater<Key>());
+  return sample[place];
 }
 
-// At each distinct value: negatives above (A) and at it (E).
-struct Ranks {
-  std::vector<std::int64_t> above, equal;
-};
-
-Ranks ranks_of(const std::vector<std::uint64_t>& bins) {
-  const std::size_t values = bins.size() / 2;
-  Ranks ranks{std::vector<std::int64_t>(values), std::vector<std::int64_t>(values)};
-  std::int64_t above = static_cast<std::int64_t>(bins.back());
-  for (std::size_t i = values; i-- > 0;) {
-    ranks.above[i] = above;
-    ranks.equal[i] = static_cast<std::int64_t>(bins[2 * i + 1]);
-    above += ranks.equal[i] + static_cast<std::int64_t>(bins[2 * i]);
-  }
-  return ranks;
-}
-
-// One limit: values from `full` up lie inside it whole; the one before may be cut, each of its pixels then adds `cut`.
-struct Limit {
-  double negatives;  // J
-  std::int64_t full;
-  double cut;
-};
-
-Limit make_limit(const Ranks& ranks, double negatives) {
-  const auto values = static_cast<std::int64_t>(ranks.above.size());
-  Limit limit{negatives, values, 0};
-  std::int64_t low = 0;  // A + E falls as values rise
-  while (low < limit.full) {
-    const std::int64_t middle = low + (limit.full - low) / 2;
-    if (static_cast<double>(ranks.above[middle] + ranks.equal[middle]) <= negatives) {
-      limit.full = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  if (limit.full > 0) {
-    const double rest = negatives - static_cast<double>(ranks.above[limit.full - 1]);
-    if (rest > 0) limit.cut = rest * rest / (2 * static_cast<double>(ranks.equal[limit.full - 1]));
-  }
-  return limit;
-}
-
-// shares[l * regions + r]: region r's area up to limits[l], over the limit: 0 to 1.
+// Drops keys below the cut: each region then has fewer.
 template <typename Key>
-std::vector<double> region_shares(const Index<Key>& index, const Tops<Key>& tops, const Ranks& ranks,
-                                  const std::vector<Limit>& limits, const TensorView& saturations, int threads) {
-  const std::int64_t regions = saturations.size[0];
-  std::vector<double> shares(limits.size() * static_cast<std::size_t>(regions));
-  const auto pixels = static_cast<std::int64_t>(tops.keys.size());
-  parallel_items(regions, useful_threads(pixels, threads), [&](std::int64_t r) {
-    struct Sums {
-      std::int64_t full = 0, cut = 0;  // pixels
-      std::uint64_t twice = 0;         // sum of 2 A + E over the full ones: at most 2 N s
-    };
-    std::vector<Sums> sums(limits.size());
-    for (std::int64_t i = tops.offsets[r]; i < tops.offsets[r + 1]; ++i) {
-      const auto value = static_cast<std::int64_t>(index.bin(tops.keys[i]) / 2);
-      const auto twice = static_cast<std::uint64_t>(2 * ranks.above[value] + ranks.equal[value]);
-      for (std::size_t l = 0; l < limits.size(); ++l) {
-        const std::int64_t over = value - limits[l].full;
-        sums[l].full += over >= 0;
-        sums[l].twice += over >= 0 ? twice : 0;
-        sums[l].cut += over == -1;
-      }
+void drop_below(Key cut, Tops<Key>& tops) {
+  std::int64_t kept = 0, begin = 0;
+  for (std::size_t r = 0; r + 1 < tops.offsets.size(); ++r) {
+    const std::int64_t end = tops.offsets[r + 1];
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (tops.keys[i] >= cut) tops.keys[kept++] = tops.keys[i];
     }
-    const auto saturation = static_cast<double>(saturations.as<std::int64_t>()[r]);
-    for (std::size_t l = 0; l < limits.size(); ++l) {
-      const double area = static_cast<double>(sums[l].full) * limits[l].negatives - 0.5 * static_cast<double>(sums[l].twice) +
-                          static_cast<double>(sums[l].cut) * limits[l].cut;
-      const double share = area / (saturation * limits[l].negatives);
-      shares[l * static_cast<std::size_t>(regions) + r] = std::clamp(share, 0.0, 1.0);
-    }
-  });
-  return shares;
+    begin = end;
+    tops.offsets[r + 1] = kept;
+  }
+  tops.keys.resize(kept);
 }
 
 template <typename Key>
 SweepInfo spro_area_of(const Views& maps, const Views& covered, const TensorView& scores, const TensorView& offsets,
                        const TensorView& saturations, const TensorView& limits, const TensorView& areas, int threads) {
-  const Tops<Key> tops = top_keys<Key>(scores, offsets, saturations, threads);
-  std::vector<Key> values = tops.keys;
-  sweep::sort_distinct(values, threads);
-  const Index<Key> index(std::move(values));
-  const sweep::Counts counts = sweep::count(index, maps, covered, false, threads);
-  if (counts.info.negatives == 0) return counts.info;
-  const Ranks ranks = ranks_of(counts.bins);
-
-  std::vector<Limit> cuts;
-  for (std::int64_t l = 0; l < limits.size[0]; ++l) {
-    const double limit = limits.as<double>()[l * limits.stride[0]];
-    cuts.push_back(make_limit(ranks, limit * static_cast<double>(counts.info.negatives)));
+  double widest = 0;
+  for (std::int64_t l = 0; l < limits.size[0]; ++l) widest = std::max(widest, limits.as<double>()[l * limits.stride[0]]);
+  // Scores that more than the widest limit's negatives reach add nothing: most need not be looked up. The guess leaves a
+  // margin; where it was too high after all, everything is counted.
+  Key cut = widest < 1 ? guess_cut<Key>(maps, covered, 1.1 * widest + 0.01) : 0;
+  for (;; cut = 0) {
+    Tops<Key> tops = sweep::top_keys<Key>(scores, offsets, saturations, threads);
+    if (cut > 0) drop_below(cut, tops);
+    std::vector<Key> values = tops.keys;
+    if (cut > 0) values.push_back(cut);
+    sweep::sort_distinct(values, threads);
+    const Index<Key> index(std::move(values));
+    const sweep::Counts counts = sweep::count(index, maps, covered, false, threads);
+    const std::int64_t negatives = counts.info.negatives;
+    const auto below = static_cast<double>(counts.bins.front());  // the index begins with the cut
+    if (cut > 0 && static_cast<double>(negatives) - below < widest * static_cast<double>(negatives)) continue;
+    if (negatives > 0) sweep::write_areas(index, tops, counts.bins, negatives, saturations, limits, areas, threads);
+    return counts.info;
   }
-  std::vector<double> shares = region_shares(index, tops, ranks, cuts, saturations, threads);
-  const std::int64_t regions = saturations.size[0];
-  for (std::int64_t l = 0; l < limits.size[0]; ++l) {
-    const auto begin = shares.begin() + l * regions, end = begin + regions;
-    std::sort(begin, end);  // the order of regions must not show in the last bits
-    double sum = 0;
-    for (auto share = begin; share != end; ++share) sum += *share;
-    areas.as<double>()[l] = sum / static_cast<double>(regions);
-  }
-  return counts.info;
 }
 
 }  // namespace
@@ -176,36 +107,50 @@ SweepInfo spro_area(const Views& maps, const Views& covered, const TensorView& s
 
 namespace {
 
+std::int64_t count_true(const TensorView& marks, int threads) {  // [1,n]
+  const std::int64_t n = marks.size[1], step = marks.stride[1], pieces = useful_threads(n, threads);
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(pieces));
+  sweep::parallel_items(pieces, threads, [&](std::int64_t piece) {
+    std::int64_t count = 0;
+    for (std::int64_t i = n * piece / pieces; i < n * (piece + 1) / pieces; ++i) count += sweep::is_true(marks, i * step);
+    counts[piece] = count;
+  });
+  return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+}
+
+template <typename Key>
+std::vector<Key> sorted_class(const TensorView& map, const TensorView& label, bool wanted, std::int64_t size, int threads) {
+  std::vector<Key> keys;
+  keys.reserve(static_cast<std::size_t>(size));
+  sweep::visit_rows<Key>(map, &label, wanted, 0, 1, [&](Key key) { keys.push_back(key); });
+  sweep::sort_keys(keys, threads);
+  return keys;
+}
+
 template <typename Key>
 SweepInfo auroc_of(const Views& maps, const Views& labels, double* area, int threads) {
-  const TensorView &map = maps[0], &label = labels[0];
-  std::int64_t positives = 0;
-  for (std::int64_t i = 0; i < map.size[1]; ++i) positives += sweep::is_true(label, i * label.stride[1]);
-  const bool few_positives = positives <= map.size[1] - positives;
-
-  std::vector<Key> few;  // the smaller class is sorted, the larger counted
-  few.reserve(static_cast<std::size_t>(std::min(positives, map.size[1] - positives)));
-  bool nan = false;
-  sweep::visit_rows<Key>(map, &label, few_positives, 0, 1, [&](Key key) {
-    nan |= sweep::is_nan(key);
-    few.push_back(key);
-  });
+  const std::int64_t all = maps[0].size[1], positives = count_true(labels[0], threads), negatives = all - positives;
+  // The smaller class is sorted, the larger counted.
+  const bool few_positives = positives <= negatives;
+  const std::vector<Key> few = sorted_class<Key>(maps[0], labels[0], few_positives, std::min(positives, negatives), threads);
+  if (few.empty()) return {-1, negatives};
+  if (sweep::is_nan(few.front()) || sweep::is_nan(few.back())) return {0, negatives};
   std::vector<Key> values = few;
-  sweep::sort_distinct(values, threads);
+  values.erase(std::unique(values.begin(), values.end()), values.end());
   const Index<Key> index(std::move(values));
   const sweep::Counts counts = sweep::count(index, maps, labels, !few_positives, threads);
-  SweepInfo info{nan ? 0 : counts.info.nan_image, map.size[1] - positives};
-  if (info.nan_image >= 0 || few.empty() || counts.info.negatives == 0) return info;
+  if (counts.info.nan_image >= 0) return {0, negatives};
 
-  const Ranks ranks = ranks_of(counts.bins);
+  const Ranks ranks = sweep::ranks_of(counts.bins);
   unsigned __int128 twice = 0;  // sum of 2 A + E: twice the pairs in which the larger class scores above, ties half
+  std::size_t value = 0;
   for (const Key key : few) {
-    const std::size_t value = index.bin(key) / 2;
+    while (index[value] < key) ++value;
     twice += static_cast<unsigned __int128>(2 * ranks.above[value] + ranks.equal[value]);
   }
-  const unsigned __int128 pairs = static_cast<unsigned __int128>(few.size()) * counts.info.negatives;
+  const unsigned __int128 pairs = static_cast<unsigned __int128>(positives) * static_cast<unsigned __int128>(negatives);
   *area = static_cast<double>(few_positives ? 2 * pairs - twice : twice) / (2 * static_cast<double>(pairs));
-  return info;
+  return {-1, negatives};
 }
 
 }  // namespace
@@ -262,8 +207,8 @@ Curve spro_curve_of(const Views& maps, const Views& covered, const TensorView& s
   if (curve.info.negatives == 0) return curve;
 
   const std::int64_t regions = saturations.size[0];
-  const Tops<Key> tops = top_keys<Key>(scores, offsets, saturations, threads);
-  std::vector<double> rise(index.values().size());  // of the overlap at each value, times the number of regions
+  const Tops<Key> tops = sweep::top_keys<Key>(scores, offsets, saturations, threads);
+  std::vector<double> rise(index.size());  // of the overlap at each value, times the number of regions
   double end = 0;  // its last value, without the rounding of many steps: exactly 1 if every region saturates
   for (std::int64_t r = 0; r < regions; ++r) {
     const auto saturation = static_cast<double>(saturations.as<std::int64_t>()[r]);
@@ -282,7 +227,7 @@ Curve spro_curve_of(const Views& maps, const Views& covered, const TensorView& s
     curve.overlap.push_back(std::min(overlap.value(), end) / static_cast<double>(regions));
   };
   for (std::size_t i = rise.size(); i-- > 0;) {
-    add_point(static_cast<double>(sweep::key_score(index.values()[i])));
+    add_point(static_cast<double>(sweep::key_score(index[i])));
     above += static_cast<std::int64_t>(counts.bins[2 * i + 1]);
     overlap.add(rise[i]);
   }

@@ -49,19 +49,25 @@ bool radix_pass(const Key* from, Key* to, std::int64_t n, int shift, std::vector
   return true;
 }
 
-// Sorts keys and drops repetitions.
+// Sorts keys.
 template <typename Key>
-void sort_distinct(std::vector<Key>& keys, int threads) {
+void sort_keys(std::vector<Key>& keys, int threads) {
   const auto n = static_cast<std::int64_t>(keys.size());
   if (n < 4096) {
     std::sort(keys.begin(), keys.end());
-  } else {
-    std::vector<Digits> counts(static_cast<std::size_t>(std::clamp<std::int64_t>(n / 65536, 1, std::max(threads, 1))));
-    std::vector<Key> other(keys.size());
-    for (int shift = 0; shift < static_cast<int>(8 * sizeof(Key)); shift += radix_bits) {
-      if (radix_pass(keys.data(), other.data(), n, shift, counts, threads)) keys.swap(other);
-    }
+    return;
   }
+  std::vector<Digits> counts(static_cast<std::size_t>(std::clamp<std::int64_t>(n / 65536, 1, std::max(threads, 1))));
+  std::vector<Key> other(keys.size());
+  for (int shift = 0; shift < static_cast<int>(8 * sizeof(Key)); shift += radix_bits) {
+    if (radix_pass(keys.data(), other.data(), n, shift, counts, threads)) keys.swap(other);
+  }
+}
+
+// Sorts keys and drops repetitions.
+template <typename Key>
+void sort_distinct(std::vector<Key>& keys, int threads) {
+  sort_keys(keys, threads);
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
 }
 
