@@ -6,12 +6,15 @@ PIP := $(BIN)/python -m pip
 DEMO := demo
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint format clean help
+.PHONY: demo test sanitize sanitize-address sanitize-thread sanitize-python lint format bench clean help
 
 help:
 	@echo "make demo    set up, generate data, train, evaluate, write $(DEMO)/report.html"
 	@echo "make test    set up, then run every test (PYTEST_ARGS='tests/sweep -x' for some)"
+	@echo "make sanitize  the C++ tests under AddressSanitizer + UBSan, then under ThreadSanitizer"
+	@echo "make sanitize-python  the tests of thfr_ext with a module under AddressSanitizer + UBSan"
 	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make bench   time the kernels beside their alternatives (BENCH_ARGS='sweep --out FILE' for some)"
 	@echo "make format  let ruff and clang-format mend what they can"
 
 demo: $(VENV)/.built
@@ -20,6 +23,25 @@ demo: $(VENV)/.built
 # The tests find cmake and ninja on PATH. (pytest, not python -m pytest: that would import from the source tree.)
 test: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
+
+# The C++ tests, built without CUDA. Among them are faults planted in the library, which must be found (tests/cpp/native).
+# GCC's OpenMP is not instrumented, so that ThreadSanitizer would take its barriers for races: THFR_THREADS=std.
+sanitize: sanitize-address sanitize-thread
+sanitize-address: SANITIZERS = -DTHFR_SANITIZE=address,undefined,float-cast-overflow
+sanitize-thread: SANITIZERS = -DTHFR_SANITIZE=thread -DTHFR_THREADS=std
+sanitize-address sanitize-thread:
+	cmake -S . -B build/$@ -DTHFR_CUDA=off -DTHFR_WERROR=ON -DTHFR_TESTS=ON $(SANITIZERS)
+	cmake --build build/$@ --parallel 2
+	ctest --test-dir build/$@ --output-on-failure --parallel 2
+
+# Python itself is not instrumented: the sanitizers' libraries come in first. Its own leaks are not ours.
+SANITIZER_LIBRARIES = $$(for name in asan ubsan stdc++; do $${CXX:-c++} -print-file-name=lib$$name.so; done | xargs)
+sanitize-python: $(VENV)/.dev
+	rm -rf build/lib* build/$@
+	THFR_SANITIZE=address,undefined THFR_CUDA=off $(PIP) install --quiet --no-deps --target build/$@ .
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)" PYTHONPATH=$(abspath build/$@) \
+	  $(BIN)/pytest -n auto --maxprocesses 8 -m "not slow" -k "not compile and not opcheck" \
+	  tests/test_fuzz_bindings.py tests/scoring tests/retrieval tests/sweep
 
 NATIVE = $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 lint: $(VENV)/.dev
@@ -32,6 +54,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
+
+# Alternatives come with it: see benchmarks/run.py.
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 clean:
 	rm -rf build $(DEMO) $(VENV) *.egg-info
@@ -50,4 +76,9 @@ $(VENV)/.built: pyproject.toml constraints.txt setup.py CMakeLists.txt $(SOURCES
 # And what the tests and checks need.
 $(VENV)/.dev: $(VENV)/.built
 	$(PIP) install --quiet --constraint constraints.txt "$$(ls $(VENV)/wheel/*.whl)[dev]"
+	touch $@
+
+# And what the benchmarks compare with.
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install --quiet --constraint constraints.txt "$$(ls $(VENV)/wheel/*.whl)[bench]"
 	touch $@

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from oracle import KINDS, METRICS, check, rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# Up to eight queries stream the bank, more go through the packed product.
+# Up to four queries stream the bank, more go through the packed product.
 COUNTS = (3, 40)
 
 
@@ -111,7 +111,7 @@ def with_threads(threads: int, *args: object, **kwargs: object) -> tuple[torch.T
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_threads_do_not_matter(dtype: torch.dtype, metric: str) -> None:
-    for queries, count in ((1, 3000), (8, 700), (9, 1500), (100, 40), (1500, 90)):
+    for queries, count in ((1, 3000), (4, 700), (9, 1500), (100, 40), (1500, 90)):
         x, y = rows("tied", queries, 33, 8).to(dtype), rows("tied", count, 33, 9).to(dtype)
         exclude = torch.arange(queries) % (count + 1) - 1
         once = with_threads(1, x, y, 4, metric, exclude)
@@ -246,7 +246,7 @@ sys.path.insert(0, sys.argv[1])
 from oracle import METRICS, rows
 out = {"simd": np.array(thfr_ext.build_info()["simd"])}
 for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-    for queries in (5, 41):
+    for queries in (3, 41):
         x, y = rows("tied", queries, 333, 1).to(dtype), rows("positive", 290, 333, 2).to(dtype)
         y[::3] = x[torch.arange(len(y[::3])) % queries] * 1.5
         for metric in METRICS:

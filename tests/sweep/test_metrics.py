@@ -202,11 +202,12 @@ import sys, torch
 from thfr_ext.metrics import AUPRO
 rank, store, data = int(sys.argv[1]), sys.argv[2], torch.load(sys.argv[3])
 torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-metric, local = AUPRO(), AUPRO(sync_on_compute=False)
+metric, local, bounded = AUPRO(), AUPRO(sync_on_compute=False), AUPRO(exact=False)
 part = slice(0, 5) if rank else slice(5, 9)
-for m in (metric, local):
+for m in (metric, local, bounded):
     m.update(data["maps"][part], data["masks"][part])
-print(metric.compute().item().hex(), local.compute().item().hex())
+low, high = bounded.bounds()
+print(metric.compute().item().hex(), local.compute().item().hex(), low.item(), high.item())
 torch.distributed.destroy_process_group()
 """
 
@@ -227,3 +228,5 @@ def test_processes_join_in_compute(tmp_path: Any) -> None:
     assert [process.returncode for process in processes] == [0, 0]
     assert {line[0] for line in lines} == {whole(AUPRO).hex()}
     assert len({line[1] for line in lines}) == 2
+    for line in lines:
+        assert float(line[2]) <= whole(AUPRO) <= float(line[3]) <= float(line[2]) + 1e-10
