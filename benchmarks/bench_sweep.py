@@ -1,174 +1,145 @@
-"""The sweeps against sorting every pixel with NumPy.
+"""The sweeps against sorting every pixel, a loop over thresholds and the packages that are installed.
 
-    pytest benchmarks/bench_sweep.py          times, with pytest-benchmark
-    python benchmarks/bench_sweep.py          times, ratios and peak memory of each in a process of its own
+python benchmarks/run.py sweep, or pytest benchmarks/bench_sweep.py --benchmark-only
 
-The floor is one read of every score and mask byte: 5 bytes a pixel for AU-PRO.
+The floor is one read of every score and mask byte: 5 bytes a pixel, one more for each region of AU-sPRO.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import harness
 import numpy as np
+import peers
 import pytest
+import sweep_rivals as rivals
 import torch
 from scipy import ndimage
+from sweep_rivals import LIMITS, make_images, make_regions
 
 import thfr_ext
 
-LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
+LIMIT = 0.3
+EXACT, BOUNDED = "thfr_ext AUPRO, streamed", "thfr_ext AUPRO(exact=False)"
+LOOP = "threshold loop, 50 + 10 x 100"
 
 
-def make_images(count: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth float32 maps and blobs for masks; a third of the images are good; scores rise in blobs."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 1, height // 16, width // 16, generator=generator)
-    maps = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[:, 0]
-    blobs = torch.nn.functional.interpolate(
-        torch.rand(count, 1, height // 64, width // 64, generator=generator), (height, width), mode="bilinear"
-    )[:, 0]
-    masks = blobs > 0.87
-    masks[::3] = False
-    noise = 0.05 * torch.rand(maps.shape, generator=generator)
-    return ((maps + noise + 0.4 * masks) ** 3).numpy(), masks.numpy()
+def unlike(results: dict[str, Any]) -> dict[str, float]:
+    """How far each contender's area is from ours: of the approximate ones this is the error."""
+    ours = results[harness.OURS]
+    return {name: abs(float(area - ours)) for name, area in results.items() if name != harness.OURS}
 
 
-def argsort_areas(
-    scores: np.ndarray, negatives: np.ndarray, weights: np.ndarray, limits: Sequence[float]
-) -> list[float]:
-    """Sort all pixels, add up both axes, keep the last point of each tie, integrate to the limits."""
-    order = np.argsort(scores)[::-1]
-    fpr = np.cumsum(negatives[order], dtype=np.float64) / negatives.sum()
-    overlap = np.cumsum(weights[order], dtype=np.float64)
-    last = np.append(np.diff(scores[order]) != 0, True)
-    fpr, overlap = np.append(0, fpr[last]), np.append(0, np.minimum(overlap[last], 1))
-    areas = []
-    for limit in limits:
-        x = np.append(fpr[fpr < limit], limit)
-        areas.append(
-            float(np.trapezoid(np.append(overlap[fpr < limit], np.interp(limit, fpr, overlap)), x) / limit)
-        )
-    return areas
+def stream(metric: Any, batches: list[tuple[Any, ...]]) -> float:
+    """A metric fed an image at a time."""
+    for batch in batches:
+        metric.update(*batch)
+    return float(metric.compute())
 
 
-def argsort_au_pro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
-    weights = np.zeros(maps.shape)
-    regions = 0
-    for image, mask in zip(weights, masks, strict=True):
-        labels, count = ndimage.label(mask, np.ones((3, 3)))
-        areas = np.bincount(labels.ravel())
-        image[mask] = 1 / areas[labels[mask]]
-        regions += count
-    return argsort_areas(maps.ravel(), ~masks.ravel(), weights.ravel() / regions, [limit])[0]
+def memory_of(batches: list[tuple[Any, ...]]) -> dict[str, float]:
+    """What the two modes of the metric hold after each batch at most, and how near the bounded one comes."""
+    exact, bounded = thfr_ext.metrics.AUPRO(LIMIT), thfr_ext.metrics.AUPRO(LIMIT, exact=False)
+    most = {exact: 0, bounded: 0}
+    for batch in batches:
+        for metric in most:
+            metric.update(*batch)
+            most[metric] = max(most[metric], metric.state_bytes)
+    error = abs(float(exact.compute() - bounded.compute()))
+    return {
+        "AUPRO, largest state in MB": most[exact] / 1e6,
+        "AUPRO(exact=False), largest state in MB": most[bounded] / 1e6,
+        "AUPRO(exact=False), error": error,
+        "AUPRO(exact=False), error_bound": float(bounded.error_bound),
+    }
 
 
-def argsort_au_spro(maps: Any, regions: Any, saturations: Any, limits: Sequence[float]) -> list[float]:
-    weights = [np.zeros(m.shape) for m in maps]
-    for scores, weight, masks, counts in zip(maps, weights, regions, saturations, strict=True):
-        for mask, saturation in zip(masks, counts, strict=True):
-            inside = np.flatnonzero(mask)
-            top = inside[np.argsort(scores.ravel()[inside])[::-1][:saturation]]
-            weight.ravel()[top] += 1 / saturation
-    negatives = np.concatenate([~masks.any(0).ravel() for masks in regions])
-    total = sum(len(counts) for counts in saturations)
-    scores = np.concatenate([m.ravel() for m in maps])
-    return argsort_areas(scores, negatives, np.concatenate([w.ravel() for w in weights]) / total, limits)
+def make_pro(count: int, side: int, power: int = 1) -> harness.Work:
+    maps, masks = make_images(count, side, side)
+    maps **= power
+    batches = [(maps[i : i + 1], masks[i : i + 1]) for i in range(count)]
+    calls: harness.Contenders = {
+        harness.OURS: lambda: thfr_ext.au_pro(maps, masks, LIMIT),
+        EXACT: lambda: stream(thfr_ext.metrics.AUPRO(LIMIT), batches),
+        BOUNDED: lambda: stream(thfr_ext.metrics.AUPRO(LIMIT, exact=False), batches),
+        "NumPy argsort": lambda: rivals.argsort_au_pro(maps, masks, LIMIT),
+        **rivals.installed_au_pro(maps, masks, LIMIT),
+    }
+    notes = dict.fromkeys((EXACT, BOUNDED), "ours, an image at a time")
+    facts = partial(memory_of, batches)
+    return harness.Work(calls, 5 * maps.size, 0, unlike, facts, notes)
 
 
-def pro_case(count: int) -> tuple[Callable[[], float], Callable[[], float], int]:
-    maps, masks = make_images(count, 512, 512)
-    return lambda: thfr_ext.au_pro(maps, masks), lambda: argsort_au_pro(maps, masks, 0.3), maps.size
-
-
-def spro_case(count: int) -> tuple[Callable[[], float], Callable[[], float], int]:
+def make_spro(count: int) -> harness.Work:
     maps, masks = make_images(count, 1000, 1600)
-    regions, saturations = [], []
-    for mask in masks:
-        labels, found = ndimage.label(mask, np.ones((3, 3)))
-        stack = (
-            np.stack([labels == i + 1 for i in range(min(found, 3))])
-            if found
-            else np.zeros((0, *mask.shape), bool)
+    regions, saturations = make_regions(masks)
+    images = list(maps)
+    calls: harness.Contenders = {
+        harness.OURS: lambda: thfr_ext.au_spro(images, regions, saturations, LIMITS)[0.05],
+        "NumPy argsort": lambda: rivals.argsort_au_spro(images, regions, saturations, LIMITS)[1],
+        LOOP: lambda: rivals.threshold_au_spro(images, regions, saturations, LIMITS)[1],
+    }
+    size = 4 * maps.size + sum(r.size for r in regions)
+    return harness.Work(calls, size, 0, unlike)
+
+
+def make_auroc(count: int, side: int) -> harness.Work:
+    maps, masks = make_images(count, side, side)
+    calls: harness.Contenders = {
+        harness.OURS: lambda: thfr_ext.auroc(maps, masks),
+        "NumPy argsort": lambda: rivals.argsort_auroc(maps, masks),
+    }
+    if peers.load("sklearn") is not None:
+        from sklearn.metrics import roc_auc_score
+
+        calls["scikit-learn"] = lambda: roc_auc_score(masks.ravel(), maps.ravel())
+    if peers.load("torchmetrics") is not None:
+        from torchmetrics.functional.classification import binary_auroc
+
+        scores, marks = torch.from_numpy(maps).flatten(), torch.from_numpy(masks).flatten().int()
+        calls["torchmetrics"] = lambda: binary_auroc(scores, marks, validate_args=False)
+    return harness.Work(calls, 5 * maps.size, 0, unlike)
+
+
+def make_labels(count: int, side: int) -> harness.Work:
+    _, masks = make_images(count, side, side)
+    eight = np.ones((3, 3))
+    calls: harness.Contenders = {
+        harness.OURS: lambda: thfr_ext.label_regions(masks)[1].sum(),
+        "SciPy": lambda: sum(ndimage.label(mask, eight)[1] for mask in masks),
+    }
+    from skimage.measure import label
+
+    calls["scikit-image"] = lambda: sum(int(label(mask, connectivity=2).max()) for mask in masks)
+    cc3d = peers.load("cc3d")
+    if cc3d is not None:
+        calls["cc3d"] = lambda: sum(
+            int(cc3d.connected_components(mask, connectivity=8).max()) for mask in masks
         )
-        regions.append(stack)
-        saturations.append([max(int(region.sum()) // (i + 1), 1) for i, region in enumerate(stack)])
-    return (
-        lambda: thfr_ext.au_spro(list(maps), regions, saturations, LIMITS)[0.05],
-        lambda: argsort_au_spro(maps, regions, saturations, LIMITS)[1],
-        maps.size,
-    )
+    return harness.Work(calls, masks.size, 0, unlike)
 
 
-CASES: dict[str, Callable[[], tuple[Callable[[], float], Callable[[], float], int]]] = {
-    "au_pro 20x512x512": lambda: pro_case(20),
-    "au_pro 100x512x512": lambda: pro_case(100),
-    "au_spro 16x1000x1600": lambda: spro_case(16),
-}
+def cases() -> list[harness.Case]:
+    return [
+        harness.Case("au_pro 20x512x512", partial(make_pro, 20, 512)),
+        harness.Case(
+            "au_pro 100x512x512", partial(make_pro, 100, 512), (("NumPy argsort", 15), ("NumPy argsort", 40))
+        ),
+        harness.Case("au_pro 100x512x512, 12th power", partial(make_pro, 100, 512, 12)),
+        harness.Case(
+            "au_spro, five limits, 16x1000x1600",
+            partial(make_spro, 16),
+            (("NumPy argsort", 10), (LOOP, 60)),
+        ),
+        harness.Case("auroc of pixels 100x512x512", partial(make_auroc, 100, 512)),
+        harness.Case("label_regions 100x512x512", partial(make_labels, 100, 512)),
+    ]
 
 
-@pytest.mark.parametrize("name", ["au_pro 20x512x512", "au_spro 16x1000x1600"])
-def test_sweep(benchmark: Any, name: str) -> None:
-    ours, theirs, pixels = CASES[name]()
-    assert abs(benchmark.pedantic(ours, rounds=5, warmup_rounds=1) - theirs()) < 1e-9
-    benchmark.extra_info["megapixels_a_second"] = pixels / benchmark.stats.stats.median / 1e6
-
-
-def peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def measure(name: str, side: int, rounds: int) -> dict[str, float]:
-    """Median seconds (clock and processor) and peak extra bytes a pixel of ours (0) or NumPy's (1)."""
-    pair = CASES[name]()
-    run, pixels = pair[side], pair[2]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = peak_bytes()
-    value, times, cpu = 0.0, [], []
-    for _ in range(rounds):
-        start, used = time.perf_counter(), time.process_time()
-        value = run()
-        times.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - used)
-    extra = (peak_bytes() - before) / pixels
-    seconds, cpu_seconds = float(np.median(times)), float(np.median(cpu))
-    return {"value": value, "seconds": seconds, "best": min(times), "cpu": cpu_seconds, "bytes": extra}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=3, metavar=("CASE", "SIDE", "ROUNDS"), help=argparse.SUPPRESS)
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
-    arguments = parser.parse_args()
-    if arguments.one:
-        name, side, rounds = arguments.one
-        print(json.dumps(measure(name, int(side), int(rounds))))
-        return
-    print(
-        f"{torch.get_num_threads()} threads; seconds are medians; bytes a pixel: growth of the process's peak"
-    )
-    for name in arguments.cases:
-        command = [sys.executable, __file__, "--one", name]
-        ours, theirs = (
-            json.loads(subprocess.run([*command, *rest], check=True, capture_output=True, text=True).stdout)
-            for rest in (["0", "9"], ["1", "2"])
-        )
-        print(
-            f"{name}: {ours['seconds']:.4f} s (best {ours['best']:.4f}, processor {ours['cpu']:.4f}), "
-            f"NumPy {theirs['seconds']:.2f} s ({theirs['cpu']:.2f}), "
-            f"{theirs['seconds'] / ours['seconds']:.0f} times ({theirs['cpu'] / ours['cpu']:.0f}); "
-            f"{ours['bytes']:.1f} and {theirs['bytes']:.1f} bytes a pixel; "
-            f"difference {abs(ours['value'] - theirs['value']):.1e}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+@pytest.mark.parametrize(
+    "case", [case for case in cases() if "100x" not in case.name], ids=lambda case: case.name
+)
+def test_sweep(benchmark: Any, case: harness.Case) -> None:
+    harness.bench(benchmark, case)
