@@ -41,7 +41,7 @@ sanitize-python: $(VENV)/.dev
 	THFR_SANITIZE=address,undefined THFR_CUDA=off $(PIP) install --quiet --no-deps --target build/$@ .
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)" PYTHONPATH=$(abspath build/$@) \
 	  $(BIN)/pytest -n auto --maxprocesses 8 -m "not slow" -k "not compile and not opcheck" \
-	  tests/test_fuzz_bindings.py tests/scoring tests/retrieval tests/sweep
+	  tests/fuzz tests/scoring tests/retrieval tests/sweep
 
 NATIVE = $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 lint: $(VENV)/.dev

@@ -6,17 +6,14 @@
 
 #include "bindings.h"
 #include "caster.h"
+#include "checks.h"
 #include "thfr/retrieval.h"
 
 namespace py = pybind11;
 
 namespace thfr::bindings {
 
-static bool is_float(DType dtype) { return dtype != DType::boolean && dtype != DType::i64; }
 static bool is_half(DType dtype) { return dtype == DType::f16 || dtype == DType::bf16; }
-static bool is_vector(const TensorView& view, DType dtype, std::int64_t length) {
-  return view.dims == 1 && view.dtype == dtype && view.size[0] == length && (length < 2 || view.stride[0] == 1);
-}
 
 static void require_finite(const char* operator_name, const NonFinite& problem, const TensorView& view) {
   if (problem.argument == nullptr) return;
@@ -28,16 +25,16 @@ static void require_finite(const char* operator_name, const NonFinite& problem, 
 static void nearest(const TensorView& queries, const TensorView& bank, std::int64_t k, int metric,
                     const std::optional<TensorView>& exclude, const TensorView& scores, const TensorView& indices, int threads) {
   const std::int64_t count = queries.size[0];
-  bool fits = queries.dims == 2 && bank.dims == 2 && queries.size[1] == bank.size[1] && queries.size[1] > 0 &&
-              is_float(bank.dtype) && (queries.dtype == bank.dtype || (queries.dtype == DType::f32 && is_half(bank.dtype))) &&
-              k >= 1 && k <= bank.size[0] && metric >= 0 && metric <= 2;
+  bool fits = queries.dims == 2 && bank.dims == 2 && queries.size[1] == bank.size[1] && queries.size[1] > 0 && is_float(bank) &&
+              (queries.dtype == bank.dtype || (queries.dtype == DType::f32 && is_half(bank.dtype))) && k >= 1 &&
+              k <= bank.size[0] && metric >= 0 && metric <= 2;
   fits = fits && scores.dtype == (queries.dtype == DType::f64 ? DType::f64 : DType::f32) && indices.dtype == DType::i64;
   for (const TensorView* result : {&scores, &indices}) {
     fits = fits && result->dims == 2 && result->size[0] == count && result->size[1] == k && (k < 2 || result->stride[1] == 1) &&
            (count < 2 || result->stride[0] == k);
   }
   fits = fits && (!exclude || is_vector(*exclude, DType::i64, count));
-  if (!fits) throw py::value_error("_C.nearest_templates: the tensors do not fit each other");
+  require(fits, "nearest_templates");
   NonFinite problem;
   {
     const py::gil_scoped_release release;
@@ -49,7 +46,7 @@ static void nearest(const TensorView& queries, const TensorView& bank, std::int6
 }
 
 static double scale_of(const TensorView& bank, int threads) {
-  if (bank.dims != 2 || !is_float(bank.dtype)) throw py::value_error("_C.coreset_scale: bank is no float matrix");
+  require(bank.dims == 2 && is_float(bank), "coreset_scale");
   double scale = 1;
   NonFinite problem;
   {
@@ -63,7 +60,7 @@ static double scale_of(const TensorView& bank, int threads) {
 static void coreset(const TensorView& bank, double scale, const TensorView& distances, const TensorView& chosen,
                     std::int64_t begin, std::int64_t end, int threads) {
   const std::int64_t size = chosen.elements();
-  bool fits = bank.dims == 2 && is_float(bank.dtype) && is_vector(distances, DType::f64, bank.size[0]) &&
+  bool fits = bank.dims == 2 && is_float(bank) && is_vector(distances, DType::f64, bank.size[0]) &&
               is_vector(chosen, DType::i64, size) && size <= bank.size[0] && begin >= 0 && begin <= end && end <= size &&
               scale > 0 && std::isfinite(scale);
   for (std::int64_t i = 0; fits && i < (begin > 0 ? begin : end > 0 ? 1 : 0); ++i) {
@@ -72,7 +69,7 @@ static void coreset(const TensorView& bank, double scale, const TensorView& dist
   std::int64_t left = 0;  // rows to choose from: without one, there would be no entry to write
   for (std::int64_t n = 0; fits && n < bank.size[0]; ++n) left += distances.as<double>()[n] >= 0;
   fits = fits && (begin == end || left > end - (begin > 0 ? begin : 1));
-  if (!fits) throw py::value_error("_C.greedy_coreset: the tensors do not fit each other");
+  require(fits, "greedy_coreset");
   const py::gil_scoped_release release;
   greedy_coreset(bank, scale, distances, chosen, begin, end, threads);
 }

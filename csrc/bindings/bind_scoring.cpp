@@ -2,6 +2,7 @@
 
 #include "bindings.h"
 #include "caster.h"
+#include "checks.h"
 #include "thfr/scoring.h"
 
 namespace py = pybind11;
@@ -10,40 +11,23 @@ namespace thfr::bindings {
 
 static DType distance_dtype(const TensorView& features) { return features.dtype == DType::f64 ? DType::f64 : DType::f32; }
 
-static bool is_float(const TensorView& view) {
-  return view.dtype == DType::f32 || view.dtype == DType::f64 || view.dtype == DType::f16 || view.dtype == DType::bf16;
-}
-
 static bool same_shape(const TensorView& a, const TensorView& b) {
   bool same = a.dims == b.dims;
   for (int i = 0; same && i < a.dims; ++i) same = a.size[i] == b.size[i];
   return same;
 }
 
-static bool is_contiguous(const TensorView& view) {
-  std::int64_t expected = 1;
-  for (int i = view.dims - 1; i >= 0; --i) {
-    if (view.size[i] != 1 && view.stride[i] != expected) return false;
-    expected *= view.size[i];
-  }
-  return true;
-}
-
-static void require(bool condition, const char* message) {
-  if (!condition) throw py::value_error(message);
-}
-
 static void require_cosine_distance(const TensorView& features, const TensorView& restored, const TensorView& distance) {
   const bool fits = features.dims == 4 && is_float(features) && features.dtype == restored.dtype &&
                     same_shape(features, restored) && distance.dims == 3 && distance.dtype == distance_dtype(features) &&
                     distance.size[0] == features.size[0] && distance.size[1] == features.size[2] &&
-                    distance.size[2] == features.size[3] && (distance.elements() == 0 || is_contiguous(distance));
-  require(fits, "_C.cosine_distance: features, restored and distance do not fit each other");
+                    distance.size[2] == features.size[3] && is_contiguous(distance);
+  require(fits, "cosine_distance");
 }
 
 static void require_gradient(const TensorView& gradient, const TensorView& features) {
   require(gradient.data == nullptr || (gradient.dtype == features.dtype && same_shape(gradient, features)),
-          "_C.cosine_distance_backward: a gradient does not fit features");
+          "cosine_distance_backward");
 }
 
 // start[i] .. start[i] + band lies in [0, limit) for each of `rows` entries.
@@ -77,16 +61,16 @@ static std::vector<MapLevel> require_levels(const std::vector<LevelTuple>& tuple
   const auto good = [](const TensorView& view, int dims) {
     return view.dims == dims && view.dtype == DType::f32 && is_contiguous(view);
   };
-  require(good(map, 3) && map.size[1] > 0 && map.size[2] > 0, "_C.blend_levels: map is not [B,H,W] f32");
-  require(score.data == nullptr || (good(score, 1) && score.size[0] == map.size[0]), "_C.blend_levels: score is not [B] f32");
+  bool fits = good(map, 3) && map.size[1] > 0 && map.size[2] > 0 &&
+              (score.data == nullptr || (good(score, 1) && score.size[0] == map.size[0]));
   std::vector<MapLevel> levels;
   for (const auto& [values, row_start, row_weights, column_start, column_weights, weight] : tuples) {
     const MapLevel level{values, {row_start, row_weights}, {column_start, column_weights}, weight};
-    const bool fits = good(values, 3) && values.size[0] == map.size[0] && fits_rows(level.rows, map.size[1], values.size[1]) &&
-                      fits_columns(level.columns, values.size[2], map.size[2]);
-    require(fits, "_C.blend_levels: a level does not fit the map");
+    fits = fits && good(values, 3) && values.size[0] == map.size[0] && fits_rows(level.rows, map.size[1], values.size[1]) &&
+           fits_columns(level.columns, values.size[2], map.size[2]);
     levels.push_back(level);
   }
+  require(fits, "blend_levels");
   return levels;
 }
 

@@ -1,34 +1,14 @@
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include "bindings.h"
 #include "caster.h"
+#include "checks.h"
 #include "thfr/sweep.h"
 
 namespace py = pybind11;
 
 namespace thfr::bindings {
 namespace {
-
-// Guards memory: what the Python side has checked in the user's words is not believed here.
-void require(bool fits, const char* function) {
-  if (!fits) throw py::value_error(std::string("_C.") + function + ": arguments do not fit each other");
-}
-
-bool is_vector(const TensorView& view, DType dtype) {
-  return view.dims == 1 && view.dtype == dtype && (view.stride[0] == 1 || view.size[0] <= 1);
-}
-
-bool is_float(const TensorView& view) { return view.dtype <= DType::bf16; }
-
-bool is_contiguous(const TensorView& view) {
-  if (view.elements() == 0) return true;
-  std::int64_t step = 1;
-  for (int i = view.dims; i-- > 0; step *= view.size[i]) {
-    if (view.size[i] != 1 && view.stride[i] != step) return false;
-  }
-  return true;
-}
 
 // Each map is a float [H,W] and has a bool [H,W] (`dims` 2) or [R,H,W] (3) of the same H and W.
 bool are_images(const Views& maps, const Views& masks, int dims) {
@@ -46,29 +26,12 @@ bool is_scores(const Views& maps, const TensorView& scores) {
   return fit;
 }
 
-// Offsets rise from 0 and stay inside the scores.
-bool are_regions(const TensorView& scores, const TensorView& offsets, std::int64_t regions) {
-  if (!is_vector(offsets, DType::i64) || offsets.size[0] != regions + 1) return false;
-  const std::int64_t* offset = offsets.as<std::int64_t>();
-  bool fit = offset[0] == 0 && offset[regions] == scores.size[0];
-  for (std::int64_t r = 0; fit && r < regions; ++r) fit = offset[r] <= offset[r + 1];
-  return fit;
-}
-
 void require_sweep(const char* function, const Views& maps, const Views& covered, const TensorView& scores,
                    const TensorView& offsets, const TensorView& saturations) {
-  require(is_scores(maps, scores) && is_vector(saturations, DType::i64), function);
+  require(is_scores(maps, scores) && are_saturations(saturations), function);
   require(are_regions(scores, offsets, saturations.size[0]), function);
-  for (std::int64_t r = 0; r < saturations.size[0]; ++r) require(saturations.as<std::int64_t>()[r] >= 1, function);
   if (!covered.empty()) return require(are_images(maps, covered, 2), function);
   for (const TensorView& map : maps) require(is_float(map) && map.dims == 2, function);
-}
-
-// An array that takes over the vector's memory.
-py::array_t<double> to_array(std::vector<double>&& values) {
-  auto* kept = new std::vector<double>(std::move(values));
-  const py::capsule owner(kept, [](void* pointer) { delete static_cast<std::vector<double>*>(pointer); });
-  return py::array_t<double>(static_cast<py::ssize_t>(kept->size()), kept->data(), owner);
 }
 
 py::tuple to_tuple(const SweepInfo& info) { return py::make_tuple(info.nan_image, info.negatives); }

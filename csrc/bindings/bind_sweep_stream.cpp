@@ -1,10 +1,10 @@
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 
 #include "bindings.h"
 #include "caster.h"
+#include "checks.h"
 #include "thfr/sweep_stream.h"
 
 namespace py = pybind11;
@@ -12,19 +12,11 @@ namespace py = pybind11;
 namespace thfr::bindings {
 namespace {
 
-void require(bool fits, const char* function) {
-  if (!fits) throw py::value_error(std::string("_C.") + function + ": arguments do not fit each other");
-}
-
-bool is_vector(const TensorView& view, DType dtype) {
-  return view.dims == 1 && view.dtype == dtype && (view.stride[0] == 1 || view.size[0] <= 1);
-}
-
 bool is_scores(const TensorView& view) { return view.dims == 1 && (view.dtype == DType::f32 || view.dtype == DType::f64); }
 
 bool is_image(const TensorView& map, const TensorView& mask) {
-  return map.dtype <= DType::bf16 && map.dims == 2 && mask.dtype == DType::boolean && mask.dims == 2 &&
-         map.size[0] == mask.size[0] && map.size[1] == mask.size[1];
+  return is_float(map) && map.dims == 2 && mask.dtype == DType::boolean && mask.dims == 2 && map.size[0] == mask.size[0] &&
+         map.size[1] == mask.size[1];
 }
 
 bool are_runs(const Views& runs) {  // bytes come as bool
@@ -45,26 +37,6 @@ bool is_sketch(const TensorView& cells) {
     left -= weight[i];
   }
   return fit;
-}
-
-// Offsets rise from 0 to the end of the scores.
-bool are_regions(const TensorView& scores, const TensorView& offsets, const TensorView& saturations) {
-  if (!is_vector(scores, scores.dtype) || !is_vector(offsets, DType::i64) || !is_vector(saturations, DType::i64)) return false;
-  const std::int64_t regions = saturations.size[0], *offset = offsets.as<const std::int64_t>();
-  if (offsets.size[0] != regions + 1 || offset[0] != 0 || offset[regions] != scores.size[0]) return false;
-  bool fit = true;
-  for (std::int64_t r = 0; r < regions; ++r) {
-    fit = fit && offset[r] <= offset[r + 1] && saturations.as<const std::int64_t>()[r] >= 1;
-  }
-  return fit;
-}
-
-// An array that takes over the vector's memory.
-template <typename T>
-py::array_t<T> to_array(std::vector<T>&& values) {
-  auto* kept = new std::vector<T>(std::move(values));
-  const py::capsule owner(kept, [](void* pointer) { delete static_cast<std::vector<T>*>(pointer); });
-  return py::array_t<T>(static_cast<py::ssize_t>(kept->size()), kept->data(), owner);
 }
 
 void bind_packed(py::module_& module) {
@@ -96,8 +68,9 @@ void bind_packed(py::module_& module) {
       "packed_area",
       [](const Views& runs, const TensorView& scores, const TensorView& offsets, const TensorView& saturations,
          const TensorView& limits, const TensorView& areas, int threads) {
-        require(are_runs(runs) && is_scores(scores) && are_regions(scores, offsets, saturations) &&
-                    is_vector(limits, DType::f64) && is_vector(areas, DType::f64) && limits.size[0] == areas.size[0],
+        require(are_runs(runs) && is_scores(scores) && is_vector(scores, scores.dtype) && are_saturations(saturations) &&
+                    are_regions(scores, offsets, saturations.size[0]) && is_vector(limits, DType::f64) &&
+                    is_vector(areas, DType::f64) && limits.size[0] == areas.size[0],
                 "packed_area");
         const py::gil_scoped_release release;
         return packed_area(runs, scores, offsets, saturations, limits, areas, threads).negatives;
