@@ -6,11 +6,12 @@ PIP := $(BIN)/python -m pip
 DEMO := demo
 PYTEST_ARGS ?=
 
-.PHONY: demo test sanitize sanitize-address sanitize-thread sanitize-python lint format bench clean help
+.PHONY: demo test emulate sanitize sanitize-address sanitize-thread sanitize-python lint format bench clean help
 
 help:
 	@echo "make demo    set up, generate data, train, evaluate, write $(DEMO)/report.html"
 	@echo "make test    set up, then run every test (PYTEST_ARGS='tests/sweep -x' for some)"
+	@echo "make emulate  the CUDA kernels on the CPU, under AddressSanitizer + UBSan"
 	@echo "make sanitize  the C++ tests under AddressSanitizer + UBSan, then under ThreadSanitizer"
 	@echo "make sanitize-python  the tests of thfr_ext with a module under AddressSanitizer + UBSan"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -23,6 +24,15 @@ demo: $(VENV)/.built
 # The tests find cmake and ninja on PATH. (pytest, not python -m pytest: that would import from the source tree.)
 test: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
+
+# The CUDA kernels, launchers and bindings as they are, compiled for the CPU and held against the oracles (tests/emulator).
+emulate: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/$@ -G Ninja -DTHFR_CUDA=off -DTHFR_WERROR=ON -DTHFR_EMULATOR=ON \
+	  -DTHFR_SANITIZE=address,undefined,float-cast-overflow -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/$@ --target _emulated --parallel 2
+	THFR_EMULATED=$(abspath build/$@/tests/emulator) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)" \
+	  $(BIN)/pytest -n auto --maxprocesses 8 $(or $(PYTEST_ARGS),tests/emulator)
 
 # The C++ tests, built without CUDA. Among them are faults planted in the library, which must be found (tests/cpp/native).
 # GCC's OpenMP is not instrumented, so that ThreadSanitizer would take its barriers for races: THFR_THREADS=std.

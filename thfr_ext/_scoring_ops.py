@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thfr_ext import _C, _blur, reference
+from thfr_ext import _C, _blur, _cuda, reference
 from thfr_ext._library import register
 from thfr_ext._tensor import (
     accumulate_dtype,
@@ -52,10 +52,9 @@ def _cosine_distance_cpu(features: Tensor, restored: Tensor, eps: float) -> Tens
 
 def _cosine_distance_cuda(features: Tensor, restored: Tensor, eps: float) -> Tensor:
     check_cosine_distance(features, restored, eps)
-    with torch.cuda.device(features.device):
+    with _cuda.on_device_of(features) as stream:
         distance = _empty_distance(features)
-        stream = torch.cuda.current_stream().cuda_stream
-        _C.cuda_cosine_distance(view(features), view(restored), eps, view(distance), stream)
+        _cuda.native.cuda_cosine_distance(view(features), view(restored), eps, view(distance), stream)
     return distance
 
 
@@ -74,7 +73,7 @@ register(
     "(Tensor features, Tensor restored, float eps) -> Tensor",
     cpu=_cosine_distance_cpu,
     cuda_reference=_cosine_distance_reference,
-    cuda_native=getattr(_C, "cuda_cosine_distance", None) and _cosine_distance_cuda,
+    cuda_native=_cosine_distance_cuda,
     fake=_cosine_distance_fake,
 )
 

@@ -9,22 +9,6 @@ namespace py = pybind11;
 
 namespace thfr::bindings {
 
-static DType distance_dtype(const TensorView& features) { return features.dtype == DType::f64 ? DType::f64 : DType::f32; }
-
-static bool same_shape(const TensorView& a, const TensorView& b) {
-  bool same = a.dims == b.dims;
-  for (int i = 0; same && i < a.dims; ++i) same = a.size[i] == b.size[i];
-  return same;
-}
-
-static void require_cosine_distance(const TensorView& features, const TensorView& restored, const TensorView& distance) {
-  const bool fits = features.dims == 4 && is_float(features) && features.dtype == restored.dtype &&
-                    same_shape(features, restored) && distance.dims == 3 && distance.dtype == distance_dtype(features) &&
-                    distance.size[0] == features.size[0] && distance.size[1] == features.size[2] &&
-                    distance.size[2] == features.size[3] && is_contiguous(distance);
-  require(fits, "cosine_distance");
-}
-
 static void require_gradient(const TensorView& gradient, const TensorView& features) {
   require(gradient.data == nullptr || (gradient.dtype == features.dtype && same_shape(gradient, features)),
           "cosine_distance_backward");
@@ -79,7 +63,7 @@ void bind_scoring(py::module_& module) {
   module.def(
       "cosine_distance",
       [](const TensorView& features, const TensorView& restored, double eps, const TensorView& distance, int threads) {
-        require_cosine_distance(features, restored, distance);
+        require(are_features(features, restored) && is_distance(distance, features), "cosine_distance");
         const py::gil_scoped_release release;
         cosine_distance(features, restored, eps, distance, threads);
       },
@@ -88,7 +72,7 @@ void bind_scoring(py::module_& module) {
       "cosine_distance_backward",
       [](const TensorView& grad_distance, const TensorView& features, const TensorView& restored, double eps,
          const TensorView& grad_features, const TensorView& grad_restored, int threads) {
-        require_cosine_distance(features, restored, grad_distance);
+        require(are_features(features, restored) && is_distance(grad_distance, features), "cosine_distance_backward");
         require_gradient(grad_features, features);
         require_gradient(grad_restored, features);
         const py::gil_scoped_release release;
@@ -105,16 +89,6 @@ void bind_scoring(py::module_& module) {
                      threads);
       },
       py::arg("levels"), py::arg("product"), py::arg("map"), py::arg("score"), py::arg("threads"));
-#ifdef THFR_HAS_CUDA
-  module.def(
-      "cuda_cosine_distance",
-      [](const TensorView& features, const TensorView& restored, double eps, const TensorView& distance, std::uintptr_t stream) {
-        require_cosine_distance(features, restored, distance);
-        require_launch("cosine_distance",
-                       cuda::cosine_distance(features, restored, eps, distance, reinterpret_cast<void*>(stream)));
-      },
-      py::arg("features"), py::arg("restored"), py::arg("eps"), py::arg("distance"), py::arg("stream"));
-#endif
 }
 
 }  // namespace thfr::bindings

@@ -10,4 +10,7 @@ void bind_retrieval(pybind11::module_& module);
 void bind_sweep(pybind11::module_& module);
 void bind_sweep_stream(pybind11::module_& module);
 
+// Kernels on the GPU; their tensors lie there.
+void bind_cuda_scoring(pybind11::module_& module);
+
 }  // namespace thfr::bindings

@@ -35,6 +35,24 @@ inline bool is_contiguous(const TensorView& view) {
   return true;
 }
 
+inline bool same_shape(const TensorView& a, const TensorView& b) {
+  bool same = a.dims == b.dims;
+  for (int i = 0; same && i < a.dims; ++i) same = a.size[i] == b.size[i];
+  return same;
+}
+
+// [B,C,H,W] twice.
+inline bool are_features(const TensorView& features, const TensorView& restored) {
+  return features.dims == 4 && is_float(features) && features.dtype == restored.dtype && same_shape(features, restored);
+}
+
+// [B,H,W] for [B,C,H,W].
+inline bool is_distance(const TensorView& distance, const TensorView& features) {
+  const DType dtype = features.dtype == DType::f64 ? DType::f64 : DType::f32;
+  return distance.dims == 3 && distance.dtype == dtype && distance.size[0] == features.size[0] &&
+         distance.size[1] == features.size[2] && distance.size[2] == features.size[3] && is_contiguous(distance);
+}
+
 // [R+1] `offsets` rise from 0 to the end of the scores.
 inline bool are_regions(const TensorView& scores, const TensorView& offsets, std::int64_t regions) {
   if (!is_vector(offsets, DType::i64, regions + 1)) return false;

@@ -43,4 +43,7 @@ PYBIND11_MODULE(_C, module) {
   thfr::bindings::bind_retrieval(module);
   thfr::bindings::bind_sweep(module);
   thfr::bindings::bind_sweep_stream(module);
+#ifdef THFR_HAS_CUDA
+  thfr::bindings::bind_cuda_scoring(module);
+#endif
 }

@@ -44,14 +44,12 @@ enum class Combine : int { sum = 0, product = 1 };
 void blend_levels(const MapLevel* levels, int count, Combine combine, const TensorView& map, const TensorView& score,
                   int threads);
 
-#ifdef THFR_HAS_CUDA
-namespace cuda {
+namespace cuda {  // in builds with CUDA
 
 // The same on `stream` (a cudaStream_t) of the current device; returns a CUDA error text, or nullptr.
 const char* cosine_distance(const TensorView& features, const TensorView& restored, double eps, const TensorView& distance,
                             void* stream);
 
 }  // namespace cuda
-#endif
 
 }  // namespace thfr

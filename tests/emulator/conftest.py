@@ -1,0 +1,56 @@
+"""The CUDA kernels on the CPU: `make emulate` builds the module, with sanitizers, and runs these tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from thfr_ext import _cuda
+
+
+@pytest.fixture(scope="session")
+def emulated() -> ModuleType:
+    """The module, which has the ``cuda_*`` functions of ``thfr_ext._C``."""
+    folder = os.environ.get("THFR_EMULATED")
+    if folder is None:
+        pytest.skip("the emulator is not built: make emulate")
+    path = next(Path(folder).glob("_emulated*.so"))
+    spec = importlib.util.spec_from_file_location("_emulated", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=[0, 1, 2], ids=lambda seed: f"order{seed}")
+def order(request: pytest.FixtureRequest) -> int:
+    """0: blocks and threads as they are numbered; else the seed of their order."""
+    return int(request.param)
+
+
+@pytest.fixture
+def device(emulated: ModuleType, order: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """What launches kernels launches them on CPU tensors, with new memory full of NaN or the largest integer."""
+
+    @contextmanager
+    def here(tensor: torch.Tensor) -> Iterator[int]:
+        assert tensor.device.type == "cpu"
+        yield 0
+
+    monkeypatch.setattr(_cuda, "native", emulated)
+    monkeypatch.setattr(_cuda, "on_device_of", here)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # fills what torch.empty gives
+    emulated.set_options(seed=order)
+    emulated.statistics()
+    yield emulated
+    emulated.set_options()
+    torch.use_deterministic_algorithms(before)
