@@ -53,7 +53,8 @@ def rounds(budget: float, slowest: float, least: int, most: int = 200) -> int:
 
 def time_contenders(contenders: Contenders, budget: float) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds of each call, and what the last ones gave. Every round calls each contender, fast ones more
-    often; first calls, which may compile, load or fill a cache, count for those that take over a second."""
+    often. The first call, which may compile, load or fill a cache, does not count; those that take over a
+    second have two calls that do, and no more."""
     results: dict[str, Any] = {}
 
     def timed(name: str) -> float:
@@ -61,15 +62,18 @@ def time_contenders(contenders: Contenders, budget: float) -> tuple[dict[str, li
         results[name] = contenders[name]()
         return time.perf_counter() - start
 
-    first = {name: timed(name) for name in contenders}
-    typical = {name: seconds if seconds > 1 else timed(name) for name, seconds in first.items()}
-    times = {name: [seconds] if seconds > 1 else [] for name, seconds in first.items()}
-    count = rounds(budget, sum(typical.values()), 1 if max(typical.values()) > 1 else 3)
-    for _ in range(count):
-        for name in contenders:
-            times[name] += [
-                timed(name) for _ in range(rounds(budget / count / len(contenders), typical[name], 1, 20))
-            ]
+    for name in contenders:
+        timed(name)
+    typical = {name: timed(name) for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    slow = [name for name, seconds in typical.items() if seconds > 1]
+    for name in slow:
+        times[name] = [typical[name], timed(name)]
+    quick = [name for name in contenders if name not in slow]
+    for _ in range(count := rounds(budget, sum(typical[name] for name in quick), 3)):
+        for name in quick:
+            often = rounds(budget / count / len(quick), typical[name], 1, 20)
+            times[name] += [timed(name) for _ in range(often)]
     return times, results
 
 

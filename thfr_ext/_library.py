@@ -16,6 +16,9 @@ LIBRARY = torch.library.Library("thfr_ext", "DEF")
 #: operator -> backend, filled by :func:`register`
 BACKENDS: dict[str, dict[str, str]] = {}
 
+#: operator -> its native CUDA kernel, whether in use or not
+CUDA_KERNELS: dict[str, Callable[..., Any]] = {}
+
 
 def cuda_backend() -> str:
     """``reference`` or ``native``: what CUDA tensors run on.
@@ -68,6 +71,8 @@ def register(
         cuda_native: CUDA kernel, if there is one; used as :func:`cuda_backend` says.
     """
     native = cuda_native is not None and cuda_backend() == "native"
+    if cuda_native is not None:
+        CUDA_KERNELS[name] = cuda_native
     LIBRARY.define(name + schema)
     operator = getattr(torch.ops.thfr_ext, name).default
 
