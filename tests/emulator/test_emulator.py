@@ -43,7 +43,7 @@ def test_missing_barrier(emulated: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (WRONG_LANES, "lanes of warp"),
+        (WRONG_LANES, "a lane outside its mask"),
         (DIVERGENT_BARRIER, "wait at the barriers of lines"),
         (TOO_MUCH_SHARED, "invalid"),
     ],
@@ -55,7 +55,7 @@ def test_failed_launch(device: ModuleType, fault: int, words: str) -> None:
 
 
 def test_out_of_bounds(emulated: ModuleType) -> None:
-    """AddressSanitizer ends the process."""
+    """A sanitizer ends the process."""
     here = Path(__file__).parent
     code = (
         f"import sys; sys.path[:0] = [{os.environ['THFR_EMULATED']!r}, {str(here)!r}]\n"
@@ -64,4 +64,4 @@ def test_out_of_bounds(emulated: ModuleType) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    assert "heap-buffer-overflow" in done.stderr
+    assert "index 2 out of bounds" in done.stderr or "heap-buffer-overflow" in done.stderr

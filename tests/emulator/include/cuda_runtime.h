@@ -243,7 +243,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
 }
 template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute, int bytes) {
-  if (bytes > 227 * 1024) return cudaErrorInvalidValue;
+  if (bytes > 227 * 1024) {
+    emulator::last_problem = "invalid argument: more than 227 KiB of shared memory";
+    return cudaErrorInvalidValue;
+  }
   emulator::large_kernel = reinterpret_cast<const void*>(kernel);
   emulator::large_bytes = bytes;
   return cudaSuccess;
