@@ -38,7 +38,7 @@ def order(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def device(emulated: ModuleType, order: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """What launches kernels launches them on CPU tensors, with new memory full of NaN or the largest integer."""
+    """Kernels are launched on CPU tensors; new memory is full of NaN or of the largest integer."""
 
     @contextmanager
     def here(tensor: torch.Tensor) -> Iterator[int]:
