@@ -1,0 +1,104 @@
+"""The operators on the GPU beside the CPU's: random small arguments, and the sizes they are made for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import thfr_ext
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
+from cuda_cases import WIDE_RESNET50, levels
+from fuzz_agree import compare, same, same_neighbours
+from fuzz_driver import OPERATORS, REGISTERED
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_operators(name: str) -> None:
+    compare(name, getattr(OPERATORS, name), lambda tensor: tensor.cuda(), cases=100)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_anomaly_map(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    x, y = (levels(3, dtype, WIDE_RESNET50, seed) for seed in (0, 1))
+    expected = thfr_ext.anomaly_map(x, y, (256, 256))
+    x, y = ([t.cuda().to(memory_format=layout) for t in side] for side in (x, y))
+    found = thfr_ext.anomaly_map(x, y, (256, 256))
+    assert all(same(a, b, 2e-5) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    for shape in WIDE_RESNET50:
+        sides = [levels(2, dtype, (shape,), seed)[0] for seed in (0, 1)]
+        results = []
+        for device in ("cpu", "cuda"):
+            x, y = (t.to(device).to(memory_format=layout).requires_grad_() for t in sides)
+            thfr_ext.cosine_distance(x, y).square().sum().backward()
+            results.append((x.grad, y.grad))
+        for a, b in zip(*results, strict=True):
+            assert a is not None
+            assert b is not None
+            scale = a.abs().max().item()
+            limit = {torch.float64: 1e-11, torch.float32: 2e-5}.get(dtype, 1e-2)
+            assert (a - b.cpu()).abs().max().item() <= limit * scale
+
+
+SIZES = [(330, 350, 1792), (64, 350, 65536), (784, 4000, 1536), (1, 100_000, 128), (9, 777, 101)]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "dot"])
+@pytest.mark.parametrize("bank_dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", SIZES)
+def test_nearest_templates(size: tuple[int, int, int], bank_dtype: torch.dtype, metric: str) -> None:
+    count, rows, width = size
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(rows, width, generator=generator).to(bank_dtype)
+    queries = torch.randn(count, width, generator=generator)
+    own = torch.arange(count) % rows
+    for k in (1, 9):
+        expected = thfr_ext.nearest_templates(queries, bank, k, metric, own)
+        found = thfr_ext.nearest_templates(queries.cuda(), bank.cuda(), k, metric, own.cuda())
+        assert same_neighbours(expected, found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_greedy_coreset(dtype: torch.dtype) -> None:
+    bank = torch.randn(5000, 128, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = thfr_ext.greedy_coreset(bank, 50, seed=3)
+    assert torch.equal(thfr_ext.greedy_coreset(bank.cuda(), 50, seed=3).cpu(), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("power", [1, 12])
+def test_areas(dtype: torch.dtype, power: int) -> None:
+    rng = np.random.default_rng(0)
+    maps = torch.from_numpy(rng.random((6, 200, 300))).pow(power).to(dtype)
+    masks = torch.zeros(6, 200, 300, dtype=torch.bool)
+    for image in range(5):
+        for _ in range(4):
+            top, left = rng.integers(0, 180), rng.integers(0, 280)
+            masks[image, top : top + 17, left : left + 13] = True
+    maps[masks] *= 1.1
+    for limit in (0.01, 0.3, 1.0):
+        expected = thfr_ext.au_pro(maps, masks, limit)
+        assert thfr_ext.au_pro(maps.cuda(), masks.cuda(), limit) == pytest.approx(expected, abs=1e-12)
+    regions = [m[None] if m.any() else masks[:0] for m in masks]
+    saturations = [[30]] * 5 + [[]]
+    expected_areas = thfr_ext.au_spro(list(maps), regions, saturations)
+    on_gpu = thfr_ext.au_spro([m.cuda() for m in maps], [r.cuda() for r in regions], saturations)
+    assert on_gpu == pytest.approx(expected_areas, abs=1e-12)
+    scores, labels = maps.flatten(), masks.flatten()
+    assert thfr_ext.auroc(scores.cuda(), labels.cuda()) == pytest.approx(
+        thfr_ext.auroc(scores, labels), abs=1e-12
+    )
