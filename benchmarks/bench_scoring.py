@@ -23,6 +23,7 @@ from thfr_ext._blur import gaussian_taps
 BATCH, SIZE, SIGMA = 8, (256, 256), 4.0
 SHAPES = ((BATCH, 256, 64, 64), (BATCH, 512, 32, 32), (BATCH, 1024, 16, 16))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+TAPS = torch.from_numpy(gaussian_taps(SIGMA)).float()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Levels = tuple[list[Tensor], list[Tensor]]
@@ -37,13 +38,12 @@ def make_levels(dtype: str, layout: str) -> Levels:
     return features, restored
 
 
-def eager_map(features: list[Tensor], restored: list[Tensor]) -> tuple[Tensor, Tensor]:
+def eager_map(features: list[Tensor], restored: list[Tensor], taps: Tensor = TAPS) -> tuple[Tensor, Tensor]:
     """What one would write in PyTorch: whole maps of each level, then two one-dimensional convolutions."""
-    total = torch.zeros(BATCH, 1, *SIZE)
+    total = features[0].new_zeros((len(features[0]), 1, *SIZE), dtype=torch.float32)
     for x, y in zip(features, restored, strict=True):
         distance = 1 - cosine_similarity(x, y).float()
         total += interpolate(distance[:, None], SIZE, mode="bilinear", align_corners=False)
-    taps = torch.from_numpy(gaussian_taps(SIGMA)).float()
     radius = len(taps) // 2
     # close enough for a clock: "reflect" of PyTorch skips the border pixel
     mirrored = pad(total, (radius,) * 4, mode="reflect")

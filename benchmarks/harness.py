@@ -45,22 +45,39 @@ class Case:
     make: Callable[[], Work]
     targets: tuple[tuple[str, float], ...] = ()
     threads: int = 2
+    device: str = "cpu"  # or "cuda"
 
 
 def rounds(budget: float, slowest: float, least: int, most: int = 200) -> int:
     return int(min(max(budget / max(slowest, 1e-6), least), most))
 
 
-def time_contenders(contenders: Contenders, budget: float) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def seconds_of(call: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """A call's time, and what it gave. On a GPU: between two events of its stream, launches included."""
+    if device == "cpu":
+        start = time.perf_counter()
+        result = call()
+        return time.perf_counter() - start, result
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    result = call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3, result
+
+
+def time_contenders(
+    contenders: Contenders, budget: float, device: str = "cpu"
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds of each call, and what the last ones gave. Every round calls each contender, fast ones more
     often. The first call, which may compile, load or fill a cache, does not count; those that take over a
     second have two calls that do, and no more."""
     results: dict[str, Any] = {}
 
     def timed(name: str) -> float:
-        start = time.perf_counter()
-        results[name] = contenders[name]()
-        return time.perf_counter() - start
+        seconds, results[name] = seconds_of(contenders[name], device)
+        return seconds
 
     for name in contenders:
         timed(name)
@@ -98,13 +115,23 @@ def peak_growth(call: Callable[[], Any]) -> int | None:
     return peak() - before
 
 
-def read_bandwidth() -> dict[str, float]:
-    """Bytes a second of reading (a sum) and of copying (read and written bytes) 256 MiB, the best of five."""
-    block = torch.ones(64 * 2**20)
+def peak_on_device(call: Callable[[], Any]) -> int:
+    """Bytes that torch allocates on the GPU at the most during a call, beyond what was there before."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def read_bandwidth(device: str) -> dict[str, float]:
+    """Bytes a second of reading (a sum) and of copying (read and written bytes) 256 MiB, the best of some."""
+    block = torch.ones(64 * 2**20, device=device)
     target = torch.empty_like(block)
 
     def best(call: Callable[[], Any]) -> float:
-        return min(time_contenders({"": call}, 0.5)[0][""])
+        return min(time_contenders({"": call}, 0.5, device)[0][""])
 
     size = block.numel() * 4
     return {"read": size / best(block.sum), "copy": 2 * size / best(lambda: target.copy_(block))}
@@ -114,19 +141,21 @@ def measure(case: Case, budget: float) -> dict[str, Any]:
     """Times of every contender of a case, and what they are held against."""
     torch.set_num_threads(case.threads)
     work = case.make()
-    seconds, results = time_contenders(work.contenders, budget)
+    seconds, results = time_contenders(work.contenders, budget, case.device)
     times = {name: percentiles(t) for name, t in seconds.items()}
     ours = times[OURS]["p50"]
     for name, one in times.items():
         one["ratio"] = one["p50"] / ours
         if name in work.notes:
             one["note"] = work.notes[name]
-    bandwidth = read_bandwidth()
+    bandwidth = read_bandwidth(case.device)
     return {
         "case": case.name,
+        "device": case.device,
         "threads": case.threads,
         "bytes": work.bytes,
-        "floor_seconds": work.bytes / bandwidth["read"],
+        # a copy's bytes on a GPU, where a sum does not reach the memory's speed
+        "floor_seconds": work.bytes / bandwidth["read" if case.device == "cpu" else "copy"],
         "gb_per_second": work.bytes / ours / 1e9,
         **({"gflop_per_second": work.flops / ours / 1e9} if work.flops else {}),
         "bandwidth": bandwidth,
@@ -156,7 +185,7 @@ def memory(case: Case, contender: str) -> int | None:
     call = work.contenders[contender]
     if contender == OURS:
         call()
-    return peak_growth(call)
+    return peak_growth(call) if case.device == "cpu" else peak_on_device(call)
 
 
 def table(result: dict[str, Any]) -> Iterator[str]:
@@ -164,9 +193,10 @@ def table(result: dict[str, Any]) -> Iterator[str]:
     speed = f"{result['gb_per_second']:.1f} GB/s"
     if "gflop_per_second" in result:
         speed += f", {result['gflop_per_second']:.0f} GFLOP/s"
+    where = f"{result['threads']} threads" if result["device"] == "cpu" else result["device"]
     yield (
-        f"{result['case']}  ({result['threads']} threads; floor: {result['bytes'] / 1e6:.1f} MB read, "
-        f"{1e3 * floor:.2f} ms; {OURS} reaches {speed})"
+        f"{result['case']}  ({where}; floor: {result['bytes'] / 1e6:.1f} MB, "
+        f"{1e3 * floor:.3f} ms; {OURS} reaches {speed})"
     )
     heads = f"{'p50 ms':>10}{'p95':>10}{'p99':>10}{'runs':>6}{'ratio':>8}{'x floor':>9}{'peak MB':>10}"
     yield f"  {'':<34}{heads}"

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import bench_cuda
 import bench_retrieval
 import bench_scoring
 import bench_sweep
@@ -33,6 +34,7 @@ import torch
 import thfr_ext
 
 ROOMS = {"scoring": bench_scoring, "retrieval": bench_retrieval, "sweep": bench_sweep}
+ALL_ROOMS = {**ROOMS, "cuda": bench_cuda}  # the last one only where it is named
 
 
 def machine() -> dict[str, Any]:
@@ -50,6 +52,7 @@ def machine() -> dict[str, Any]:
         "thfr_ext": build["version"],
         "compiler": build["compiler"],
         "simd": build["simd"],
+        "cuda": {**build["cuda"], "backend": build["backend"]} if torch.cuda.is_available() else {},
         "peers": peers.versions(),
     }
 
@@ -60,7 +63,7 @@ def load_before() -> float | None:
 
 
 def all_cases() -> dict[str, harness.Case]:
-    return {case.name: case for module in ROOMS.values() for case in module.cases()}
+    return {case.name: case for module in ALL_ROOMS.values() for case in module.cases()}
 
 
 def in_process(*arguments: str) -> Any:
@@ -74,10 +77,14 @@ def in_process(*arguments: str) -> Any:
 
 
 def run_case(case: harness.Case, budget: float, with_memory: bool) -> dict[str, Any]:
-    result = in_process("--time", case.name, "--budget", str(budget))
+    """On the CPU each has a process of its own: memory that another one has left would be used again."""
+    apart = case.device == "cpu"
+    time = ("--time", case.name, "--budget", str(budget))
+    result = in_process(*time) if apart else harness.measure(case, budget)
     if with_memory:
         for name, one in result["contenders"].items():
-            one["peak_bytes"] = in_process("--memory", case.name, name)
+            memory = ("--memory", case.name, name)
+            one["peak_bytes"] = in_process(*memory) if apart else harness.memory(case, name)
     return result
 
 
@@ -92,7 +99,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ROOMS)}; default: all")
+    parser.add_argument(
+        "rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ALL_ROOMS)}; default: all but cuda"
+    )
     parser.add_argument("--cases", metavar="TEXT", default="", help="only cases with TEXT in their name")
     parser.add_argument("--budget", type=float, default=6, metavar="SECONDS", help="for a case, about")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
@@ -102,8 +111,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--memory", nargs=2, metavar=("CASE", "CONTENDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     for room in arguments.rooms:
-        if room not in ROOMS:
-            parser.error(f"ROOM: expected one of {', '.join(ROOMS)}, got {room!r}")
+        if room not in ALL_ROOMS:
+            parser.error(f"ROOM: expected one of {', '.join(ALL_ROOMS)}, got {room!r}")
+        if room == "cuda" and not torch.cuda.is_available():
+            parser.error("ROOM: cuda needs a CUDA device, and torch sees none")
     return arguments
 
 
@@ -122,7 +133,7 @@ def main() -> None:
     if arguments.growth:
         record["growth"] = growth.measure_all()
     else:
-        modules = [ROOMS[room] for room in arguments.rooms or ROOMS]
+        modules = [ALL_ROOMS[room] for room in arguments.rooms or ROOMS]
         chosen = [c for module in modules for c in module.cases() if arguments.cases in c.name]
         record["cases"] = []
         for i, case in enumerate(chosen):

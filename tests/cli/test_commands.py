@@ -217,9 +217,19 @@ def test_demo_goes_where_it_is_told(
     assert capsys.readouterr().out == f"to look at: {tmp_path / 'report.html'}\n"
 
 
-def test_bench_times_every_stage(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(run_folder), "--device", "cpu", "--repeats", "1", "--json"]) == 0
+def test_bench_without_a_gpu_has_no_graph(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(run_folder), "--device", "cpu", "--cuda-graph"]) == 2
+    assert "GraphedScorer: needs a detector on CUDA" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bench_times_every_stage(
+    precision: str, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--device", "cpu", "--repeats", "1", "--precision", precision]
+    assert main(["bench", str(run_folder), *options, "--json"]) == 0
     values = last_line(capsys)
+    assert values["precision"] == precision
     assert [one["batch"] for one in values["batches"]] == [1, 16]
     assert values["templates"] == 4
     for one in values["batches"]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from thfr.data import load_dataset
 from thfr.data.synth import generate
 from thfr.errors import InputError
 from thfr.evaluation import open_maps
-from thfr.inference import good_scale, predict, template_numbers
+from thfr.inference import GraphedScorer, good_scale, predict, template_numbers
 from thfr.inference.predict import COLUMNS
 from thfr.io import read_image, read_map
 from thfr.models import Detector
@@ -227,3 +229,35 @@ def test_template_numbers_name_the_training_image(detector: Detector, gl_detecto
     assert template_numbers(own, pictures) == kept
     with pytest.raises(InputError, match="no templates"):
         template_numbers(gl_detector, pictures)
+
+
+def test_half_precision_is_close(detector: Detector) -> None:
+    """bf16 on the CPU: channels-last features, the same network; what it changes is small."""
+    half = Detector(
+        detector.config,
+        copy.deepcopy(detector.extractor),
+        copy.deepcopy(detector.network),
+        detector.bank,
+        precision="bf16",
+    )
+    images = torch.randint(0, 256, (2, 3, detector.size, detector.size), dtype=torch.uint8)
+    maps, scores = detector.score_prepared(images)
+    half_maps, half_scores = half.score_prepared(images)
+    assert all(level.dtype == torch.bfloat16 for level in half.features(images))
+    assert half_maps.dtype == torch.float32
+    assert not torch.equal(maps, half_maps)
+    assert torch.allclose(maps, half_maps, atol=0.1)
+    assert torch.allclose(scores, half_scores, atol=0.1)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+def test_precision_that_the_cpu_has_not(detector: Detector, precision: Any) -> None:
+    with pytest.raises(
+        InputError, match=f"precision must be fp32, bf16 or, on CUDA, fp16, got '{precision}'"
+    ):
+        Detector(detector.config, detector.extractor, detector.network, None, precision=precision)
+
+
+def test_graph_needs_a_gpu(detector: Detector) -> None:
+    with pytest.raises(InputError, match=r"^GraphedScorer: needs a detector on CUDA"):
+        GraphedScorer(detector, 1)

@@ -57,6 +57,15 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
     )
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "bf16"),
+        default="fp32",
+        help="what the networks compute in: fp32, bf16 or, on CUDA, fp16 (default: fp32)",
+    )
+
+
 def existing_folder(text: str) -> Path:
     """argparse type: a folder that is there."""
     path = Path(text)

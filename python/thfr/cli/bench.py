@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, positive
+from thfr.cli.arguments import Commands, add_command, add_device, add_precision, existing_folder, positive
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -20,7 +20,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--repeats", type=positive, metavar="N", default=30, help="measured passes for a batch size"
     )
+    parser.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="also time the whole pass as one CUDA graph: launches cost nothing then (needs a GPU)",
+    )
     add_device(parser)
+    add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -29,12 +35,13 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.evaluation.latency import measure_latency
     from thfr.models import Detector
 
-    detector = Detector.load(args.run_folder, args.device)
-    batches = [measure_latency(detector, batch, args.repeats) for batch in (1, 16)]
+    detector = Detector.load(args.run_folder, args.device, args.precision)
+    batches = [measure_latency(detector, batch, args.repeats, args.cuda_graph) for batch in (1, 16)]
     model = detector.config.model
     values = {
         "model": {"variant": model.variant, "backbone": model.backbone, "size": model.size},
         "device": detector.device.type,
+        "precision": detector.precision,
         "threads": torch.get_num_threads(),
         "templates": 0 if detector.bank is None else len(detector.bank),
         "batches": batches,
@@ -46,7 +53,8 @@ def _table(values: dict[str, Any]) -> str:
     model = values["model"]
     lines = [
         f"{model['variant']} on {model['backbone']}, {model['size']} x {model['size']}, "
-        f"{values['templates']} templates, {values['device']}, {values['threads']} CPU threads"
+        f"{values['templates']} templates, {values['device']}, {values['precision']}, "
+        f"{values['threads']} CPU threads"
     ]
     for one in values["batches"]:
         lines.append(

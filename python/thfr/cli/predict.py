@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder
+from thfr.cli.arguments import Commands, add_command, add_device, add_precision, existing_folder
 from thfr.cli.output import Result
 
 _SHOWN = 20
@@ -23,12 +23,15 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("images", metavar="IMAGE|FOLDER", type=Path, help="an image, or a folder of images")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add_device(parser)
+    add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.inference import predict
+    from thfr.models import Detector
 
-    results = predict(args.run_folder, args.images, args.out, device=args.device, progress=True)
+    detector = Detector.load(args.run_folder, args.device, args.precision)
+    results = predict(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score  image", *(f"{image.score:8.4f}  {image.item.name}" for image in worst)]
     if len(results.images) > _SHOWN:

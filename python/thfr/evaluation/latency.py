@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext
+from thfr.inference.graph import GraphedScorer
 from thfr.models import Detector
 from thfr.training.trainer import peak_memory
 
@@ -18,19 +19,23 @@ STAGES = ("extractor", "retrieval", "restoration", "scoring")
 _WARM_UP = 2
 
 
-def measure_latency(detector: Detector, batch: int, repeats: int) -> dict[str, Any]:
+def measure_latency(detector: Detector, batch: int, repeats: int, cuda_graph: bool = False) -> dict[str, Any]:
     """Time the detector's stages on made-up images of its input size; decoding and resizing are not in it.
 
     Args:
         batch: images at once.
         repeats: measured passes, after two that are not; p99 of fewer than 100 passes is close to their
         maximum.
+        cuda_graph: also time :class:`~thfr.inference.GraphedScorer`, as the stage ``graph``.
+
+    Raises:
+        InputError: ``cuda_graph`` for a detector that is not on a GPU.
 
     Returns:
         ``batch``, ``repeats``, ``images_per_second`` (of the median pass), ``peak_memory_bytes`` (of the
         GPU during this measurement, or of the whole process so far), and ``milliseconds``: for each stage
-        and their ``total`` the percentiles ``p50``, ``p95`` and ``p99`` of a pass over one batch. A stage
-        that the variant has not is absent.
+        and their ``total`` (without ``graph``) the percentiles ``p50``, ``p95`` and ``p99`` of a pass over
+        one batch. A stage that the variant has not is absent.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
@@ -39,7 +44,8 @@ def measure_latency(detector: Detector, batch: int, repeats: int) -> dict[str, A
     cuda = detector.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(detector.device)
-    passes = [_timed_pass(detector, images) for _ in range(_WARM_UP + repeats)][_WARM_UP:]
+    graph = GraphedScorer(detector, batch) if cuda_graph else None
+    passes = [_timed_pass(detector, images, graph) for _ in range(_WARM_UP + repeats)][_WARM_UP:]
     milliseconds = {
         stage: {
             f"p{p}": round(float(np.percentile([one[stage] for one in passes], p)), 3) for p in (50, 95, 99)
@@ -56,7 +62,7 @@ def measure_latency(detector: Detector, batch: int, repeats: int) -> dict[str, A
 
 
 @torch.inference_mode()
-def _timed_pass(detector: Detector, images: Tensor) -> dict[str, float]:
+def _timed_pass(detector: Detector, images: Tensor, graph: GraphedScorer | None) -> dict[str, float]:
     """One pass, the same steps as :meth:`Detector.score_prepared`: milliseconds of each stage."""
     times: dict[str, float] = {}
 
@@ -71,6 +77,9 @@ def _timed_pass(detector: Detector, images: Tensor) -> dict[str, float]:
     bank, size = detector.bank, (detector.size, detector.size)
     features = timed("extractor", lambda: detector.features(images))
     templates = timed("retrieval", lambda: bank.retrieve(features)) if bank is not None else None
-    restored = timed("restoration", lambda: detector.network(features, templates))
+    restored = timed("restoration", lambda: detector.restored(features, templates))
     timed("scoring", lambda: thfr_ext.anomaly_map(features, restored, size, sigma=4.0, combine="sum"))
-    return {**times, "total": sum(times.values())}
+    total = sum(times.values())
+    if graph is not None:
+        timed("graph", lambda: graph(images))
+    return {**times, "total": total}

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
@@ -26,6 +27,8 @@ from thfr.models.bank import TemplateBank
 from thfr.models.network import THFRNetwork
 
 Templates = Literal["nearest", "random"]
+Precision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 CONFIG_FILE = "config.yaml"
 NETWORK_FILE = "network.safetensors"
@@ -55,7 +58,8 @@ def resolve_device(device: str) -> torch.device:
 class Detector:
     """Scores images; made by :func:`thfr.training.train` or :meth:`load`.
 
-    ``bank`` is None for the variants without compensation.
+    ``bank`` is None for the variants without compensation. ``precision``: what convolutions and matrix
+    products compute in; in fp16 (CUDA only) and bf16 the features are channels-last.
     """
 
     def __init__(
@@ -65,12 +69,24 @@ class Detector:
         network: THFRNetwork,
         bank: TemplateBank | None,
         device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
     ) -> None:
         self.device = torch.device(device)
-        self.config = config
+        if precision not in PRECISIONS or (precision == "fp16" and self.device.type == "cpu"):
+            got = f"{precision!r} on {self.device}"
+            raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
+        self.config, self.precision = config, precision
         self.extractor = extractor.to(self.device)
         self.network = network.to(self.device).eval()
+        if precision != "fp32":
+            for module in (self.extractor, self.network):
+                convert_conv2d_weight_memory_format(module, torch.channels_last)
         self.bank = None if bank is None else bank.to(self.device)
+
+    def _computing(self) -> torch.autocast:
+        """Where convolutions and matrix products compute in the precision asked for."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32", cache_enabled=False)
 
     @property
     def size(self) -> int:
@@ -107,8 +123,20 @@ class Detector:
         self,
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> list[Tensor]:
-        """The extractor's three feature levels."""
-        return self.extractor(images.to(self.device).float().div_(255))
+        """The extractor's three feature levels, in the precision asked for."""
+        pixels = images.to(self.device).float().div_(255)
+        if self.precision == "fp32":
+            return self.extractor(pixels)
+        with self._computing():
+            levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
+        return [level.to(PRECISIONS[self.precision]) for level in levels]
+
+    @torch.inference_mode()
+    def restored(self, features: list[Tensor], templates: list[Tensor] | None) -> list[Tensor]:
+        """The network's output for given templates, of the features' dtype."""
+        with self._computing():
+            restored = self.network(features, templates)
+        return [level.to(like.dtype) for level, like in zip(restored, features, strict=True)]
 
     @torch.inference_mode()
     def restore(
@@ -120,14 +148,14 @@ class Detector:
                 raise InputError(
                     f"Detector: the variant {self.config.model.variant} has no templates to shuffle"
                 )
-            return self.network(features), None
+            return self.restored(features, None), None
         if templates == "nearest":
             places = self.bank.nearest(features)
         elif templates == "random":
             places = self.bank.random(len(features[0]), seed)
         else:
             raise InputError(f'Detector: templates must be "nearest" or "random", got {templates!r}')
-        return self.network(features, self.bank.gather(places)), places
+        return self.restored(features, self.bank.gather(places)), places
 
     @torch.inference_mode()
     def score_prepared(
@@ -180,7 +208,7 @@ class Detector:
         atomic_write_text(folder / CONFIG_FILE, self.config.to_yaml())
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> Detector:
+    def load(cls, folder: Path, device: str = "auto", precision: Precision = "fp32") -> Detector:
         """Read a folder written by :meth:`save`; InputError names what is missing or damaged."""
         folder = Path(folder)
         config = RunConfig.read(folder / CONFIG_FILE)
@@ -193,7 +221,7 @@ class Detector:
         network = THFRNetwork(config.model, extractor.channels)
         load_tensors(network, folder / NETWORK_FILE)
         bank = TemplateBank.load(folder / BANK_FILE, where) if config.model.uses_templates else None
-        return cls(config, extractor, network, bank, where)
+        return cls(config, extractor, network, bank, where, precision)
 
 
 def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
