@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip
 DEMO := demo
 PYTEST_ARGS ?=
 
-.PHONY: demo test emulate sanitize sanitize-address sanitize-thread sanitize-python lint format bench clean help
+.PHONY: demo test emulate gpu-check sanitize sanitize-address sanitize-thread sanitize-python lint format bench clean help
 
 help:
 	@echo "make demo    set up, generate data, train, evaluate, write $(DEMO)/report.html"
 	@echo "make test    set up, then run every test (PYTEST_ARGS='tests/sweep -x' for some)"
 	@echo "make emulate  the CUDA kernels on the CPU, under AddressSanitizer + UBSan"
+	@echo "make gpu-check  on a machine with a GPU: build, CUDA tests, compute-sanitizer, benchmarks, a record"
 	@echo "make sanitize  the C++ tests under AddressSanitizer + UBSan, then under ThreadSanitizer"
 	@echo "make sanitize-python  the tests of thfr_ext with a module under AddressSanitizer + UBSan"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -68,6 +69,10 @@ format: $(VENV)/.dev
 # Alternatives come with it: see benchmarks/run.py.
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# With the python3 on PATH, which needs a torch for CUDA and what `pip install .[test]` brings; installs thfr-ext into it.
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check.py $(GPU_ARGS)
 
 clean:
 	rm -rf build $(DEMO) $(VENV) *.egg-info
