@@ -56,9 +56,9 @@ struct Block {
 };
 
 ucontext_t scheduler;
-void* scheduler_fake_stack = nullptr;
-const void* scheduler_bottom = nullptr;
-std::size_t scheduler_size = 0;
+[[maybe_unused]] void* scheduler_fake_stack = nullptr;
+[[maybe_unused]] const void* scheduler_bottom = nullptr;
+[[maybe_unused]] std::size_t scheduler_size = 0;
 Block* block = nullptr;
 Fiber* current = nullptr;
 const std::function<void()>* program = nullptr;
