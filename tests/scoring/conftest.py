@@ -1,46 +1,17 @@
-"""The oracle of the scoring tests, in NumPy and float64, and the inputs that every operator must survive."""
+"""What the scoring tests share, as fixtures."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-Pair = tuple[Tensor, Tensor]
-
-
-def oracle_distance(features: Tensor, restored: Tensor, eps: float = 1e-8) -> np.ndarray:
-    """1 - cos in long double, whose range holds the square of any double."""
-    x, y = (t.detach().double().numpy().astype(np.longdouble) for t in (features, restored))
-    norm = np.sqrt((x * x).sum(1)) * np.sqrt((y * y).sum(1))
-    with np.errstate(invalid="ignore"):
-        cosine = np.where(
-            norm == 0, 0, (x * y).sum(1) / np.maximum(norm, eps if eps else np.finfo(float).tiny)
-        )
-    return (1 - cosine).astype(np.float64)
-
-
-def oracle_map(
-    features: list[Tensor],
-    restored: list[Tensor],
-    size: tuple[int, int],
-    sigma: float = 4.0,
-    combine: str = "sum",
-    weights: list[float] | None = None,
-) -> np.ndarray:
-    levels = []
-    for x, y in zip(features, restored, strict=True):
-        distance = torch.from_numpy(oracle_distance(x, y))[:, None]
-        levels.append(interpolate(distance, size, mode="bilinear", align_corners=False)[:, 0].numpy())
-    weights = weights or [1.0] * len(levels)
-    pairs = list(zip(weights, levels, strict=True))
-    maps = sum(w * d for w, d in pairs) if combine == "sum" else np.prod([d**w for w, d in pairs], axis=0)
-    return np.stack([gaussian_filter(m, sigma, mode="reflect", truncate=4.0) if sigma else m for m in maps])
+sys.path.insert(0, str(Path(__file__).parent))
+from scoring_oracle import CASES, Pair, oracle_distance, oracle_map
 
 
 @pytest.fixture(scope="session")
@@ -51,55 +22,6 @@ def distance_oracle() -> Callable[..., np.ndarray]:
 @pytest.fixture(scope="session")
 def map_oracle() -> Callable[..., np.ndarray]:
     return oracle_map
-
-
-def _random(shape: tuple[int, ...]) -> Pair:
-    return torch.randn(shape), torch.randn(shape)
-
-
-def _equal(shape: tuple[int, ...]) -> Pair:
-    x = torch.randn(shape)
-    return x, x.clone()
-
-
-def _opposite(shape: tuple[int, ...]) -> Pair:
-    x = torch.randn(shape)
-    return x, -x
-
-
-def _constant(shape: tuple[int, ...]) -> Pair:
-    return torch.full(shape, 0.3), torch.full(shape, -1.7)
-
-
-def _skewed(shape: tuple[int, ...]) -> Pair:
-    """Like activations: non-negative, most of them 0, a few large."""
-    return torch.randn(shape).relu() ** 5, torch.randn(shape).relu() ** 5
-
-
-def _zero_vectors(shape: tuple[int, ...]) -> Pair:
-    x, y = torch.randn(shape), torch.randn(shape)
-    x[..., ::2] = 0
-    y[..., ::3] = 0
-    return x, y
-
-
-def _mixed_magnitudes(shape: tuple[int, ...]) -> Pair:
-    scale = 10.0 ** torch.randint(-30, 31, (shape[0], 1, *shape[2:])).float()
-    return torch.randn(shape) * scale, torch.randn(shape) / scale
-
-
-CASES: dict[str, Callable[[tuple[int, ...]], Pair]] = {
-    "random": _random,
-    "equal": _equal,
-    "opposite": _opposite,
-    "constant": _constant,
-    "skewed": _skewed,
-    "zero vectors": _zero_vectors,
-    "huge": lambda shape: (torch.randn(shape) * 1e30, torch.randn(shape) * 1e35),
-    "tiny": lambda shape: (torch.randn(shape) * 1e-30, torch.randn(shape) * 1e-37),
-    "huge and tiny": lambda shape: (torch.randn(shape) * 1e36, torch.randn(shape) * 1e-36),
-    "mixed magnitudes": _mixed_magnitudes,
-}
 
 
 @pytest.fixture(params=CASES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from torch import Tensor
 import thfr_ext
 from thfr_ext import reference
 
+sys.path.insert(0, str(Path(__file__).parent))
+from scoring_oracle import LAYOUTS
+
 Oracle = Callable[..., np.ndarray]
 Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
 
@@ -24,27 +29,6 @@ TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the result
 
 def tolerance(result: Tensor) -> float:
     return TOLERANCE[result.dtype]
-
-
-def _spaced(t: Tensor) -> Tensor:
-    """The same values with a gap after each element, row and channel."""
-    b, c, h, w = t.shape
-    wide = torch.full((b, c + 1, h + 2, 2 * w), math.nan, dtype=t.dtype)
-    wide[:, :c, :h, ::2] = t
-    return wide[:, :c, :h, ::2]
-
-
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": lambda t: t.contiguous(),
-    "channels last": lambda t: t.contiguous(memory_format=torch.channels_last),
-    "spaced": _spaced,
-    "cropped": lambda t: torch.nn.functional.pad(t, (3, 2, 1, 1), value=math.nan)[:, :, 1:-1, 3:-2],
-    "transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
-    "batch last": lambda t: t.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
-    "channels cut": lambda t: torch.cat([t, t], 1).contiguous(memory_format=torch.channels_last)[
-        :, : t.shape[1]
-    ],
-}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
