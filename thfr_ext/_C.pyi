@@ -30,8 +30,26 @@ def blend_levels(
     score: _View,
     threads: int,
 ) -> None: ...
-def cuda_cosine_distance(  # only in a build with CUDA
-    features: _View, restored: _View, eps: float, distance: _View, stream: int
+
+# scoring, only in a build with CUDA
+def cuda_cosine_distances(
+    levels: Sequence[tuple[_View, _View, _View]], eps: float, scores: _View, stream: int
+) -> None: ...
+def cuda_cosine_distance_backward(
+    grad_distance: _View,
+    features: _View,
+    restored: _View,
+    eps: float,
+    grad_features: _View,
+    grad_restored: _View,
+    stream: int,
+) -> None: ...
+def cuda_blend_levels(
+    levels: Sequence[tuple[_View, _View, int, _View, _View, _View, _View, float]],
+    product: bool,
+    map: _View,
+    scores: _View,
+    stream: int,
 ) -> None: ...
 
 # retrieval

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thfr_ext._scoring_ops import check_cosine_distance, check_levels, check_options
+import thfr_ext._scoring_ops  # noqa: F401  (registers the operators)
+from thfr_ext._scoring_checks import check_cosine_distance, check_levels, check_options
 from thfr_ext._tensor import as_tensor, restorer
 
 

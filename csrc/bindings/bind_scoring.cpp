@@ -9,11 +9,6 @@ namespace py = pybind11;
 
 namespace thfr::bindings {
 
-static void require_gradient(const TensorView& gradient, const TensorView& features) {
-  require(gradient.data == nullptr || (gradient.dtype == features.dtype && same_shape(gradient, features)),
-          "cosine_distance_backward");
-}
-
 // start[i] .. start[i] + band lies in [0, limit) for each of `rows` entries.
 static bool fits_start(const TensorView& start, std::int64_t rows, std::int64_t band, std::int64_t limit) {
   if (start.dims != 1 || start.dtype != DType::i64 || start.size[0] != rows || !is_contiguous(start)) return false;
@@ -24,17 +19,13 @@ static bool fits_start(const TensorView& start, std::int64_t rows, std::int64_t 
   return true;
 }
 
-static bool fits_weights(const TensorView& weights, int dims, std::int64_t rows) {
-  return weights.dims == dims && weights.dtype == DType::f32 && weights.size[0] == rows && is_contiguous(weights);
-}
-
 static bool fits_rows(const BandedMatrix& matrix, std::int64_t rows, std::int64_t columns) {
-  return fits_weights(matrix.weights, 2, rows) && fits_start(matrix.start, rows, matrix.weights.size[1], columns);
+  return are_weights(matrix.weights, 2, rows) && fits_start(matrix.start, rows, matrix.weights.size[1], columns);
 }
 
 static bool fits_columns(const BlockedMatrix& matrix, std::int64_t rows, std::int64_t columns) {
   const std::int64_t blocks = (columns + BlockedMatrix::width - 1) / BlockedMatrix::width;
-  return fits_weights(matrix.weights, 3, blocks) && matrix.weights.size[2] == BlockedMatrix::width &&
+  return are_weights(matrix.weights, 3, blocks) && matrix.weights.size[2] == BlockedMatrix::width &&
          fits_start(matrix.start, blocks, matrix.weights.size[1], rows);
 }
 
@@ -72,9 +63,9 @@ void bind_scoring(py::module_& module) {
       "cosine_distance_backward",
       [](const TensorView& grad_distance, const TensorView& features, const TensorView& restored, double eps,
          const TensorView& grad_features, const TensorView& grad_restored, int threads) {
-        require(are_features(features, restored) && is_distance(grad_distance, features), "cosine_distance_backward");
-        require_gradient(grad_features, features);
-        require_gradient(grad_restored, features);
+        require(are_features(features, restored) && is_distance(grad_distance, features) &&
+                    is_gradient(grad_features, features) && is_gradient(grad_restored, features),
+                "cosine_distance_backward");
         const py::gil_scoped_release release;
         cosine_distance_backward(grad_distance, features, restored, eps, grad_features, grad_restored, threads);
       },

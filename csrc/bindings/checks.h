@@ -53,6 +53,16 @@ inline bool is_distance(const TensorView& distance, const TensorView& features) 
          distance.size[1] == features.size[2] && distance.size[2] == features.size[3] && is_contiguous(distance);
 }
 
+// Not asked for, or one like `features`.
+inline bool is_gradient(const TensorView& gradient, const TensorView& features) {
+  return gradient.data == nullptr || (gradient.dtype == features.dtype && same_shape(gradient, features));
+}
+
+// Contiguous fp32, `rows` of them.
+inline bool are_weights(const TensorView& weights, int dims, std::int64_t rows) {
+  return weights.dims == dims && weights.dtype == DType::f32 && weights.size[0] == rows && is_contiguous(weights);
+}
+
 // [R+1] `offsets` rise from 0 to the end of the scores.
 inline bool are_regions(const TensorView& scores, const TensorView& offsets, std::int64_t regions) {
   if (!is_vector(offsets, DType::i64, regions + 1)) return false;

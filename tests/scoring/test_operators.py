@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _scoring_ops, reference
+from thfr_ext import _scoring_checks, _scoring_ops, reference
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 OPERATORS = torch.ops.thfr_ext
@@ -125,7 +125,7 @@ def test_dlpack_in_the_same_kind_out() -> None:
 
 def test_arrays_come_in_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    check = _scoring_ops.check_cosine_distance
+    check = _scoring_checks.check_cosine_distance
     monkeypatch.setattr(
         "thfr_ext.scoring.check_cosine_distance",
         lambda x, y, eps: (seen.extend((x.data_ptr(), y.data_ptr())), check(x, y, eps)),

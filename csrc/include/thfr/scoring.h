@@ -44,11 +44,34 @@ enum class Combine : int { sum = 0, product = 1 };
 void blend_levels(const MapLevel* levels, int count, Combine combine, const TensorView& map, const TensorView& score,
                   int threads);
 
-namespace cuda {  // in builds with CUDA
+namespace cuda {  // in builds with CUDA; on `stream` (a cudaStream_t) of the current device; a CUDA error text, or nullptr
 
-// The same on `stream` (a cudaStream_t) of the current device; returns a CUDA error text, or nullptr.
-const char* cosine_distance(const TensorView& features, const TensorView& restored, double eps, const TensorView& distance,
-                            void* stream);
+// Distance as above of one level; fp32 for fp64 input, too, where `distance` is.
+struct DistanceLevel {
+  TensorView features, restored;  // [B,C,h,w]
+  TensorView distance;            // [B,h,w], contiguous
+};
+
+// All levels, in one launch for up to 8 of a dtype. scores[B] f32, unless its data is null, is made ready for blend_levels,
+// if there is a location.
+const char* cosine_distances(const DistanceLevel* levels, int count, double eps, const TensorView& scores, void* stream);
+
+const char* cosine_distance_backward(const TensorView& grad_distance, const TensorView& features, const TensorView& restored,
+                                     double eps, const TensorView& grad_features, const TensorView& grad_restored, void* stream);
+
+// A level with the blocks of both its matrices; their weights begin at a multiple of 16 bytes.
+struct MapLevel {
+  TensorView values;            // [B,h,w] f32, contiguous
+  TensorView row_start;         // [H] i64, contiguous: the start of the BandedMatrix whose blocks are `rows`
+  std::int64_t row_band;        // its n
+  BlockedMatrix rows, columns;  // [h,H], [w,W]
+  float weight;
+};
+
+// As above, in one launch for up to 8 levels. scores[b], unless null, is raised to the maximum of map[b] from what
+// cosine_distances has left there.
+const char* blend_levels(const MapLevel* levels, int count, Combine combine, const TensorView& map, const TensorView& scores,
+                         void* stream);
 
 }  // namespace cuda
 

@@ -1,0 +1,256 @@
+"""anomaly_map on the emulator: maps and scores against scipy and against the CPU's kernel."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import thfr_ext
+from thfr_ext import _blur, _cuda, _scoring_cuda
+from thfr_ext._scoring_checks import NO_TENSOR
+from thfr_ext._scoring_cuda import anomaly_map
+from thfr_ext._tensor import view
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scoring_cases import CASES, DTYPES, inputs, laid_out, superfluous_barriers
+from scoring_oracle import oracle_map
+
+SHAPES = [(2, 8, 16, 16), (2, 16, 8, 9), (2, 5, 40, 3), (2, 4, 1, 1)]
+
+
+def levels(seed: int = 0, shapes: list[tuple[int, ...]] | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = SHAPES if shapes is None else shapes
+    x, y = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(2))
+    return x, y
+
+
+def check(
+    x: list[Tensor],
+    y: list[Tensor],
+    size: tuple[int, int],
+    sigma: float = 4.0,
+    combine: str = "sum",
+    weights: list[float] | None = None,
+) -> None:
+    anomaly, score = anomaly_map(x, y, size, sigma, combine, weights)
+    assert anomaly.dtype == score.dtype == torch.float32
+    expected = oracle_map(x, y, size, sigma, combine, weights)
+    assert np.abs(anomaly.numpy() - expected).max() <= 2e-6 * np.abs(expected).max()
+    assert torch.equal(score, anomaly.amax((1, 2)))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (5, 17), (1, 1), (1, 90), (31, 33), (70, 65)])
+@pytest.mark.parametrize("sigma", [0, 1.0, 4.0, 50.0])
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_values(size: tuple[int, int], sigma: float, combine: str, device: ModuleType) -> None:
+    for weights in (None, [1.0, 0.5, 2.0, 0.0]):
+        check(*levels(), size, sigma, combine, weights)
+
+
+# Bands of one chunk of 32, of one more, of several, along either axis; levels as large as the map and larger.
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 64, 64), (1, 3, 33, 70), (1, 3, 96, 5), (1, 3, 7, 130), (2, 2, 100, 90)]
+)
+@pytest.mark.parametrize(
+    ("size", "sigma"), [((96, 64), 4.0), ((40, 40), 9.0), ((33, 64), 0.0), ((64, 31), 100.0)]
+)
+def test_large_levels(
+    shape: tuple[int, ...], size: tuple[int, int], sigma: float, device: ModuleType
+) -> None:
+    check(*levels(1, [shape]), size, sigma)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_inputs(case: str, combine: str, device: ModuleType) -> None:
+    pairs = [inputs(case, shape, torch.float32, "contiguous") for shape in ((2, 30, 12, 10), (2, 7, 5, 6))]
+    x, y = ([pair[i] for pair in pairs] for i in range(2))
+    anomaly, _ = anomaly_map(x, y, (33, 31), 2.0, combine, None)
+    assert np.abs(anomaly.numpy() - oracle_map(x, y, (33, 31), 2.0, combine)).max() <= 5e-6
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "misaligned"])
+def test_dtypes_and_layouts(layout: str, device: ModuleType) -> None:
+    for dtype in DTYPES:
+        x, y = ([laid_out(t.to(dtype), layout) for t in side] for side in levels())
+        check(x, y, (40, 50))
+    x, y = ([laid_out(t.to(d), layout) for t, d in zip(side, DTYPES, strict=True)] for side in levels())
+    check(x, y, (40, 50))
+
+
+@pytest.mark.parametrize(
+    ("combine", "sigma", "launches"), [("sum", 2.0, 2), ("product", 0.0, 2), ("product", 2.0, 3)]
+)
+def test_launches(combine: str, sigma: float, launches: int, device: ModuleType) -> None:
+    x, y = levels(2, [(1, 4, 2 + k, 3) for k in range(8)])
+    check(x, y, (20, 40), sigma, combine)
+    assert device.statistics()[0] == launches
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_more_levels_than_a_launch_takes(combine: str, device: ModuleType) -> None:
+    x, y = levels(3, [(2, 4, 1 + k % 5, 1 + k % 3) for k in range(17)])
+    check(x, y, (34, 40), 0.0, combine, [1 / (1 + k) for k in range(17)])
+    assert device.statistics()[0] == 6
+
+
+def test_no_image(device: ModuleType) -> None:
+    anomaly, score = anomaly_map(
+        [torch.zeros(0, 3, 4, 5)], [torch.zeros(0, 3, 4, 5)], (8, 9), 4.0, "sum", None
+    )
+    assert anomaly.shape == (0, 8, 9)
+    assert score.shape == (0,)
+    assert device.statistics()[0] == 0
+
+
+def test_no_channel(device: ModuleType) -> None:
+    x = [torch.zeros(257, 0, 4, 5)]
+    anomaly, score = anomaly_map(x, x, (8, 9), 4.0, "sum", None)
+    assert torch.allclose(anomaly, torch.ones(257, 8, 9))
+    assert torch.allclose(score, torch.ones(257))
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 6.0])
+def test_nan_reaches_as_far_as_on_the_cpu(combine: str, sigma: float, device: ModuleType) -> None:
+    x, y = levels(4, [(2, 4, 32, 32), (2, 4, 16, 16)])
+    x[0][1, 2, 20, 1] = math.nan
+    x[1][1, 2, 3, 9] = math.inf
+    anomaly, score = anomaly_map(x, y, (100, 70), sigma, combine, [1.0, 0.5])
+    expected, expected_score = thfr_ext.anomaly_map(x, y, (100, 70), sigma, combine, [1.0, 0.5])
+    assert torch.equal(anomaly.isnan(), expected.isnan())
+    assert 0 < int(anomaly.isnan().sum()) < anomaly.numel()
+    assert (anomaly - expected).nan_to_num().abs().max() <= 5e-6
+    assert torch.equal(score.isnan(), expected_score.isnan())
+    assert score.isnan().tolist() == [False, True]
+
+
+def test_overflow_reaches_as_far_as_on_the_cpu(device: ModuleType) -> None:
+    x, y = levels(5, [(1, 4, 32, 8), (1, 4, 4, 4)])
+    arguments = (x, y, (70, 40), 1.0, "sum", [3e38, 1.0])
+    (anomaly, score), (expected, expected_score) = anomaly_map(*arguments), thfr_ext.anomaly_map(*arguments)
+    assert torch.equal(anomaly.isinf(), expected.isinf())
+    assert torch.equal(anomaly.isnan(), expected.isnan())
+    assert torch.equal(score.isnan(), expected_score.isnan())
+
+
+def test_batch_and_order_do_not_matter(device: ModuleType) -> None:
+    x, y = levels(6, [(3, 20, 31, 29), (3, 40, 16, 12)])
+    for combine in ("sum", "product"):
+        together = anomaly_map(x, y, (70, 64), 3.0, combine, None)
+        for b in range(3):
+            part = ([t[b : b + 1] for t in side] for side in (x, y))
+            alone = anomaly_map(*part, (70, 64), 3.0, combine, None)
+            assert all(torch.equal(a[0], t[b]) for a, t in zip(alone, together, strict=True))
+        for seed in range(4):
+            device.set_options(seed=seed)
+            again = anomaly_map(x, y, (70, 64), 3.0, combine, None)
+            assert all(torch.equal(a, b) for a, b in zip(again, together, strict=True))
+
+
+def test_the_matrices_kept_are_bounded(device: ModuleType) -> None:
+    x = [torch.randn(1, 2, 3, 3), torch.randn(1, 2, 2, 2)]
+    for n in range(1, 150):
+        check(x, [t.flip(1) for t in x], (n, 4), 1.0)
+    assert len(_scoring_cuda._matrices[torch.device("cpu")]) <= _scoring_cuda._MOST_MATRICES
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[-3.0, -2.0], [-3.0, 2.0, 1.0], [-0.0, -1.0], [0.0], [math.inf], [-math.inf], [math.nan] + 99 * [-1.0]],
+)
+def test_score_of_any_map(values: list[float], device: ModuleType) -> None:
+    """The kernel alone takes maps below 0, too."""
+    value = torch.tensor(values).view(1, 1, -1)
+    anomaly, score = blended(value, (1, len(values)), 0.0)
+    expected = anomaly.max()
+    assert torch.equal(expected.nan_to_num(), value.max().nan_to_num())
+    assert torch.equal(score[0].isnan(), expected.isnan())
+    assert torch.equal(score[0].nan_to_num(), expected.nan_to_num())
+
+
+def table(values: Tensor, size: tuple[int, int], sigma: float, keep: list[Any]) -> list[Any]:
+    return list(_scoring_cuda._level(values, size, sigma, 1.0, keep))
+
+
+def blended(values: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
+    """``values`` [B,h,w] as one level, without a distance."""
+    keep: list[Any] = []
+    anomaly, score = (
+        torch.empty(values.shape[0], *size),
+        torch.full((values.shape[0],), -1, dtype=torch.int32),
+    )
+    score = score.view(torch.float32)
+    given = [tuple(table(values, size, sigma, keep))]
+    _cuda.native.cuda_blend_levels(given, False, view(anomaly), view(score), 0)
+    return anomaly, score
+
+
+def test_within_bounds_whatever_the_matrices_hold(device: ModuleType) -> None:
+    values, size = torch.rand(1, 70, 50), (90, 100)
+    anomaly, score, keep = torch.empty(1, *size), torch.zeros(1), list[Any]()
+    level = table(values, size, 2.0, keep)
+    for junk in (-(2**62), -5, 60, 2**62):
+        for place in (1, 3, 5):  # the starts of rows, of their blocks, and of columns
+            starts = torch.full(level[place][2], junk, dtype=torch.int64)
+            changed = (*level[:place], view(starts), *level[place + 1 :])
+            _cuda.native.cuda_blend_levels([changed], False, view(anomaly), view(score), 0)
+    assert device.statistics()[0] == 12  # AddressSanitizer has seen them
+
+
+def test_guards_of_memory(device: ModuleType) -> None:
+    values, size = torch.rand(2, 6, 5), (40, 33)
+    keep: list[Any] = []
+    level = table(values, size, 2.0, keep)
+    blocks = _blur.column_blocks(6, 40, 2.0)[1]
+    other = torch.zeros(9, dtype=torch.int64)
+    cases: list[tuple[int, Any]] = [
+        (0, view(values[:1])),
+        (0, view(values.double())),
+        (1, view(other)),
+        (2, 7),
+        (2, -1),
+        (3, view(other)),
+        (4, view(blocks[:1])),
+        (4, view(blocks[..., :31].contiguous())),
+        (4, view(torch.zeros(blocks.numel() + 1)[1:].view(blocks.shape))),
+        (4, view(torch.zeros(2, 7, 32))),
+        (5, view(other.int().double())),
+        (6, view(torch.zeros(2, 6, 32))),
+    ]
+    anomaly, score = torch.empty(2, *size), torch.empty(2)
+    for place, changed in cases:
+        given = (*level[:place], changed, *level[place + 1 :])
+        with pytest.raises(ValueError, match="do not fit"):
+            device.cuda_blend_levels([given], False, view(anomaly), view(score), 0)
+    for result, scores in (
+        (anomaly[:1], NO_TENSOR),
+        (anomaly, view(score[:1])),
+        (anomaly.double(), NO_TENSOR),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            device.cuda_blend_levels([tuple(level)], False, view(result), scores, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 20), (1, 70, 80), (1, 20, 80)])
+def test_no_barrier_is_superfluous(
+    shape: tuple[int, ...], emulated: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cuda, "native", emulated)
+    torch.manual_seed(0)
+    values, size = torch.rand(shape), (40, 40)
+    expected, _ = blended(values, size, 30.0)
+
+    def is_right() -> bool:
+        return torch.equal(blended(values, size, 30.0)[0], expected)
+
+    assert superfluous_barriers(emulated, is_right) == []
