@@ -87,6 +87,30 @@ def check_samples(name: str, negatives: Tensor, scores: Tensor, offsets: Tensor,
         )
 
 
+def check_pro(name: str, maps: Sequence[Tensor], masks: Sequence[Tensor], limit: float = 1.0) -> None:
+    check_images(name, maps, masks, "masks", 2)
+    check_limits(name, "limit", [limit])
+
+
+def check_spro(
+    name: str,
+    maps: Sequence[Tensor],
+    regions: Sequence[Tensor],
+    saturations: Tensor,
+    limits: Sequence[float] = (1.0,),
+) -> None:
+    check_images(name, maps, regions, "regions", 3)
+    check_saturations(name, saturations, sum(r.shape[0] for r in regions), maps[0].device)
+    check_limits(name, "limits", limits)
+
+
+def check_spro_area(
+    negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
+) -> None:
+    check_samples("spro_area", negatives, scores, offsets, saturations)
+    check_limits("spro_area", "limits", limits)
+
+
 def check_label_regions(masks: Tensor) -> None:
     require_shape("label_regions", "masks", masks, "[N,H,W]", dims=3)
     if masks.dtype != torch.bool:

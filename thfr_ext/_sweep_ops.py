@@ -2,7 +2,7 @@
 
 Lists hold one tensor an image: maps [H,W], masks bool [H,W], regions bool [R,H,W]; saturations are those of
     all images'
-regions in a row. On CUDA the plain PyTorch twins run. Messages begin with the function called.
+regions in a row. Messages begin with the function called.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thfr_ext import _C, reference
+from thfr_ext import _C, _sweep_cuda, _sweep_curve, _sweep_labels, reference
 from thfr_ext import _sweep_native as native
 from thfr_ext._library import register
 from thfr_ext._sweep_checks import (
     check_auroc,
     check_images,
     check_label_regions,
-    check_limits,
-    check_samples,
-    check_saturations,
+    check_pro,
+    check_spro,
+    check_spro_area,
     raise_nan,
     require_classes,
     require_negatives,
@@ -52,19 +52,6 @@ def _fake_samples(maps: Tensors) -> Samples:
     return negatives, scores, maps[0].new_empty(_new_size(), dtype=torch.int64)
 
 
-def _check_pro(name: str, maps: Tensors, masks: Tensors, limit: float = 1.0) -> None:
-    check_images(name, maps, masks, "masks", 2)
-    check_limits(name, "limit", [limit])
-
-
-def _check_spro(
-    name: str, maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float] = (1.0,)
-) -> None:
-    check_images(name, maps, regions, "regions", 3)
-    check_saturations(name, saturations, sum(r.shape[0] for r in regions), maps[0].device)
-    check_limits(name, "limits", limits)
-
-
 # label_regions
 
 
@@ -92,13 +79,14 @@ register(
     cpu=_label_regions_cpu,
     cuda_reference=_label_regions_reference,
     fake=_label_regions_fake,
+    cuda_native=_sweep_labels.label_regions,
 )
 
 # component_samples, region_samples: what the areas need of some images
 
 
 def _component_samples_cpu(maps: Tensors, masks: Tensors) -> Samples:
-    _check_pro("component_samples", maps, masks)
+    check_pro("component_samples", maps, masks)
     return native.samples(
         "component_samples", maps, masks, native.component_scores("component_samples", maps, masks)
     )
@@ -119,12 +107,12 @@ def _reference_samples(name: str, maps: Tensors, regions: Tensors) -> Samples:
 
 
 def _component_samples_reference(maps: Tensors, masks: Tensors) -> Samples:
-    _check_pro("component_samples", maps, masks)
+    check_pro("component_samples", maps, masks)
     return _reference_samples("component_samples", maps, [_components(m) for m in masks])
 
 
 def _component_samples_fake(maps: Tensors, masks: Tensors) -> Samples:
-    _check_pro("component_samples", maps, masks)
+    check_pro("component_samples", maps, masks)
     return _fake_samples(maps)
 
 
@@ -134,6 +122,7 @@ register(
     cpu=_component_samples_cpu,
     cuda_reference=_component_samples_reference,
     fake=_component_samples_fake,
+    cuda_native=_sweep_cuda.component_samples,
 )
 
 
@@ -159,6 +148,7 @@ register(
     cpu=_region_samples_cpu,
     cuda_reference=_region_samples_reference,
     fake=_region_samples_fake,
+    cuda_native=_sweep_cuda.region_samples,
 )
 
 # au_pro, pro_curve
@@ -178,17 +168,17 @@ def _pro_reference(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Te
 
 
 def _au_pro_cpu(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
-    _check_pro("au_pro", maps, masks, limit)
+    check_pro("au_pro", maps, masks, limit)
     return native.area("au_pro", "masks", maps, masks, *_pro_cpu("au_pro", maps, masks), [limit])[0]
 
 
 def _au_pro_reference(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
-    _check_pro("au_pro", maps, masks, limit)
+    check_pro("au_pro", maps, masks, limit)
     return reference.spro_area(*_pro_reference("au_pro", maps, masks), [limit])[0]
 
 
 def _au_pro_fake(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
-    _check_pro("au_pro", maps, masks, limit)
+    check_pro("au_pro", maps, masks, limit)
     return maps[0].new_empty((), dtype=torch.float64)
 
 
@@ -198,21 +188,22 @@ register(
     cpu=_au_pro_cpu,
     cuda_reference=_au_pro_reference,
     fake=_au_pro_fake,
+    cuda_native=_sweep_cuda.au_pro,
 )
 
 
 def _pro_curve_cpu(maps: Tensors, masks: Tensors) -> Points:
-    _check_pro("pro_curve", maps, masks)
+    check_pro("pro_curve", maps, masks)
     return native.curve("pro_curve", "masks", maps, masks, *_pro_cpu("pro_curve", maps, masks))
 
 
 def _pro_curve_reference(maps: Tensors, masks: Tensors) -> Points:
-    _check_pro("pro_curve", maps, masks)
+    check_pro("pro_curve", maps, masks)
     return reference.spro_curve(*_pro_reference("pro_curve", maps, masks))
 
 
 def _pro_curve_fake(maps: Tensors, masks: Tensors) -> Points:
-    _check_pro("pro_curve", maps, masks)
+    check_pro("pro_curve", maps, masks)
     return _fake_points(maps)
 
 
@@ -222,6 +213,7 @@ register(
     cpu=_pro_curve_cpu,
     cuda_reference=_pro_curve_reference,
     fake=_pro_curve_fake,
+    cuda_native=_sweep_curve.pro_curve,
 )
 
 # au_spro, spro_curve
@@ -247,19 +239,19 @@ def _spro_reference(
 
 
 def _au_spro_cpu(maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]) -> Tensor:
-    _check_spro("au_spro", maps, regions, saturations, limits)
+    check_spro("au_spro", maps, regions, saturations, limits)
     return native.area("au_spro", "regions", maps, *_spro_cpu("au_spro", maps, regions, saturations), limits)
 
 
 def _au_spro_reference(
     maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:
-    _check_spro("au_spro", maps, regions, saturations, limits)
+    check_spro("au_spro", maps, regions, saturations, limits)
     return reference.spro_area(*_spro_reference("au_spro", maps, regions, saturations), limits)
 
 
 def _au_spro_fake(maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]) -> Tensor:
-    _check_spro("au_spro", maps, regions, saturations, limits)
+    check_spro("au_spro", maps, regions, saturations, limits)
     return maps[0].new_empty((len(limits),), dtype=torch.float64)
 
 
@@ -269,21 +261,22 @@ register(
     cpu=_au_spro_cpu,
     cuda_reference=_au_spro_reference,
     fake=_au_spro_fake,
+    cuda_native=_sweep_cuda.au_spro,
 )
 
 
 def _spro_curve_cpu(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
-    _check_spro("spro_curve", maps, regions, saturations)
+    check_spro("spro_curve", maps, regions, saturations)
     return native.curve("spro_curve", "regions", maps, *_spro_cpu("spro_curve", maps, regions, saturations))
 
 
 def _spro_curve_reference(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
-    _check_spro("spro_curve", maps, regions, saturations)
+    check_spro("spro_curve", maps, regions, saturations)
     return reference.spro_curve(*_spro_reference("spro_curve", maps, regions, saturations))
 
 
 def _spro_curve_fake(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
-    _check_spro("spro_curve", maps, regions, saturations)
+    check_spro("spro_curve", maps, regions, saturations)
     return _fake_points(maps)
 
 
@@ -293,16 +286,10 @@ register(
     cpu=_spro_curve_cpu,
     cuda_reference=_spro_curve_reference,
     fake=_spro_curve_fake,
+    cuda_native=_sweep_curve.spro_curve,
 )
 
 # spro_area: the same areas from samples that were taken before
-
-
-def _check_spro_area(
-    negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
-) -> None:
-    check_samples("spro_area", negatives, scores, offsets, saturations)
-    check_limits("spro_area", "limits", limits)
 
 
 def _checked(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -311,7 +298,7 @@ def _checked(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def spro_area(
         negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
     ) -> Tensor:
-        _check_spro_area(negatives, scores, offsets, saturations, limits)
+        check_spro_area(negatives, scores, offsets, saturations, limits)
         require_negatives("spro_area", "negatives", len(negatives))
         require_offsets("spro_area", scores, offsets)
         require_saturations("spro_area", saturations)
@@ -334,7 +321,7 @@ def _spro_area_native(
 def _spro_area_fake(
     negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:
-    _check_spro_area(negatives, scores, offsets, saturations, limits)
+    check_spro_area(negatives, scores, offsets, saturations, limits)
     return negatives.new_empty((len(limits),), dtype=torch.float64)
 
 
@@ -345,6 +332,7 @@ register(
     cpu=_checked(_spro_area_native),
     cuda_reference=_checked(reference.spro_area),
     fake=_spro_area_fake,
+    cuda_native=_sweep_cuda.spro_area,
 )
 
 # auroc
@@ -379,4 +367,5 @@ register(
     cpu=_auroc_cpu,
     cuda_reference=_auroc_reference,
     fake=_auroc_fake,
+    cuda_native=_sweep_cuda.auroc,
 )

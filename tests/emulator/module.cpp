@@ -21,4 +21,5 @@ PYBIND11_MODULE(_emulated, module) {
     thfr::bindings::require_launch("toy", toys::block_sums(values, sums, static_cast<toys::Fault>(fault)));
   });
   thfr::bindings::bind_cuda_scoring(module);
+  thfr::bindings::bind_cuda_sweep(module);
 }

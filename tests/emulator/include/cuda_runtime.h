@@ -175,6 +175,10 @@ template <typename T>
 T __ldg(const T* place) {
   return *place;
 }
+template <typename T>
+T __ldcs(const T* place) {
+  return *place;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
