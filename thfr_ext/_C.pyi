@@ -122,3 +122,94 @@ def merge_cells(
     sketches: Sequence[_View], scores: _View, most: int, share: float, relative: bool, threads: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], float]: ...
 def cells_area(negatives: _View, positives: _View, total: float, limits: _View, bounds: _View) -> None: ...
+
+# sweep on a GPU, only in a build with CUDA: csrc/include/thfr/sweep_cuda.h. Views of int32 come as float32.
+def cuda_sweep_chunks(pixels: int) -> int: ...
+def cuda_covered_bytes(pixels: int, regions: int) -> int: ...
+def cuda_sweep_segments() -> int: ...
+def cuda_count_marks(regions: Sequence[_View], covered: _View, counts: _View, stream: int) -> None: ...
+def cuda_find_offsets(
+    regions: Sequence[_View], sums: _View, saturations: _View, offsets: _View, summary: _View, stream: int
+) -> None: ...
+def cuda_find_roots(masks: Sequence[_View], links: _View, counts: _View, stream: int) -> None: ...
+def cuda_number_roots(
+    masks: Sequence[_View], links: _View, sums: _View, labels: _View, stream: int
+) -> None: ...
+def cuda_collect_scores(
+    maps: Sequence[_View],
+    marks: Sequence[_View],
+    sums: _View,
+    marked: bool,
+    as_keys: bool,
+    labels: Sequence[_View],
+    scores: _View,
+    region: _View,
+    flag: _View,
+    stream: int,
+) -> None: ...
+def cuda_make_keys(scores: _View, keys: _View, stream: int) -> None: ...
+def cuda_flag_changes(keys: _View, changes: _View, stream: int) -> None: ...
+def cuda_flag_used(
+    place: _View,
+    region: _View,
+    offsets: _View,
+    saturations: _View,
+    rank: _View,
+    used: _View,
+    stream: int,
+) -> None: ...
+def cuda_make_values(
+    keys: _View, rank: _View, used: _View, values: _View, sizes: _View, stream: int
+) -> None: ...
+def cuda_make_table(
+    rank: _View, used: _View, values: _View, ends: _View, table: _View, stream: int
+) -> None: ...
+def cuda_count_scores(
+    maps: Sequence[_View],
+    marks: Sequence[_View],
+    marked: bool,
+    rank: _View,
+    used: _View,
+    values: _View,
+    ends: _View,
+    table: _View,
+    bins: _View,
+    flag: _View,
+    obvious: bool,
+    stream: int,
+) -> None: ...
+def cuda_double_ranks(
+    place: _View,
+    region: _View,
+    offsets: _View,
+    saturations: _View,
+    rank: _View,
+    used: _View,
+    sums: _View,
+    twice: _View,
+    stream: int,
+) -> None: ...
+def cuda_share_areas(
+    place: _View,
+    region: _View,
+    offsets: _View,
+    saturations: _View,
+    rank: _View,
+    used: _View,
+    sums: _View,
+    twice: _View,
+    limits: Sequence[float],
+    flag: _View,
+    shares: _View,
+    stream: int,
+) -> None: ...
+def cuda_rank_area(
+    rank: _View,
+    sums: _View,
+    positives: bool,
+    pairs: float,
+    total: _View,
+    flag: _View,
+    area: _View,
+    stream: int,
+) -> None: ...

@@ -1,7 +1,7 @@
 """The operators behind the state of :mod:`thfr_ext.metrics`, registered with torch: packed scores and cells.
 
 Formats and methods are told in csrc/include/thfr/sweep_stream.h. ``runs`` are packed scores, uint8 [bytes];
-``cells`` int64 [3,n]. On CUDA the plain PyTorch twins run.
+``cells`` int64 [3,n]. On CUDA the plain PyTorch twins run, or, for cells, ``_stream_cuda``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thfr_ext import _C
+from thfr_ext import _C, _stream_cuda
 from thfr_ext import _stream_reference as reference
 from thfr_ext._library import register
 from thfr_ext._sweep_checks import check_limits, require_offsets, require_saturations
@@ -268,12 +268,24 @@ def _merge_cells_reference(
     return reference.merge_cells(sketches, scores, most, share, relative)
 
 
+def _merge_cells_cuda(
+    sketches: Tensors, scores: Tensor, most: int, share: float, relative: bool
+) -> tuple[Tensor, float]:
+    nan, bad = _stream_cuda.look(sketches, scores)
+    if nan:
+        _require_numbers("merge_cells", scores)
+    if bad:
+        raise ValueError(f"merge_cells: expected {_CELLS}, got something else")
+    return _stream_cuda.merge_cells(sketches, scores, most, share, relative)
+
+
 register(
     "merge_cells",
     "(Tensor[] sketches, Tensor scores, int most, float share, bool relative) -> (Tensor, Tensor)",
     cpu=_checked_cells(_merge_cells_native),
     cuda_reference=_checked_cells(_merge_cells_reference),
     fake=_merge_cells_fake,
+    cuda_native=_checked_cells(_merge_cells_cuda),
 )
 
 

@@ -122,9 +122,10 @@ def _look(
 
 
 def _find_nan(maps: Tensors, flag: Tensor, stream: int) -> None:
-    key = _key_dtype(wide_dtype(maps))
-    nothing = _Index.empty(flag.new_empty(0, dtype=key), _none(flag), _none(flag))
-    nothing.tally(maps, _unmarked(maps), False, flag, stream)
+    nothing, ends = _none(flag), flag.new_empty(_cuda.native.cuda_sweep_segments())
+    values = nothing.to(_key_dtype(wide_dtype(maps)))
+    table = flag.new_empty(len(ends) + 1, dtype=torch.int32)
+    _Index(nothing, nothing, values, ends, table).tally(maps, _unmarked(maps), False, flag, stream)
 
 
 def _require_few(name: str, pixels: int) -> None:
@@ -173,20 +174,14 @@ class _Index(NamedTuple):
     table: Tensor
 
     @classmethod
-    def empty(cls, keys: Tensor, rank: Tensor, used: Tensor) -> _Index:
-        """With memory for the distinct values of ``keys``."""
-        segments = _cuda.native.cuda_sweep_segments()
-        table = keys.new_empty(len(keys) + segments + 1, dtype=torch.int32)
-        return cls(rank, used, torch.empty_like(keys), rank.new_empty(segments), table)
-
-    @classmethod
     def of(cls, keys: Tensor, rank: Tensor, used: Tensor, stream: int) -> _Index:
-        made = cls.empty(keys, rank, used)
-        distinct, values = (view(rank), view(used)), _view(made.values)
-        _cuda.native.cuda_make_values(_view(keys), *distinct, values, view(made.ends), stream)
-        torch.cumsum(made.ends, 0, out=made.ends)
-        _cuda.native.cuda_make_table(*distinct, values, view(made.ends), _view(made.table), stream)
-        return made
+        values, sizes = torch.empty_like(keys), rank.new_empty(_cuda.native.cuda_sweep_segments())
+        table = keys.new_empty(len(keys) + len(sizes) + 1, dtype=torch.int32)
+        distinct = view(rank), view(used)
+        _cuda.native.cuda_make_values(_view(keys), *distinct, _view(values), view(sizes), stream)
+        ends = sizes.cumsum(0)
+        _cuda.native.cuda_make_table(*distinct, _view(values), view(ends), _view(table), stream)
+        return cls(rank, used, values, ends, table)
 
     def tally(self, maps: Tensors, marks: Tensors, marked: bool, flag: Tensor, stream: int) -> Tensor:
         """Running sums [2n+1] of the pixels of ``maps`` below and at each value."""

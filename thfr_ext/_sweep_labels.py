@@ -13,6 +13,9 @@ from thfr_ext import _cuda
 from thfr_ext._sweep_checks import check_label_regions
 from thfr_ext._tensor import view
 
+#: pixels whose links, and CuPy's numbers, are of 32 bits
+MOST_LINKS = 2**31 - 1
+
 
 class Labels(NamedTuple):
     #: int32 [H,W] each: 1, 2, ... through all images in the order of the regions' first pixels; outside of
@@ -46,7 +49,7 @@ def _label_by_cupy(cupy: Any, masks: Tensor) -> Labels:  # [N,H,W] bool
 def _label_by_kernels(masks: Sequence[Tensor]) -> Labels:
     pixels = sum(m.numel() for m in masks)
     chunks = sum(_cuda.native.cuda_sweep_chunks(m.numel()) for m in masks)
-    links = masks[0].new_empty(pixels, dtype=torch.int32 if pixels < 2**31 else torch.int64)
+    links = masks[0].new_empty(pixels, dtype=torch.int32 if pixels <= MOST_LINKS else torch.int64)
     labels = masks[0].new_empty(pixels, dtype=torch.int32)
     counts = masks[0].new_empty(chunks, dtype=torch.int64)
     planes = [view(m.unsqueeze(0)) for m in masks]
@@ -63,7 +66,7 @@ def label_images(masks: Sequence[Tensor]) -> Labels:  # bool [H,W] each, none wi
     """Labels of all images. CuPy takes images of one shape, and fewer than 2^31 pixels."""
     cupy = _cupy()
     alike = all(m.shape == masks[0].shape for m in masks)
-    if cupy is None or not alike or sum(m.numel() for m in masks) >= 2**31:
+    if cupy is None or not alike or sum(m.numel() for m in masks) > MOST_LINKS:
         return _label_by_kernels(masks)
     return _label_by_cupy(cupy, torch.stack(list(masks)))
 

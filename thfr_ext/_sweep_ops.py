@@ -1,8 +1,7 @@
 """The operators behind :mod:`thfr_ext.sweep` and :mod:`thfr_ext.metrics`, registered with torch.
 
 Lists hold one tensor an image: maps [H,W], masks bool [H,W], regions bool [R,H,W]; saturations are those of
-    all images'
-regions in a row. Messages begin with the function called.
+all images' regions in a row. Messages begin with the function called.
 """
 
 from __future__ import annotations

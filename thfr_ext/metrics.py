@@ -11,6 +11,7 @@ exact (the default)
     The value is that of all batches at once, to the bit, whatever their order and however they were merged.
     Negatives are kept sorted, with counts, compressed without loss: about 1 byte a pixel for fp32 scores
     (less where they repeat, up to 8 for fp64). Regions' pixels are kept as they are, as far as they count.
+    On CUDA scores are kept as they are: 4 bytes a pixel, 8 for fp64.
 
 bounded (``exact=False``)
     The state is at most ``memory`` bytes, 32 MB unless told otherwise, however many scores come. ``compute``
@@ -22,8 +23,8 @@ bounded (``exact=False``)
     them wrong. For 100 maps of 512 x 512 the bound is about 2e-5, 5e-5 if merged from four parts.
 
 All tensors are kept on the metric's device, to which batches are moved: the CPU, unless ``.to(device)`` says
-otherwise. On CUDA plain PyTorch runs, and bounded mode is slow there: it goes cell by cell. A bounded metric
-takes up to eight million regions.
+otherwise. On CUDA the native backend (``THFR_CUDA_BACKEND=native``) joins cells all at once; the reference
+goes cell by cell and is slow. A bounded metric takes up to eight million regions.
 """
 
 from __future__ import annotations
@@ -155,9 +156,8 @@ class _RegionMetric(_ModedMetric):
             }
         )
         saturations = torch.cat(state.get("saturations", [areas]))
-        return torch.ops.thfr_ext.packed_area(
-            state["negatives"], torch.cat(state["scores"]), _offsets(areas), saturations, self.limits
-        )
+        scores = torch.cat(state["scores"])
+        return memory_of.area(state["negatives"], scores, _offsets(areas), saturations, self.limits)
 
 
 def _rounded_out(bounds: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ class AUROC(_ModedMetric):
             empty = positives[0].shape[1] == 0, negatives[0].shape[1] == 0
         self._require({"positive": empty[0], "negative": empty[1]})
         if self._budget is None:
-            return torch.ops.thfr_ext.packed_auroc(negatives, positives).expand(2, 1)
+            return memory_of.rank_area(negatives, positives).expand(2, 1)
         total = float(positives[0][2].sum())
         return _rounded_out(torch.ops.thfr_ext.cells_area(negatives[0], positives[0], total, [1.0]))
 

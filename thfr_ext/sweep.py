@@ -6,6 +6,7 @@ areas do not depend on the order of images and regions either.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext._sweep_ops  # noqa: F401  (registers the operators)
+from thfr_ext._sweep_checks import raise_nan
 from thfr_ext._sweep_inputs import limit_of, limits_of, maps_and_masks, maps_and_regions, scores_and_labels
 from thfr_ext._tensor import as_tensor, restorer
 
@@ -24,6 +26,14 @@ def _like(maps: Any, points: tuple[Tensor, Tensor, Tensor]) -> tuple[Any, Any, A
     restore = restorer(maps[0] if isinstance(maps, (list, tuple)) else maps)
     fpr, overlap, thresholds = (restore(p) for p in points)
     return fpr, overlap, thresholds
+
+
+def _numbers(name: str, argument: str, inputs: list[Tensor], areas: Tensor) -> list[float]:
+    """Areas as numbers. On CUDA they are NaN where a kernel has met a NaN, for which no operator waits."""
+    values: list[float] = areas.reshape(-1).tolist()
+    if any(map(math.isnan, values)):
+        raise_nan(name, argument, inputs)
+    return values
 
 
 def label_regions(masks: Any) -> tuple[Any, Any]:  # [N,H,W] bool -> [N,H,W] int64, [N] int64
@@ -103,7 +113,7 @@ def au_pro(maps: Any, masks: Any, limit: float = 0.3) -> float:
     """
     scores, marks = maps_and_masks("au_pro", maps, masks)
     bound = limit_of("au_pro", "limit", limit)
-    return float(torch.ops.thfr_ext.au_pro(scores, marks, bound))
+    return _numbers("au_pro", "maps", scores, torch.ops.thfr_ext.au_pro(scores, marks, bound))[0]
 
 
 def au_spro(
@@ -137,7 +147,7 @@ def au_spro(
     scores, masks, counts = maps_and_regions("au_spro", maps, regions, saturations)
     bounds = limits_of("au_spro", limits)
     areas = torch.ops.thfr_ext.au_spro(scores, masks, counts, bounds)
-    return dict(zip(bounds, areas.tolist(), strict=True))
+    return dict(zip(bounds, _numbers("au_spro", "maps", scores, areas), strict=True))
 
 
 def auroc(scores: Any, labels: Any) -> float:
@@ -153,7 +163,8 @@ def auroc(scores: Any, labels: Any) -> float:
             none).
         TypeError: scores are not of a float dtype.
     """
-    return float(torch.ops.thfr_ext.auroc(*scores_and_labels("auroc", scores, labels)))
+    values, marks = scores_and_labels("auroc", scores, labels)
+    return _numbers("auroc", "scores", [values], torch.ops.thfr_ext.auroc(values, marks))[0]
 
 
 __all__ = ["LOCO_LIMITS", "au_pro", "au_spro", "auroc", "label_regions", "pro_curve", "spro_curve"]

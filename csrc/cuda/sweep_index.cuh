@@ -35,7 +35,8 @@ struct Ranks {
 __device__ inline bool is_kept(const Order& order, std::int64_t i) {
   if (order.saturations == nullptr) return true;
   const std::int64_t region = order.region[i];
-  return region >= 0 && region < order.regions && i >= order.offsets[region + 1] - order.saturations[region];
+  if (region < 0 || region >= order.regions) return false;
+  return static_cast<std::int64_t>(distance(order.saturations[region], order.offsets[region + 1])) <= i;
 }
 
 template <typename Score, typename Key>

@@ -28,7 +28,7 @@ struct LanePixels {
   }
 };
 
-// The root of a pixel. A link read late is still one to an earlier pixel of the region.
+// The root of a pixel. Links change meanwhile: one that is read late still leads to an earlier pixel of the region.
 template <typename Link>
 __device__ Link root_of(const Link* links, Link pixel) {
   for (Link next = links[pixel]; next != pixel; next = links[pixel]) pixel = next;
@@ -49,7 +49,7 @@ __device__ void unite(Link* links, Link a, Link b) {
 }
 
 template <typename Link>
-__global__ void __launch_bounds__(collect_block) link_kernel(Images images, Link* __restrict__ links) {
+__global__ void __launch_bounds__(collect_block) link_kernel(Images images, Link* links) {
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
   const LanePixels lane(images, item);
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(collect_block) link_kernel(Images images, Link
 
 // Links each pixel with its neighbours to the left and above, but for those that are linked by way of others.
 template <typename Link>
-__global__ void __launch_bounds__(collect_block) unite_kernel(Images images, Link* __restrict__ links) {
+__global__ void __launch_bounds__(collect_block) unite_kernel(Images images, Link* links) {
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
   const LanePixels lane(images, item);
@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(collect_block) unite_kernel(Images images, Lin
 
 // Every pixel points to its root afterwards. counts: the roots of each chunk.
 template <typename Link>
-__global__ void __launch_bounds__(collect_block)
-    root_kernel(Images images, Link* __restrict__ links, std::int64_t* __restrict__ counts) {
+__global__ void __launch_bounds__(collect_block) root_kernel(Images images, Link* links, std::int64_t* __restrict__ counts) {
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
   const LanePixels lane(images, item);
