@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thfr.backbones import BACKBONES, backbone_spec
 from thfr.errors import InputError
@@ -58,12 +58,25 @@ class ModelConfig(_Base):
     """Edge of the square that images are resized to, in pixels."""
     bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
     """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
+    global_blocks: int = Field(default=3, ge=1)
+    """Residual blocks of the global bottleneck at its stride."""
+    global_stride: Literal[32, 64, 128, 256] = 32
+    """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256."""
     local_reduction: int = Field(default=16, ge=1)
     """The local bottleneck keeps 1/this of a level's channels."""
+    compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
+    """Levels at which the template compensates, 1 at stride 4 to 3 at stride 16; without any, thfr is gl."""
+    attention_heads: int = Field(default=1, ge=1)
+    attention_pool: Literal[1, 2, 4] = 2
+    """Edge of the squares over which the template's features at stride 4 are averaged to make keys."""
     attention_temperature: float = Field(default=30.0, gt=0)
     """Factor on the cosine similarity of query and key."""
     prior_width: float = Field(default=3.0, gt=0)
     """Standard deviation of the positional prior, in cells of stride 16."""
+    key_cells: int | None = Field(default=None, ge=1)
+    """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
+    template_count: int = Field(default=1, ge=1)
+    """Templates an image is restored with: the attention chooses among the places of all of them."""
     bank_ratio: float = Field(default=1.0, gt=0, le=1)
     """Share of the training images kept as templates."""
     bank_method: Literal["random", "coreset"] = "coreset"
@@ -75,6 +88,21 @@ class ModelConfig(_Base):
             raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
         return value
 
+    @field_validator("compensation_levels")
+    @classmethod
+    def _ordered_levels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"expected each level once, got {value}")
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ModelConfig:
+        if self.size % self.global_stride:
+            raise ValueError(
+                f"global_stride: expected a divisor of size, {self.size}, got {self.global_stride}"
+            )
+        return self
+
     @property
     def bottleneck_width(self) -> int:
         """``bottleneck_channels``, or the backbone's default."""
@@ -82,7 +110,7 @@ class ModelConfig(_Base):
 
     @property
     def uses_templates(self) -> bool:
-        return self.variant == "thfr"
+        return self.variant == "thfr" and bool(self.compensation_levels)
 
 
 class TrainingConfig(_Base):
@@ -94,9 +122,19 @@ class TrainingConfig(_Base):
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
+    loss: Literal["location", "flattened"] = "location"
+    """location: mean cosine distance of the places of a level; flattened: cosine distance of whole levels."""
     corruption: bool = True
     """Paste feature rectangles of other training images into the network's input (never into target or
     template).
+    """
+    corruption_cells: int = Field(default=12, ge=2)
+    """Largest edge of such a rectangle, in cells of stride 16."""
+    augmentation: int = Field(default=0, ge=0)
+    """Copies of each training image, slightly moved, turned and lit; templates are the originals only."""
+    holdout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training images that is not learnt from but sets the threshold, beside a validation split
+    where there is one.
     """
     seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"

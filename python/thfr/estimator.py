@@ -18,6 +18,7 @@ from thfr.data import load_dataset
 from thfr.errors import InputError
 from thfr.io import list_images, read_image
 from thfr.models import Detector
+from thfr.models.threshold import DEFAULT_RATE, Verdict
 from thfr.training import train
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray
@@ -36,6 +37,8 @@ class Prediction:
     """N times float32 [H_i,W_i], each at its image's own size."""
     paths: list[Path] | None
     """Where the images came from; None for an array."""
+    verdicts: list[Verdict] | None = None
+    """``good`` or ``bad`` by the detector's threshold; None if it has none."""
 
 
 class THFR:
@@ -55,6 +58,8 @@ class THFR:
         learning_rate: of Adam.
         bottleneck_channels: width of the global bottleneck; None: the backbone's default.
         bank_ratio: share of the training images kept as templates.
+        holdout: share of the images that is not learnt from, but sets the threshold of the verdicts; 0: none.
+        false_alarm_rate: share of good products that may be called bad.
         seed: of weights, order and corruption.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: show progress bars on stderr.
@@ -74,6 +79,8 @@ class THFR:
         learning_rate: float = _DEFAULTS.training.learning_rate,
         bottleneck_channels: int | None = None,
         bank_ratio: float = _DEFAULTS.model.bank_ratio,
+        holdout: float = 0.1,
+        false_alarm_rate: float = DEFAULT_RATE,
         seed: int = 0,
         device: str = "auto",
         progress: bool = False,
@@ -87,6 +94,8 @@ class THFR:
         self.learning_rate = learning_rate
         self.bottleneck_channels = bottleneck_channels
         self.bank_ratio = bank_ratio
+        self.holdout = holdout
+        self.false_alarm_rate = false_alarm_rate
         self.seed = seed
         self.device = device
         self.progress = progress
@@ -137,6 +146,7 @@ class THFR:
                 "training": {
                     "batch_size": self.batch_size,
                     "learning_rate": self.learning_rate,
+                    "holdout": self.holdout,
                     "seed": self.seed,
                     **epochs,
                 },
@@ -147,7 +157,15 @@ class THFR:
             run = Path(scratch) / "run" if out is None else Path(out)
             data = _training_data(X, Path(scratch) / "images")
             weights = None if self.weights is None else Path(self.weights)
-            detector = train(config, data, run, weights=weights, device=self.device, progress=self.progress)
+            detector = train(
+                config,
+                data,
+                run,
+                weights=weights,
+                device=self.device,
+                progress=self.progress,
+                false_alarm_rate=self.false_alarm_rate,
+            )
         self.detector_ = detector
         return self
 
@@ -165,7 +183,12 @@ class THFR:
             maps += found.maps
             scores.append(found.scores)
         paths = None if isinstance(images, np.ndarray) else images
-        return Prediction(np.concatenate(scores), maps, paths)
+        found_scores = np.concatenate(scores)
+        threshold = detector.threshold
+        verdicts = (
+            None if threshold is None else [threshold.verdict(score) for score in found_scores.tolist()]
+        )
+        return Prediction(found_scores, maps, paths, verdicts)
 
     def score_samples(self, X: Images) -> np.ndarray:
         """The ``scores`` of :meth:`predict`, float32 [N]: larger is more anomalous.
@@ -187,7 +210,7 @@ class THFR:
         epochs that came with a minimum of steps (None).
         """
         detector = Detector.load(Path(folder), device)
-        model, training = detector.config.model, detector.config.training
+        model, training, threshold = detector.config.model, detector.config.training, detector.threshold
         estimator = cls(
             variant=model.variant,
             backbone=model.backbone,
@@ -197,6 +220,8 @@ class THFR:
             learning_rate=training.learning_rate,
             bottleneck_channels=model.bottleneck_channels,
             bank_ratio=model.bank_ratio,
+            holdout=training.holdout,
+            false_alarm_rate=DEFAULT_RATE if threshold is None else threshold.wanted_rate,
             seed=training.seed,
             device=device,
         )

@@ -13,7 +13,7 @@ from thfr.cli import app, doctor
 from thfr.cli.output import Result
 from thfr.errors import InputError
 
-COMMANDS = ("synth", "train", "predict", "evaluate", "doctor", "demo", "bench")
+COMMANDS = ("synth", "train", "calibrate", "predict", "evaluate", "doctor", "demo", "bench")
 
 Run = Callable[[argparse.Namespace], Result]
 

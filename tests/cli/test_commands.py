@@ -61,7 +61,9 @@ def test_train_says_what_it_did(data: Path, tmp_path: Path, capsys: pytest.Captu
     arguments = ["train", "--dataset", "folder", "--data", str(data / "plate" / "train"), "--out", str(out)]
     assert main([*arguments, *BACKBONE, "--variant", "gl", "--seed", "3", "--json"]) == 0
     values = last_line(capsys)
-    assert (values["variant"], values["size"], values["images"], values["steps"]) == ("gl", 64, 4, 1)
+    assert (values["variant"], values["size"], values["images"], values["steps"]) == ("gl", 64, 3, 1)
+    assert len(values["threshold"]["scores"]) == values["calibration_images"] == 1  # a tenth, one at least
+    assert values["threshold"]["wanted_rate"] == 0.05
     config = (out / "config.yaml").read_text()
     assert "variant: gl" in config
     assert "seed: 3" in config
@@ -69,6 +71,36 @@ def test_train_says_what_it_did(data: Path, tmp_path: Path, capsys: pytest.Captu
         main([*arguments, *BACKBONE, "--variant", "lbn", "--seed", "3"]) == 2
     )  # another configuration's folder
     assert "model.variant" in capsys.readouterr().err
+
+
+def test_calibrate_then_predict_says_good_or_bad(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, new = tmp_path / "run", str(data / "plate" / "test" / "scratch")
+    train = ["train", "--dataset", "mvtec_ad", "--data", str(data), "--out", str(out), *BACKBONE]
+    assert main([*train, "--variant", "gl"]) == 0
+    assert "no threshold" in capsys.readouterr().out
+    predict = ["predict", str(out), new, "--out", str(tmp_path / "results"), "--device", "cpu"]
+    assert main(predict) == 0
+    assert "thfr calibrate sets it" in capsys.readouterr().out
+    assert main(["calibrate", str(out)]) == 2
+    assert "thfr calibrate: " in capsys.readouterr().err
+    good = str(data / "plate" / "test" / "good")
+    assert main(["calibrate", str(out), good, "--false-alarm-rate", "0.4", "--device", "cpu", "--json"]) == 0
+    values = last_line(capsys)
+    assert values["value"] == values["scores"][1]
+    assert values["expected_rate"] == pytest.approx(1 / 3)
+    assert main([*predict, "--json"]) == 0
+    judged = last_line(capsys)
+    limit = judged["threshold"]["value"]
+    for image in judged["images"]:
+        assert image["verdict"] == ("bad" if image["score"] > limit else "good")
+    assert main(predict) == 0
+    bad = sum(image["verdict"] == "bad" for image in judged["images"])
+    assert f"{bad} of 2 are bad" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["calibrate", str(out), "--false-alarm-rate", "1.5"])
+    assert caught.value.code == 2
 
 
 def test_evaluate_a_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

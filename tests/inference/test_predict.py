@@ -16,10 +16,10 @@ from thfr.data import load_dataset
 from thfr.data.synth import generate
 from thfr.errors import InputError
 from thfr.evaluation import open_maps
-from thfr.inference import GraphedScorer, good_scale, predict, template_numbers
+from thfr.inference import GraphedScorer, calibrate, good_scale, predict, template_numbers
 from thfr.inference.predict import COLUMNS
 from thfr.io import read_image, read_map
-from thfr.models import Detector
+from thfr.models import Detector, Threshold
 
 from .conftest import write_image
 
@@ -201,7 +201,7 @@ def test_the_good_scale_scores_each_image_without_itself(detector: Detector) -> 
         keys = detector.bank.keys
         nearest = max(others, key=lambda other, row=row: float(keys[row] @ keys[other]))
         with torch.inference_mode():
-            restored = detector.network(features, detector.bank.gather(torch.tensor([nearest])))
+            restored = detector.network(features, detector.bank.gather(torch.tensor([[nearest]])))
         levels = [
             torch.nn.functional.interpolate(
                 1 - torch.nn.functional.cosine_similarity(a, b)[:, None], (64, 64), mode="bilinear"
@@ -261,3 +261,37 @@ def test_precision_that_the_cpu_has_not(detector: Detector, precision: Any) -> N
 def test_graph_needs_a_gpu(detector: Detector) -> None:
     with pytest.raises(InputError, match=r"^GraphedScorer: needs a detector on CUDA"):
         GraphedScorer(detector, 1)
+
+
+def test_verdicts_are_the_thresholds(detector: Detector, tmp_path: Path) -> None:
+    for seed in range(5):
+        write_image(tmp_path / "in" / f"{seed}.png", seed=seed)
+    plain = predict(detector, tmp_path / "in", tmp_path / "plain")
+    assert [image.verdict for image in plain.images] == [None] * 5
+    scores = sorted(image.score for image in plain.images)
+    judged = copy.copy(detector)
+    judged.threshold = Threshold.from_scores([0.0, scores[2]], 0.01, "images")
+    results = predict(judged, tmp_path / "in", tmp_path / "judged")
+    expected = ["bad" if image.score > scores[2] else "good" for image in plain.images]
+    assert [image.verdict for image in results.images] == expected
+    assert expected.count("bad") == 2
+    stored = json.loads((tmp_path / "judged" / "scores.json").read_text())
+    assert stored["threshold"]["value"] == scores[2]
+    assert [row["verdict"] for row in stored["images"]] == expected
+
+
+def test_calibrate_by_a_folder_then_for_another_rate(detector: Detector, tmp_path: Path) -> None:
+    detector.save(tmp_path / "run")
+    with pytest.raises(InputError, match=r"calibrate: .* has no threshold yet"):
+        calibrate(tmp_path / "run")
+    for seed in range(4):
+        write_image(tmp_path / "good" / f"{seed}.png", seed=seed)
+    first = calibrate(tmp_path / "run", tmp_path / "good", 0.2)
+    scores = [image.score for image in predict(detector, tmp_path / "good", tmp_path / "out").images]
+    assert first.scores == pytest.approx(sorted(scores), rel=1e-5)
+    assert first.value == first.scores[-1]
+    assert Detector.load(tmp_path / "run", "cpu").threshold == first
+    second = calibrate(tmp_path / "run", rate=0.6)
+    assert second.scores == first.scores
+    assert second.value == first.scores[1]
+    assert Detector.load(tmp_path / "run", "cpu").threshold == second

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from thfr.config import VARIANTS, ModelConfig, Variant
+from thfr.errors import InputError
 from thfr.models import THFRNetwork
 from torch import Tensor
 
@@ -19,9 +22,15 @@ def features(batch: int = 2, seed: int = 0, size: int = 64) -> list[Tensor]:
     ]
 
 
-def network(variant: Variant) -> THFRNetwork:
+def network(variant: Variant, **options: Any) -> THFRNetwork:
     torch.manual_seed(0)
-    return THFRNetwork(ModelConfig(variant=variant, backbone="resnet18", bottleneck_channels=16), CHANNELS)
+    config = {"variant": variant, "backbone": "resnet18", "bottleneck_channels": 16, "size": 64, **options}
+    return THFRNetwork(ModelConfig.from_values(config), CHANNELS)
+
+
+def templates(seed: int = 1, count: int = 1, batch: int = 2, size: int = 64) -> list[Tensor]:
+    """[B,K,C_l,H_l,W_l]"""
+    return [level.unflatten(0, (batch, count)) for level in features(batch * count, seed, size)]
 
 
 def restore(net: THFRNetwork, given: list[Tensor], templates: list[Tensor]) -> list[Tensor]:
@@ -32,7 +41,7 @@ def restore(net: THFRNetwork, given: list[Tensor], templates: list[Tensor]) -> l
 @pytest.mark.parametrize("size", [64, 96])
 def test_restores_the_shapes_it_was_given(variant: Variant, size: int) -> None:
     given = features(size=size)
-    restored = restore(network(variant), given, features(seed=1, size=size))
+    restored = restore(network(variant), given, templates(size=size))
     assert [level.shape for level in restored] == [level.shape for level in given]
     assert all(level.dtype == torch.float32 and level.isfinite().all() for level in restored)
 
@@ -40,7 +49,7 @@ def test_restores_the_shapes_it_was_given(variant: Variant, size: int) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_parameter_learns(variant: Variant) -> None:
     net = network(variant)
-    sum(level.square().sum() for level in restore(net, features(), features(seed=1))).backward()
+    sum(level.square().sum() for level in restore(net, features(), templates())).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -50,7 +59,7 @@ def test_every_parameter_learns(variant: Variant) -> None:
 def test_templates_are_asked_for_exactly_where_they_are_used(variant: Variant) -> None:
     net = network(variant)
     with pytest.raises(ValueError, match=variant):
-        net(features(), None if net.config.uses_templates else features(seed=1))
+        net(features(), None if net.config.uses_templates else templates())
 
 
 def closed_bottlenecks(net: THFRNetwork) -> THFRNetwork:
@@ -72,8 +81,7 @@ def closed_bottlenecks(net: THFRNetwork) -> THFRNetwork:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_path_from_input_to_output_but_the_bottlenecks(variant: Variant) -> None:
     net = closed_bottlenecks(network(variant))
-    templates = features(seed=1)
-    one, other = restore(net, features(seed=2), templates), restore(net, features(seed=3), templates)
+    one, other = (restore(net, features(seed=seed), templates()) for seed in (2, 3))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
@@ -88,15 +96,15 @@ def test_local_bottlenecks_carry_only_few_numbers_a_place(variant: Variant) -> N
 def test_template_reaches_all_three_levels() -> None:
     net = network("thfr")
     given = features()
-    one, other = net(given, features(seed=1)), net(given, features(seed=2))
+    one, other = net(given, templates(seed=1)), net(given, templates(seed=2))
     assert all((a - b).abs().max() > 1e-4 for a, b in zip(one, other, strict=True))
 
 
 def test_one_image_does_not_influence_another() -> None:
     net = network("thfr").eval()
-    given, templates = features(3), features(3, seed=1)
-    together = net(given, templates)
-    alone = net([level[1:2] for level in given], [level[1:2] for level in templates])
+    given, found = features(3), templates(batch=3, count=2)
+    together = net(given, found)
+    alone = net([level[1:2] for level in given], [level[1:2] for level in found])
     for a, b in zip(together, alone, strict=True):
         torch.testing.assert_close(a[1:2], b, rtol=1e-4, atol=1e-5)
 
@@ -104,7 +112,7 @@ def test_one_image_does_not_influence_another() -> None:
 def test_attention_prefers_the_same_place() -> None:
     net = network("thfr")
     stage = net.stages[0]
-    prior = stage.compensation._prior(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 16)[0, 0]
+    prior = stage.compensation._prior(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 16, 1)[0, 0]
     assert torch.equal(prior.argmax(1), torch.arange(16))
     assert prior.max() == 0
     assert prior[0, 1] == pytest.approx(-1 / (2 * 3.0**2))
@@ -118,3 +126,76 @@ def test_statistics_scale_input_and_output() -> None:
     after = net([level * 3 + 2 for level in given])
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a * 3 + 2, b, rtol=1e-4, atol=1e-4)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "a deeper global bottleneck": {"global_blocks": 5},
+    "4 cells a side": {"global_stride": 64, "size": 128},
+    "one vector": {"global_stride": 128, "size": 128},
+    "heads": {"attention_heads": 4},
+    "all keys": {"attention_pool": 1},
+    "few keys": {"attention_pool": 4},
+    "one level": {"compensation_levels": (2,)},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_keep_shapes_and_learn(name: str) -> None:
+    options = OPTIONS[name]
+    size = options.get("size", 64)
+    net = network("thfr", **options)
+    given = features(size=size)
+    restored = net(given, templates(size=size, count=3))
+    assert [level.shape for level in restored] == [level.shape for level in given]
+    sum(level.square().sum() for level in restored).backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_one_vector_forgets_where_things_are() -> None:
+    """At one cell a side, what passes the global bottleneck cannot tell a corner from another."""
+    net = network("gbn", global_stride=128, size=128)
+    assert net.globally is not None
+    halves = [module for module in net.globally.blocks if isinstance(module, torch.nn.ConvTranspose2d)]
+    squeezed: list[torch.Size] = []
+    halves[0].register_forward_pre_hook(lambda module, given: squeezed.append(given[0].shape))
+    net(features(size=128))
+    assert squeezed[0][2:] == (1, 1)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_compensation_at_one_level_alone(level: int) -> None:
+    net = network("thfr", compensation_levels=(level,))
+    assert [stage.compensation is not None for stage in net.stages] == [level == n for n in (3, 2, 1)]
+    one, other = (net(features(), templates(seed=seed)) for seed in (1, 2))
+    # the decoder runs from level 3 to level 1: what comes before the compensation does not see the template
+    seen = [bool((a - b).abs().max() > 0) for a, b in zip(one, other, strict=True)]
+    assert seen == [n <= level for n in (1, 2, 3)]
+
+
+def test_no_level_is_no_compensation() -> None:
+    net = network("thfr", compensation_levels=())
+    assert not net.config.uses_templates
+    assert net(features())[0].shape == features()[0].shape
+
+
+def test_the_nearer_of_two_equal_templates_makes_no_difference() -> None:
+    """Softmax over twice the same keys is softmax over them once."""
+    net = network("thfr").eval()
+    once = templates()
+    twice = [level.repeat(1, 2, 1, 1, 1) for level in once]
+    for a, b in zip(net(features(), once), net(features(), twice), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compensation_levels": (1, 1)}, "each level once"),
+        ({"compensation_levels": (4,)}, "compensation_levels"),
+        ({"global_stride": 128, "size": 192}, "divisor of size, 192, got 128"),
+        ({"attention_heads": 5}, "attention_heads: expected a divisor of the width, 64, got 5"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        network("thfr", **options)

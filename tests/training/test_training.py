@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from thfr.backbones import create_backbone
 from thfr.config import VARIANTS, ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
+from thfr.io import read_image
 from thfr.models import Detector
 from thfr.training import compute_features, features, is_finished, train, trainer
-from thfr.training.batches import batch_rows, corrupted
+from thfr.training.augmentation import augmented
+from thfr.training.batches import batch_rows, corrupted, held_out
+from thfr.training.trainer import level_loss
 
 
 @pytest.fixture(scope="module")
@@ -226,14 +230,73 @@ def test_batches_cover_every_image_each_epoch() -> None:
 def test_corruption_pastes_aligned_rectangles_and_spares_the_original() -> None:
     target = [torch.zeros(2, 1, size, size) for size in (64, 32, 16)]
     source = [torch.ones(3, 1, size, size) for size in (64, 32, 16)]
-    pasted = corrupted(target, source, seed=0, step=7)
+    pasted = corrupted(target, source, seed=0, step=7, largest=12)
     assert all((level == 0).all() for level in target)
     coarse = pasted[2]
     assert 4 / 256 <= coarse.mean() <= 1
     for level in pasted[:2]:
         assert torch.equal(level, torch.nn.functional.interpolate(coarse, level.shape[2:]))
-    assert torch.equal(corrupted(target, source, 0, 7)[0], pasted[0])
-    assert not torch.equal(corrupted(target, source, 0, 8)[0], pasted[0])
+    assert torch.equal(corrupted(target, source, 0, 7, 12)[0], pasted[0])
+    assert not torch.equal(corrupted(target, source, 0, 8, 12)[0], pasted[0])
+
+
+def test_augmented_copies_are_near_the_original_and_repeatable() -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(2, 3, 64, 64)), (0, 0, 4, 4))
+    originals = torch.from_numpy((128 + 50 * smooth / smooth.std()).clip(0, 255).astype(np.uint8))
+    assert augmented(originals, 0, seed=0) == []
+    first, second = augmented(originals, 2, seed=0)
+    assert first.shape == originals.shape
+    assert first.dtype == torch.uint8
+    for one, other in ((first, originals), (second, originals), (first, second)):
+        change = (one.float() - other.float()).abs().mean()
+        assert 1 < change < 30
+    assert torch.equal(augmented(originals, 1, seed=0)[0], first)
+    assert not torch.equal(augmented(originals, 1, seed=1)[0], first)
+
+
+def test_flattened_loss_is_the_cosine_distance_of_whole_levels() -> None:
+    rng = torch.Generator().manual_seed(0)
+    wanted, restored = torch.rand(3, 5, 4, 6, generator=rng), torch.rand(3, 5, 4, 6, generator=rng)
+    expected = 1 - torch.nn.functional.cosine_similarity(wanted.flatten(1), restored.flatten(1))
+    torch.testing.assert_close(level_loss(wanted, restored, "flattened"), expected.mean())
+    places = 1 - torch.nn.functional.cosine_similarity(wanted, restored)
+    torch.testing.assert_close(level_loss(wanted, restored, "location"), places.mean())
+
+
+@pytest.mark.parametrize(
+    "options", [{"loss": "flattened"}, {"augmentation": 1}, {"corruption_cells": 2}, {"corruption": False}]
+)
+def test_options_of_training_change_the_result(
+    options: dict[str, Any], images: list[Path], tmp_path: Path
+) -> None:
+    run(tiny(), images, tmp_path / "plain")
+    run(tiny(**options), images, tmp_path / "changed")
+    assert result(tmp_path / "plain") != result(tmp_path / "changed")
+    assert json.loads((tmp_path / "changed" / "run.json").read_text())["templates"] == 6
+
+
+def test_images_held_out_set_the_threshold_and_nothing_else(images: list[Path], tmp_path: Path) -> None:
+    trained = run(tiny(holdout=0.34), images, tmp_path / "run", false_alarm_rate=0.4)
+    held = held_out(6, 0.34, seed=0).tolist()
+    assert len(held) == 2
+    assert trained.bank is not None
+    assert trained.bank.rows.tolist() == [number for number in range(6) if number not in held]
+    assert trained.threshold is not None
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    assert loaded.threshold == trained.threshold
+    scores = loaded.score([read_image(images[number]) for number in held]).scores
+    assert trained.threshold.scores == pytest.approx(sorted(scores.tolist()), rel=1e-5)
+    assert trained.threshold.expected_rate == pytest.approx(1 / 3)
+    # the same network as without those images at all
+    rest = [image for number, image in enumerate(images) if number not in held]
+    run(tiny(), rest, tmp_path / "rest")
+    assert result(tmp_path / "rest") == result(tmp_path / "run")
+
+
+def test_holdout_of_all_images_is_refused(images: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"two good images to learn from, got 1 of 6 with holdout 0\.9"):
+        run(tiny(holdout=0.9), images, tmp_path / "run")
 
 
 def test_config_round_trip_and_unknown_fields() -> None:

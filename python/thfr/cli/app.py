@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from thfr.cli import bench, demo, doctor, evaluate, predict, synth, train
+from thfr.cli import bench, calibrate, demo, doctor, evaluate, predict, synth, train
 from thfr.cli.output import Result, complain, show
 from thfr.errors import InputError
 
@@ -25,7 +25,7 @@ Find defects in product images after seeing good products only (THFR, ICCV 2023)
 
   thfr demo                                            see it work on made-up images
   thfr train --dataset folder --data GOOD --out RUN    learn from a folder of good images
-  thfr predict RUN NEW --out RESULTS                   scores, heat maps and a report of new images
+  thfr predict RUN NEW --out RESULTS                   verdicts, heat maps and a report of new images
   thfr evaluate RUN                                    the benchmark's figures, for MVTec AD and MVTec LOCO AD
 """
 _EPILOG = """\
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, predict, evaluate, synth, doctor, bench):
+    for module in (demo, train, calibrate, predict, evaluate, synth, doctor, bench):
         module.add_parser(commands)
     return parser
 

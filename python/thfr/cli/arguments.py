@@ -84,6 +84,26 @@ def not_negative(text: str) -> int:
     return _at_least(0, text)
 
 
+def share(text: str) -> float:
+    """argparse type: a number from 0 to below 1."""
+    return _number(text, "a share from 0 to below 1", lambda value: 0 <= value < 1)
+
+
+def rate(text: str) -> float:
+    """argparse type: a number above 0 and below 1."""
+    return _number(text, "a rate above 0 and below 1", lambda value: 0 < value < 1)
+
+
+def _number(text: str, expected: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value
+
+
 def _at_least(least: int, text: str) -> int:
     try:
         number = int(text)

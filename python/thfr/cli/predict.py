@@ -33,10 +33,15 @@ def run(args: argparse.Namespace) -> Result:
     detector = Detector.load(args.run_folder, args.device, args.precision)
     results = predict(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
-    lines = ["   score  image", *(f"{image.score:8.4f}  {image.item.name}" for image in worst)]
+    lines = ["   score        image"]
+    lines += [f"{image.score:8.4f}  {image.verdict or '':4}  {image.item.name}" for image in worst]
     if len(results.images) > _SHOWN:
-        lines.append(
-            f"          and {len(results.images) - _SHOWN} with lower scores, see {args.out / 'scores.csv'}"
-        )
-    lines.append(f"\nto look at: {args.out / 'report.html'}")
+        more = f"and {len(results.images) - _SHOWN} with lower scores, see {args.out / 'scores.csv'}"
+        lines.append(" " * 16 + more)
+    if results.threshold is None:
+        lines.append("\nno threshold to call images good or bad by: thfr calibrate sets it")
+    else:
+        bad = sum(image.verdict == "bad" for image in results.images)
+        lines.append(f"\n{bad} of {len(results.images)} are bad; {results.threshold.in_words()}")
+    lines.append(f"to look at: {args.out / 'report.html'}")
     return Result("\n".join(lines), {"out": str(args.out), **results.as_dict()})

@@ -6,7 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, not_negative, positive
+from thfr.cli.arguments import (
+    Commands,
+    add_command,
+    add_device,
+    existing_folder,
+    not_negative,
+    positive,
+    rate,
+    share,
+)
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -55,6 +64,20 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         help="passes over the training images (default: the method's, and more for a small set)",
     )
+    threshold = parser.add_argument_group("threshold, set by the validation images and those held out")
+    threshold.add_argument(
+        "--holdout",
+        type=share,
+        metavar="SHARE",
+        help="share of the images that only sets the threshold (default: 0.1 for a folder, else 0)",
+    )
+    threshold.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        default=0.05,
+        metavar="RATE",
+        help="share of good products that may be called bad",
+    )
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of weights, order and corruption")
     add_device(parser)
 
@@ -67,15 +90,25 @@ def run(args: argparse.Namespace) -> Result:
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
+    holdout = args.holdout
+    if holdout is None:
+        holdout = 0.1 if args.dataset == "folder" else 0.0
     config = RunConfig.from_values(
         {
             "model": {"variant": args.variant, "backbone": args.backbone, "size": args.size},
-            "training": {"seed": args.seed, **epochs},
+            "training": {"seed": args.seed, "holdout": holdout, **epochs},
         },
         "options",
     )
     dataset = load_dataset(args.dataset, args.data, args.category)
-    detector = train(config, dataset, args.out, weights=args.weights, device=args.device)
+    detector = train(
+        config,
+        dataset,
+        args.out,
+        weights=args.weights,
+        device=args.device,
+        false_alarm_rate=args.false_alarm_rate,
+    )
     remember_data(args.out, dataset)
     facts = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
     values = {
@@ -83,11 +116,15 @@ def run(args: argparse.Namespace) -> Result:
         "variant": args.variant,
         "backbone": args.backbone,
         "size": detector.size,
+        "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
         **facts,
     }
+    threshold = detector.threshold
+    limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
     text = (
         f"{args.out}: {args.variant} on {args.backbone}, {facts['images']} images, {facts['steps']} steps, "
         f"{facts['templates']} templates, {facts['train_seconds']:.0f} s on {facts['device']}\n"
+        f"{limit}\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     )
     if dataset.test:

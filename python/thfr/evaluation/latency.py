@@ -76,7 +76,8 @@ def _timed_pass(detector: Detector, images: Tensor, graph: GraphedScorer | None)
 
     bank, size = detector.bank, (detector.size, detector.size)
     features = timed("extractor", lambda: detector.features(images))
-    templates = timed("retrieval", lambda: bank.retrieve(features)) if bank is not None else None
+    count = detector.config.model.template_count
+    templates = timed("retrieval", lambda: bank.retrieve(features, count=count)) if bank is not None else None
     restored = timed("restoration", lambda: detector.restored(features, templates))
     timed("scoring", lambda: thfr_ext.anomaly_map(features, restored, size, sigma=4.0, combine="sum"))
     total = sum(times.values())

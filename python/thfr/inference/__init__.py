@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from thfr.inference.calibration import good_scale
+from thfr.inference.calibration import calibrate, good_scale
 from thfr.inference.graph import GraphedScorer
 from thfr.inference.predict import ImageResult, Results, predict
 from thfr.inference.templates import template_numbers
 
-__all__ = ["GraphedScorer", "ImageResult", "Results", "good_scale", "predict", "template_numbers"]
+__all__ = [
+    "GraphedScorer",
+    "ImageResult",
+    "Results",
+    "calibrate",
+    "good_scale",
+    "predict",
+    "template_numbers",
+]

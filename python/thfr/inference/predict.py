@@ -21,11 +21,12 @@ from thfr.errors import InputError
 from thfr.inference.calibration import good_scale
 from thfr.inference.sources import Item, collect
 from thfr.io import atomic_path, atomic_write_json, read_image, read_map, write_map
-from thfr.models import Detector
+from thfr.models import Detector, Threshold
+from thfr.models.threshold import Verdict
 from thfr.visualization import ColourScale, Entry, Report, ScaleBuilder, overlay, write_report
 from thfr.visualization.gallery import UNKNOWN
 
-COLUMNS = ("file", "kind", "score", "mean", "max", "height", "width", "map", "overlay")
+COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay")
 _REPORTED = 48  # images in a report, those with the highest scores
 _AHEAD = 2  # batches read while one is being scored
 
@@ -37,6 +38,8 @@ class ImageResult:
 
     item: Item
     score: float
+    verdict: Verdict | None
+    """Of the run's threshold; None if it has none."""
     mean: float
     max: float
     height: int
@@ -49,6 +52,7 @@ class ImageResult:
             "file": item.name,
             "kind": None if item.sample is None else item.sample.kind,
             "score": self.score,
+            "verdict": self.verdict,
             "mean": self.mean,
             "max": self.max,
             "height": self.height,
@@ -68,6 +72,8 @@ class Results:
     scale: ColourScale
     failed: dict[str, str]
     """File -> why it could not be read."""
+    threshold: Threshold | None = None
+    """By which the verdicts are."""
 
     def as_dict(self) -> dict[str, Any]:
         """What ``scores.json`` holds."""
@@ -75,6 +81,7 @@ class Results:
             "images": [image.row() for image in self.images],
             "failed": [{"file": name, "error": error} for name, error in self.failed.items()],
             "scale": self.scale.as_dict(),
+            "threshold": None if self.threshold is None else self.threshold.as_dict(),
         }
 
 
@@ -95,8 +102,8 @@ def predict(
       the map over it (and the ground truth's outline where it is known); all pictures of a call share one
       colour scale, that of good images (:func:`thfr.inference.good_scale`) if the run has a template bank,
       else that of the call's maps;
-    - ``scores.csv`` and ``scores.json`` with a row an image, :data:`COLUMNS`; the JSON also has ``failed``
-      and ``scale``;
+    - ``scores.csv`` and ``scores.json`` with a row an image, :data:`COLUMNS`; ``verdict`` is ``good`` or
+      ``bad`` if the run has a threshold; the JSON also has ``failed``, ``scale`` and ``threshold``;
     - for an image or a folder ``report.html``, to look at.
 
     Every file is whole or not there; tables and report come last. Older results in ``out`` are replaced,
@@ -136,7 +143,7 @@ def predict(
         raise InputError(_unreadable(failed))
     scale = good_scale(detector) if builder is None else builder.from_mixed("the images of this call")
     _draw_all([image.item for image in images], source, target, scale, progress)
-    results = Results(target, tuple(images), scale, failed)
+    results = Results(target, tuple(images), scale, failed, detector.threshold)
     _write_tables(results)
     if not isinstance(source, Dataset):
         write_report(target / "report.html", _report(results, Path(source).name))
@@ -190,7 +197,9 @@ def _score(
         if builder is not None:
             builder.add(anomaly_map)
         mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
-        results.append(ImageResult(item, float(score), mean, peak, picture.shape[0], picture.shape[1]))
+        verdict = None if detector.threshold is None else detector.threshold.verdict(float(score))
+        size = picture.shape[:2]
+        results.append(ImageResult(item, float(score), verdict, mean, peak, *size))
     return results
 
 

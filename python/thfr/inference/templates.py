@@ -14,8 +14,8 @@ def template_numbers(
     detector: Detector,
     images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3]
 ) -> list[int]:
-    """For each image the number of the training image whose features are its template, from 0 in training
-    order.
+    """For each image the number of the training image whose features are its (nearest) template, from 0 in
+    training order.
 
     Raises:
         InputError: the detector's variant has no templates, or an image that :meth:`Detector.prepare`
@@ -23,5 +23,5 @@ def template_numbers(
     """
     if detector.bank is None:
         raise InputError(f"template_numbers: the variant {detector.config.model.variant} has no templates")
-    places = detector.bank.nearest(detector.features(detector.prepare(images)))
+    places = detector.bank.nearest(detector.features(detector.prepare(images)))[:, 0]
     return [int(row) for row in detector.bank.rows[places.cpu()]]

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 import thfr_ext
 from thfr.errors import InputError
@@ -26,10 +27,11 @@ class TemplateBank:
     """Features of N normal images at three levels, kept as fp16 on the CPU or a GPU.
 
     ``features``: three tensors [N,C_l,H_l,W_l]; ``rows`` int64 [N]: for each template the number of its
-    training image.
+    training image. ``key_cells``: cells a side of the search key, the coarse level averaged; None: all of
+    them.
     """
 
-    def __init__(self, features: list[Tensor], rows: Tensor) -> None:
+    def __init__(self, features: list[Tensor], rows: Tensor, key_cells: int | None = None) -> None:
         if len(features) != 3 or any(level.dim() != 4 for level in features):
             raise ValueError(
                 f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}"
@@ -40,25 +42,28 @@ class TemplateBank:
             )
         if len(rows) == 0:
             raise ValueError("TemplateBank: needs at least one template, got none")
-        self.features, self.rows = features, rows.to(torch.int64).cpu()
+        self.features, self.rows, self.key_cells = features, rows.to(torch.int64).cpu(), key_cells
         self._keys: Tensor | None = None
 
     @classmethod
     def build(
         cls,
-        features: list[Tensor],  # three [N,C_l,H_l,W_l], of N training images in their order
+        features: list[Tensor],  # three [N,C_l,H_l,W_l], of N training images
+        rows: Tensor | None = None,  # int64 [N], their numbers; None: 0 to N - 1
+        key_cells: int | None = None,
     ) -> TemplateBank:
-        """A bank of all training images. The tensors are shared, not copied, if they are fp16 already."""
-        return cls([level.to(torch.float16) for level in features], torch.arange(len(features[0])))
+        """A bank of all these images. The tensors are shared, not copied, if they are fp16 already."""
+        numbers = torch.arange(len(features[0])) if rows is None else rows
+        return cls([level.to(torch.float16) for level in features], numbers, key_cells)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def keys(self) -> Tensor:
-        """Search keys [N, C_3*H_3*W_3], fp32 and L2-normalised."""
+        """Search keys [N,D], fp32 and L2-normalised; see :func:`key_of`."""
         if self._keys is None:
-            self._keys = key_of(self.features)
+            self._keys = key_of(self.features, self.key_cells)
         return self._keys
 
     def subsample(self, ratio: float, method: str = "coreset", seed: int = 0) -> TemplateBank:
@@ -75,59 +80,57 @@ class TemplateBank:
         else:
             raise ValueError(f'TemplateBank.subsample: method must be "random" or "coreset", got {method!r}')
         chosen = chosen.sort().values
-        return TemplateBank([level[chosen.to(level.device)] for level in self.features], self.rows[chosen])
+        kept = [level[chosen.to(level.device)] for level in self.features]
+        return TemplateBank(kept, self.rows[chosen], self.key_cells)
 
     def nearest(
         self,
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
         exclude: Tensor | None = None,  # int64 [B]: the training image each query is, or -1
+        count: int = 1,
     ) -> Tensor:
-        """The place in the bank of each query's nearest template, int64 [B]; never that of the excluded
-        image.
+        """The places in the bank of each query's ``count`` nearest templates, the nearest first, int64
+        [B,count]; never that of the excluded image. Raises ValueError where the bank holds fewer.
         """
         own = None if exclude is None else self._places(exclude).to(features[2].device)
-        queries = key_of(features)
-        _, indices = thfr_ext.nearest_templates(queries, self.keys, k=1, metric="cosine", exclude=own)
-        return indices[:, 0]
+        queries = key_of(features, self.key_cells)
+        return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]
 
-    def random(self, count: int, seed: int, exclude: Tensor | None = None) -> Tensor:
-        """Random places in the bank, int64 [count]: the control that shows whether templates matter."""
-        generator = torch.Generator().manual_seed(seed)
-        if exclude is None:
-            return torch.randint(0, len(self), (count,), generator=generator)
-        own = self._places(exclude)
-        drawn = torch.randint(0, max(len(self) - 1, 1), (count,), generator=generator)
-        return torch.where((own >= 0) & (drawn >= own), drawn + 1, drawn).clamp_max(len(self) - 1)
+    def random(self, images: int, seed: int, count: int = 1) -> Tensor:
+        """Random places in the bank, int64 [images,count]: a control that shows whether templates matter."""
+        return torch.randint(0, len(self), (images, count), generator=torch.Generator().manual_seed(seed))
 
     def gather(self, places: Tensor) -> list[Tensor]:
-        """The templates' features at ``places``: three fp32 tensors [B,C_l,H_l,W_l]."""
+        """The templates' features at ``places`` [...]: three fp32 tensors [...,C_l,H_l,W_l]."""
         return [level[places.to(level.device)].float() for level in self.features]
 
-    def retrieve(self, features: list[Tensor], exclude: Tensor | None = None) -> list[Tensor]:
-        """The nearest template's features for each query: three fp32 tensors [B,C_l,H_l,W_l]; see
+    def retrieve(self, features: list[Tensor], exclude: Tensor | None = None, count: int = 1) -> list[Tensor]:
+        """The nearest templates' features for each query: three fp32 tensors [B,count,C_l,H_l,W_l]; see
         :meth:`nearest`.
         """
-        return self.gather(self.nearest(features, exclude))
+        return self.gather(self.nearest(features, exclude, count))
 
     def to(self, device: torch.device | str) -> TemplateBank:
         """The bank on another device."""
-        return TemplateBank([level.to(device) for level in self.features], self.rows)
+        return TemplateBank([level.to(device) for level in self.features], self.rows, self.key_cells)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, whole or not at all."""
         tensors = {f"level{index}": level.cpu().contiguous() for index, level in enumerate(self.features)}
+        metadata = {"format": json.dumps(_FORMAT), "key_cells": json.dumps(self.key_cells)}
         with atomic_path(path) as temporary:
-            save_file({**tensors, "rows": self.rows}, temporary, metadata={"format": json.dumps(_FORMAT)})
+            save_file({**tensors, "rows": self.rows}, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> TemplateBank:
         """Read :meth:`save`'s file; InputError if it is missing or damaged."""
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
-                if (file.metadata() or {}).get("format") != json.dumps(_FORMAT):
+                metadata = file.metadata() or {}
+                if metadata.get("format") != json.dumps(_FORMAT):
                     raise InputError(f"TemplateBank.load: {path} is not a template bank")
                 levels = [file.get_tensor(f"level{index}") for index in range(3)]
-                return cls(levels, file.get_tensor("rows"))
+                return cls(levels, file.get_tensor("rows"), json.loads(metadata.get("key_cells", "null")))
         except (SafetensorError, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -139,11 +142,14 @@ class TemplateBank:
         return torch.where(found.any(1), found.float().argmax(1), torch.full((len(images),), -1))
 
 
-def key_of(features: list[Tensor]) -> Tensor:
-    """The search key [B, C_3*H_3*W_3] of images with the given features: the coarse level, L2-normalised
-    fp32.
+def key_of(features: list[Tensor], cells: int | None = None) -> Tensor:
+    """The search key of images with the given features, L2-normalised fp32: the coarse level as it is,
+    [B,C_3*H_3*W_3], or averaged to ``cells`` x ``cells`` places, [B,C_3*cells*cells].
     """
-    return torch.nn.functional.normalize(features[2].flatten(1).float(), dim=1)
+    coarse = features[2].float()
+    if cells is not None:
+        coarse = F.adaptive_avg_pool2d(coarse, cells)
+    return F.normalize(coarse.flatten(1), dim=1)
 
 
 def _shapes(features: list[Tensor]) -> str:

@@ -11,9 +11,12 @@ from thfr.models.layers import BottleneckBlock, ChannelNorm, conv_norm
 
 
 class GlobalBottleneck(nn.Module):
-    """All three levels brought to stride 16, joined, and pressed through residual blocks at stride 32."""
+    """All three levels brought to stride 16, joined, and pressed through residual blocks at ``stride``.
 
-    def __init__(self, channels: tuple[int, int, int], width: int, blocks: int = 3) -> None:
+    The result is at stride 32; a bottleneck of fewer cells is brought back there by transposed convolutions.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], width: int, blocks: int, stride: int) -> None:
         super().__init__()
         fine, middle, coarse = channels
         self.fine = nn.Sequential(
@@ -21,8 +24,12 @@ class GlobalBottleneck(nn.Module):
         )
         self.middle = conv_norm(middle, 2 * middle, stride=2)
         joined = 4 * fine + 2 * middle + coarse
-        layers = [BottleneckBlock(joined, width, stride=2)]
+        halvings = (stride // 32).bit_length() - 1
+        layers: list[nn.Module] = [BottleneckBlock(joined, width, stride=2)]
+        layers += [BottleneckBlock(width, width, stride=2) for _ in range(halvings)]
         layers += [BottleneckBlock(width, width) for _ in range(blocks - 1)]
+        for _ in range(halvings):
+            layers += [nn.ConvTranspose2d(width, width, 2, 2, bias=False), ChannelNorm(width), nn.ReLU()]
         self.blocks = nn.Sequential(*layers)
 
     def forward(self, features: list[Tensor]) -> Tensor:

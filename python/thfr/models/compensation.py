@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thfr.errors import InputError
+
 
 class Compensation(nn.Module):
     """Adds to the decoder's features what the template shows at the matching places.
@@ -20,10 +22,21 @@ class Compensation(nn.Module):
     """
 
     def __init__(
-        self, channels: int, template_channels: int, temperature: float, prior_width: float, pool: int
+        self,
+        channels: int,
+        template_channels: int,
+        heads: int,
+        temperature: float,
+        prior_width: float,
+        pool: int,
     ) -> None:
         super().__init__()
+        if channels % heads:
+            raise InputError(
+                f"Compensation: attention_heads: expected a divisor of the width, {channels}, got {heads}"
+            )
         self.temperature, self.prior_width, self.pool = temperature, prior_width, pool
+        self.heads = heads
         # query, key and value are equally wide: only then does the fused attention run
         self.query = nn.Conv2d(channels, channels, 1, bias=False)
         self.key = nn.Conv2d(template_channels, channels, 1, bias=False)
@@ -34,37 +47,40 @@ class Compensation(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B,D,H,W]
-        template: Tensor,  # [B,C,H,W]
+        templates: Tensor,  # [B,K,C,H,W]
         stride: int,
     ) -> Tensor:  # [B,D,H,W]
+        batch, count = templates.shape[:2]
+        template = templates.flatten(0, 1)
         if self.pool > 1:
             template = F.avg_pool2d(template, self.pool)
-        query = F.normalize(_tokens(self.query(x)), dim=-1)
-        key = F.normalize(_tokens(self.key(template)), dim=-1)
-        value = _tokens(self.value(template))
-        prior = self._prior(x, template, stride).to(query.dtype)
+        query = F.normalize(_tokens(self.query(x), batch, self.heads), dim=-1)
+        key = F.normalize(_tokens(self.key(template), batch, self.heads), dim=-1)
+        value = _tokens(self.value(template), batch, self.heads)
+        prior = self._prior(x, template, stride, count).to(query.dtype)
         attended = F.scaled_dot_product_attention(
             query, key.to(query.dtype), value.to(query.dtype), attn_mask=prior, scale=self.temperature
         )
-        batch, _, height, width = x.shape
-        restored = attended.squeeze(1).transpose(1, 2).reshape(batch, -1, height, width)
+        restored = attended.transpose(2, 3).reshape(batch, -1, *x.shape[2:])
         return x + self.output(restored.contiguous(memory_format=torch.channels_last))
 
-    def _prior(self, x: Tensor, template: Tensor, stride: int) -> Tensor:
-        """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16: [1,1,HW,hw]."""
-        shape = (*x.shape[2:], *template.shape[2:])
+    def _prior(self, x: Tensor, template: Tensor, stride: int, count: int) -> Tensor:
+        """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16: [1,1,HW,K*hw]."""
+        shape = (*x.shape[2:], *template.shape[2:], count)
         name = (shape, x.device)
         if name not in self._priors:
             queries = _centres(x, stride / 16)
             keys = _centres(template, stride * self.pool / 16)
-            squared = torch.cdist(queries, keys).square()
+            squared = torch.cdist(queries, keys).square().repeat(1, count)
             self._priors = {name: (squared / (-2 * self.prior_width**2))[None, None]}
         return self._priors[name]
 
 
-def _tokens(x: Tensor) -> Tensor:
-    """[B,C,H,W] to [B,1,HW,C]."""
-    return x.flatten(2).transpose(1, 2).unsqueeze(1)
+def _tokens(x: Tensor, batch: int, heads: int) -> Tensor:
+    """[B*K,C,H,W] to [B,heads,K*HW,C/heads]."""
+    _, channels, height, width = x.shape
+    split = x.reshape(batch, -1, heads, channels // heads, height * width)
+    return split.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
 
 def _centres(x: Tensor, cell: float) -> Tensor:

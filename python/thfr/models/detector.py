@@ -25,6 +25,7 @@ from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_text
 from thfr.models.bank import TemplateBank
 from thfr.models.network import THFRNetwork
+from thfr.models.threshold import Threshold
 
 Templates = Literal["nearest", "random"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -58,8 +59,9 @@ def resolve_device(device: str) -> torch.device:
 class Detector:
     """Scores images; made by :func:`thfr.training.train` or :meth:`load`.
 
-    ``bank`` is None for the variants without compensation. ``precision``: what convolutions and matrix
-    products compute in; in fp16 (CUDA only) and bf16 the features are channels-last.
+    ``bank`` is None for the variants without compensation, ``threshold`` where no good images were kept for
+    it. ``precision``: what convolutions and matrix products compute in; in fp16 (CUDA only) and bf16 the
+    features are channels-last.
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class Detector:
         bank: TemplateBank | None,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
+        threshold: Threshold | None = None,
     ) -> None:
         self.device = torch.device(device)
         if precision not in PRECISIONS or (precision == "fp16" and self.device.type == "cpu"):
             got = f"{precision!r} on {self.device}"
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
-        self.config, self.precision = config, precision
+        self.config, self.precision, self.threshold = config, precision, threshold
         self.extractor = extractor.to(self.device)
         self.network = network.to(self.device).eval()
         if precision != "fp32":
@@ -142,17 +145,18 @@ class Detector:
     def restore(
         self, features: list[Tensor], templates: Templates = "nearest", seed: int = 0
     ) -> tuple[list[Tensor], Tensor | None]:
-        """The restored features, and the templates' places in the bank (None without compensation)."""
+        """The restored features, and the templates' places in the bank [B,K] (None without compensation)."""
         if self.bank is None:
             if templates != "nearest":
                 raise InputError(
                     f"Detector: the variant {self.config.model.variant} has no templates to shuffle"
                 )
             return self.restored(features, None), None
+        count = self.config.model.template_count
         if templates == "nearest":
-            places = self.bank.nearest(features)
+            places = self.bank.nearest(features, count=count)
         elif templates == "random":
-            places = self.bank.random(len(features[0]), seed)
+            places = self.bank.random(len(features[0]), seed, count)
         else:
             raise InputError(f'Detector: templates must be "nearest" or "random", got {templates!r}')
         return self.restored(features, self.bank.gather(places)), places
@@ -199,11 +203,30 @@ class Detector:
                 maps.append(native[0, 0].cpu().numpy())
         return Scores(maps, torch.cat(scores).numpy())
 
+    def calibrate(
+        self,
+        images: Tensor,  # uint8 [N,3,S,S], good, not seen by training
+        rate: float,
+        source: str,
+        batch_size: int = 8,
+    ) -> Threshold:
+        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it.
+
+        ``source``: which images they are, in words. Raises InputError without an image, or for a rate outside
+        of (0, 1).
+        """
+        scores = [self.score_prepared(batch)[1].cpu() for batch in images.split(batch_size) if len(batch)]
+        flat = torch.cat(scores).tolist() if scores else []
+        self.threshold = Threshold.from_scores(flat, rate, source)
+        return self.threshold
+
     def save(self, folder: Path) -> None:
-        """Write configuration, backbone, network and bank: the folder then needs nothing else."""
+        """Write configuration, backbone, network, bank and threshold: the folder then needs nothing else."""
         save_tensors(self.extractor.state_dict(), folder / BACKBONE_FILE)
         if self.bank is not None:
             self.bank.save(folder / BANK_FILE)
+        if self.threshold is not None:
+            self.threshold.save(folder)
         save_tensors(self.network.state_dict(), folder / NETWORK_FILE)
         atomic_write_text(folder / CONFIG_FILE, self.config.to_yaml())
 
@@ -221,7 +244,7 @@ class Detector:
         network = THFRNetwork(config.model, extractor.channels)
         load_tensors(network, folder / NETWORK_FILE)
         bank = TemplateBank.load(folder / BANK_FILE, where) if config.model.uses_templates else None
-        return cls(config, extractor, network, bank, where, precision)
+        return cls(config, extractor, network, bank, where, precision, Threshold.load(folder))
 
 
 def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -29,24 +29,26 @@ class DecoderStage(nn.Module):
         self.after = ResidualBlock(width)
         self.head = nn.Conv2d(width, channels, 1)
         self.compensation: Compensation | None = None
-        if config.uses_templates:
+        if config.uses_templates and level + 1 in config.compensation_levels:
             self.compensation = Compensation(
                 width,
                 channels,
+                config.attention_heads,
                 config.attention_temperature,
                 config.prior_width,
-                pool=2 if level == 0 else 1,  # 4096 keys at stride 4 would cost more than all else together
+                # 4096 keys at stride 4 would cost more than all else together
+                pool=config.attention_pool if level == 0 else 1,
             )
         self.width = width
 
-    def forward(self, x: Tensor, local: Tensor | None, template: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, local: Tensor | None, templates: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self.up(F.interpolate(x, scale_factor=2, mode="nearest"))
         if local is not None:
             x = x + local
         x = self.before(x)
         if self.compensation is not None:
-            assert template is not None
-            x = self.compensation(x, template, self.stride)
+            assert templates is not None
+            x = self.compensation(x, templates, self.stride)
         x = self.after(x)
         return x, self.head(x)
 
@@ -67,7 +69,9 @@ class THFRNetwork(nn.Module):
         for level, count in enumerate(channels):
             self.register_buffer(f"mean{level}", torch.zeros(1, count, 1, 1))
             self.register_buffer(f"std{level}", torch.ones(1, count, 1, 1))
-        self.globally = GlobalBottleneck(channels, width) if self.use_global else None
+        self.globally = None
+        if self.use_global:
+            self.globally = GlobalBottleneck(channels, width, config.global_blocks, config.global_stride)
         # without the global bottleneck the decoder starts from one learnt vector
         self.start = None if self.use_global else nn.Parameter(torch.randn(1, width, 1, 1))
         stages: list[DecoderStage] = []
@@ -94,14 +98,18 @@ class THFRNetwork(nn.Module):
     def forward(
         self,
         features: list[Tensor],  # [B,C_l,H_l,W_l]
-        templates: list[Tensor] | None = None,  # the same shapes; only for the variant thfr
+        templates: list[Tensor] | None = None,  # [B,K,C_l,H_l,W_l]; only where templates compensate
     ) -> list[Tensor]:
         """The restored features, in the shapes of ``features``."""
         if self.config.uses_templates != (templates is not None):
             need = "needs" if self.config.uses_templates else "takes no"
             raise ValueError(f"THFRNetwork: the variant {self.config.variant} {need} templates")
         inputs = self._scaled(features)
-        references = self._scaled(templates) if templates is not None else [None, None, None]
+        references: list[Tensor | None] = [None, None, None]
+        if templates is not None:
+            counts = [level.shape[:2] for level in templates]
+            flat = self._scaled([level.flatten(0, 1) for level in templates])
+            references = [level.unflatten(0, count) for level, count in zip(flat, counts, strict=True)]
         if self.globally is not None:
             x = self.globally(inputs)
         else:

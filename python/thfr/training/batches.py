@@ -10,13 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ORDER, _CORRUPTION = 1, 2  # independent random streams
+_ORDER, _CORRUPTION, _HOLDOUT = 1, 2, 4  # independent random streams; 3 is thfr.training.augmentation's
 
 
 def generator(seed: int, stream: int, step: int) -> torch.Generator:
     """A generator that depends on nothing but its arguments."""
     state = int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def held_out(images: int, share: float, seed: int) -> Tensor:
+    """The images that are not learnt from, int64 [round(share * images)], ascending; at least one where
+    ``share`` is not 0.
+    """
+    count = max(round(share * images), 1) if share > 0 else 0
+    return torch.randperm(images, generator=generator(seed, _HOLDOUT, 0))[:count].sort().values
 
 
 def batch_rows(images: int, batch_size: int, seed: int, step: int) -> Tensor:
@@ -34,7 +42,7 @@ def corrupted(
     source: Sequence[Tensor],  # three [N,C_l,H_l,W_l], the training features
     seed: int,
     step: int,
-    largest: int = 12,
+    largest: int,
 ) -> list[Tensor]:
     """Copies of the features with one or two rectangles of other training images pasted in, at all levels.
 

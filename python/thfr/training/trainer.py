@@ -29,7 +29,9 @@ from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
 from thfr.models import Detector, TemplateBank, THFRNetwork, resolve_device
 from thfr.models.detector import CONFIG_FILE
-from thfr.training.batches import batch_rows, corrupted
+from thfr.models.threshold import DEFAULT_RATE
+from thfr.training.augmentation import augmented
+from thfr.training.batches import batch_rows, corrupted, held_out
 from thfr.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from thfr.training.features import compute_features
 
@@ -53,6 +55,7 @@ def train(
     progress: bool = True,
     checkpoint_seconds: float = 60.0,
     cache_budget: int = 4 << 30,
+    false_alarm_rate: float = DEFAULT_RATE,
 ) -> Detector:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
@@ -60,16 +63,19 @@ def train(
     would (on one machine, with as many threads); on a finished run it says so and only loads it.
     ``weights``: a file for the backbone. ``checkpoint_seconds``: time between checkpoints (0: every step).
     ``cache_budget``: bytes of features kept in memory; more go to a mapped file in ``out``.
+    ``false_alarm_rate``: share of good images that the threshold may call bad. It is set by the validation
+    images and those held out; without any the run has none (``thfr calibrate`` sets it later).
 
-    Raises InputError for images or weights that cannot be used, for fewer than two images, and for a run
-    folder of another configuration, naming the fields that differ.
+    Raises InputError for images or weights that cannot be used, for fewer than two images to learn from, and
+    for a run folder of another configuration, naming the fields that differ.
     """
     out, where = Path(out), resolve_device(device)
-    samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
-    if len(samples) < 2:
-        raise InputError(f"train: needs at least two good images, got {len(samples)}")
+    if not 0 < false_alarm_rate < 1:
+        raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
+    samples, numbers, unseen = _divide(dataset, config.training)
     size = config.model.size
     images = load_images(samples, (size, size), progress=progress)
+    good = load_images(unseen, (size, size), progress=progress) if unseen else None
     extractor = _make_extractor(config, weights)
     config = config.model_copy(
         update={"weights_digest": extractor.weights_digest, "dataset": _describe(dataset, images)}
@@ -78,9 +84,10 @@ def train(
     if is_finished(out):
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
         return Detector.load(out, device)
-    return _Trainer(
-        config, extractor.to(where), images, out, where, progress, checkpoint_seconds, cache_budget
-    ).run()
+    trainer = _Trainer(
+        config, extractor.to(where), images, numbers, out, where, progress, checkpoint_seconds, cache_budget
+    )
+    return trainer.run(good, false_alarm_rate)
 
 
 class _Trainer:
@@ -90,7 +97,8 @@ class _Trainer:
         self,
         config: RunConfig,
         extractor: FeatureExtractor,
-        images: Tensor,
+        images: Tensor,  # uint8 [N,3,S,S]
+        numbers: Tensor,  # int64 [N], among the images given to train()
         out: Path,
         device: torch.device,
         progress: bool,
@@ -101,8 +109,12 @@ class _Trainer:
         self.progress, self.checkpoint_seconds = progress, checkpoint_seconds
         self.started = time.monotonic()
         self.precision = resolve_precision(config.training, device)
-        self.store = compute_features(extractor, images, device, out, cache_budget, progress=progress)
-        self.total = config.training.steps(len(images))
+        self.images, self.numbers = len(images), numbers
+        copies = augmented(images, config.training.augmentation, config.training.seed)
+        self.store = compute_features(
+            extractor, torch.cat([images, *copies]), device, out, cache_budget, progress=progress
+        )
+        self.total = config.training.steps(self.images)
         self.network = self._make_network()
         self.optimizer = torch.optim.Adam(
             self.network.parameters(),
@@ -112,7 +124,7 @@ class _Trainer:
         )
         self.bank, self.nearest = self._make_bank()
 
-    def run(self) -> Detector:
+    def run(self, good: Tensor | None, false_alarm_rate: float) -> Detector:
         step, facts = self._resume()
         spent = facts.get("seconds", 0.0)
         saved = time.monotonic()
@@ -141,7 +153,7 @@ class _Trainer:
                         self.out / CHECKPOINT_FILE, self.network, self.optimizer, step, {"seconds": seconds}
                     )
                     saved = time.monotonic()
-        return self._finish(spent + time.monotonic() - self.started)
+        return self._finish(spent + time.monotonic() - self.started, good, false_alarm_rate)
 
     def _step(self, step: int) -> list[float]:
         settings = self.config.training
@@ -149,16 +161,16 @@ class _Trainer:
             group["lr"] = settings.learning_rate * rate_at(step, self.total)
         rows = batch_rows(len(self.store), settings.batch_size, settings.seed, step)
         target = self.store.gather(rows, self.device)
-        given = corrupted(target, self.store.levels, settings.seed, step) if settings.corruption else target
+        given = target
+        if settings.corruption:
+            given = corrupted(target, self.store.levels, settings.seed, step, settings.corruption_cells)
         templates = None
         if self.bank is not None:
             assert self.nearest is not None
             templates = [level.to(self.device) for level in self.bank.gather(self.nearest[rows])]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             restored = self.network(given, templates)
-        losses = [
-            thfr_ext.cosine_distance(wanted, got).mean() for wanted, got in zip(target, restored, strict=True)
-        ]
+        losses = [level_loss(*pair, settings.loss) for pair in zip(target, restored, strict=True)]
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(losses).sum().backward()
         self.optimizer.step()
@@ -172,21 +184,22 @@ class _Trainer:
         return network.to(self.device)
 
     def _make_bank(self) -> tuple[TemplateBank | None, Tensor | None]:
-        """The bank, and for each training image the place of its nearest template, which is never itself."""
+        """The bank, and for each training image the places of its nearest templates, never its own."""
         model = self.config.model
         if not model.uses_templates:
             return None, None
-        bank = TemplateBank.build(self.store.levels)
+        originals = [level[: self.images] for level in self.store.levels]
+        bank = TemplateBank.build(originals, self.numbers, model.key_cells)
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
-        if len(bank) < 2:
+        if len(bank) <= model.template_count:
             raise InputError(
-                f"train: bank_ratio {model.bank_ratio} of {len(self.store)} images leaves {len(bank)} "
-                "template(s), needs at least 2"
+                f"train: bank_ratio {model.bank_ratio} of {self.images} images leaves {len(bank)} "
+                f"template(s), needs more than template_count, {model.template_count}"
             )
-        nearest = [
-            bank.nearest([level[rows] for level in self.store.levels], exclude=rows)
-            for rows in torch.arange(len(self.store)).split(64)
-        ]
+        nearest = []
+        for rows in torch.arange(len(self.store)).split(64):
+            features, own = [level[rows] for level in self.store.levels], self.numbers[rows % self.images]
+            nearest.append(bank.nearest(features, own, model.template_count))
         return bank, torch.cat(nearest)
 
     def _resume(self) -> tuple[int, dict[str, float]]:
@@ -199,13 +212,16 @@ class _Trainer:
         self._log(resumed_at=step)
         return step, facts
 
-    def _finish(self, seconds: float) -> Detector:
+    def _finish(self, seconds: float, good: Tensor | None, false_alarm_rate: float) -> Detector:
         detector = Detector(self.config, self.extractor, self.network, self.bank, self.device)
+        if good is not None:
+            detector.calibrate(good, false_alarm_rate, "good images not learnt from")
         detector.save(self.out)
         facts = {
             "steps": self.total,
-            "images": len(self.store),
+            "images": self.images,
             "templates": 0 if self.bank is None else len(self.bank),
+            "calibration_images": 0 if good is None else len(good),
             "train_seconds": round(seconds, 3),
             "peak_memory_bytes": peak_memory(),
             "precision": self.precision,
@@ -226,6 +242,17 @@ class _Trainer:
     def _log(self, **values: Any) -> None:
         with (self.out / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+
+
+def level_loss(
+    wanted: Tensor,  # [B,C,H,W]
+    restored: Tensor,  # [B,C,H,W]
+    kind: str,
+) -> Tensor:
+    """The loss of one level, see :attr:`thfr.config.TrainingConfig.loss`."""
+    if kind == "flattened":
+        wanted, restored = (x.flatten(1)[:, :, None, None] for x in (wanted, restored))
+    return thfr_ext.cosine_distance(wanted, restored).mean()
 
 
 def rate_at(step: int, total: int) -> float:
@@ -256,6 +283,21 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)  # only a test's random weights depend on it
         return create_backbone(model.backbone, weights, model.pretrained)
+
+
+def _divide(
+    dataset: Dataset | Sequence[Any], settings: TrainingConfig
+) -> tuple[Sequence[Any], Tensor, Sequence[Any]]:
+    """The images to learn from with their numbers, and the good ones that only set the threshold."""
+    samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
+    validation = dataset.validation if isinstance(dataset, Dataset) else ()
+    held = held_out(len(samples), settings.holdout, settings.seed).tolist()
+    learnt = sorted(set(range(len(samples))).difference(held))
+    if len(learnt) < 2:
+        kept = f" of {len(samples)} with holdout {settings.holdout}" if held else ""
+        raise InputError(f"train: needs at least two good images to learn from, got {len(learnt)}{kept}")
+    unseen = [*(samples[number] for number in held), *validation]
+    return [samples[number] for number in learnt], torch.tensor(learnt), unseen
 
 
 def _describe(dataset: Dataset | Sequence[Any], images: Tensor) -> dict[str, str | int]:

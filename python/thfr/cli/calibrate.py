@@ -1,0 +1,46 @@
+"""``thfr calibrate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, rate
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Set from which score on `thfr predict` calls a product bad, by good images that training has not
+seen; the run's threshold.json is replaced. The more images, the smaller the rate that can be had:
+n of them allow 1 / (n + 1).
+
+  thfr calibrate RUN images/more_good                            any good images of the product
+  thfr calibrate RUN --false-alarm-rate 0.01                     the images it was set by at first
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "calibrate", run, help="set the threshold", description=_DESCRIPTION)
+    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    parser.add_argument(
+        "images",
+        metavar="FOLDER",
+        type=existing_folder,
+        nargs="?",
+        help="folder of good images, not among those learnt from; without it the scores that the run has",
+    )
+    parser.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        default=0.05,
+        metavar="RATE",
+        help="share of good products that may be called bad",
+    )
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.inference.calibration import calibrate
+
+    path: Path = args.run_folder
+    threshold = calibrate(path, args.images, args.false_alarm_rate, device=args.device, progress=True)
+    return Result(f"{path}: {threshold.in_words()}", {"run": str(path), **threshold.as_dict()})
