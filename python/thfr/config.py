@@ -66,6 +66,10 @@ class ModelConfig(_Base):
     """The local bottleneck keeps 1/this of a level's channels."""
     compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
     """Levels at which the template compensates, 1 at stride 4 to 3 at stride 16; without any, thfr is gl."""
+    template_residual: bool = True
+    """Where the template compensates, the output is its features at the matching places plus what the decoder
+    adds to them; False: what the decoder makes of them.
+    """
     attention_heads: int = Field(default=1, ge=1)
     attention_pool: Literal[1, 2, 4] = 2
     """Edge of the squares over which the template's features at stride 4 are averaged to make keys."""

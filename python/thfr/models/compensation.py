@@ -37,11 +37,11 @@ class Compensation(nn.Module):
             )
         self.temperature, self.prior_width, self.pool = temperature, prior_width, pool
         self.heads = heads
-        # query, key and value are equally wide: only then does the fused attention run
         self.query = nn.Conv2d(channels, channels, 1, bias=False)
         self.key = nn.Conv2d(template_channels, channels, 1, bias=False)
-        self.value = nn.Conv2d(template_channels, channels, 1, bias=False)
-        self.output = nn.Conv2d(channels, channels, 1)
+        # Values are the template's features as they are: projecting them before the attention, too, would add
+        # nothing to projecting its result, both being linear.
+        self.output = nn.Conv2d(template_channels, channels, 1)
         self._priors: dict[tuple[object, ...], Tensor] = {}
 
     def forward(
@@ -49,20 +49,24 @@ class Compensation(nn.Module):
         x: Tensor,  # [B,D,H,W]
         templates: Tensor,  # [B,K,C,H,W]
         stride: int,
-    ) -> Tensor:  # [B,D,H,W]
-        batch, count = templates.shape[:2]
+    ) -> tuple[Tensor, Tensor]:  # [B,D,H,W] and [B,C,H,W]
+        """``x`` with what the template shows, and the template's features at the matching places."""
+        batch, count, channels = templates.shape[:3]
         template = templates.flatten(0, 1)
         if self.pool > 1:
             template = F.avg_pool2d(template, self.pool)
         query = F.normalize(_tokens(self.query(x), batch, self.heads), dim=-1)
         key = F.normalize(_tokens(self.key(template), batch, self.heads), dim=-1)
-        value = _tokens(self.value(template), batch, self.heads)
+        # query, key and value are equally wide: only then does the fused attention run
+        padding = (0, 0, 0, 0, 0, query.shape[-1] * self.heads - channels)
+        value = _tokens(F.pad(template, padding) if padding[-1] else template, batch, self.heads)
         prior = self._prior(x, template, stride, count).to(query.dtype)
         attended = F.scaled_dot_product_attention(
             query, key.to(query.dtype), value.to(query.dtype), attn_mask=prior, scale=self.temperature
         )
-        restored = attended.transpose(2, 3).reshape(batch, -1, *x.shape[2:])
-        return x + self.output(restored.contiguous(memory_format=torch.channels_last))
+        matched = attended.transpose(2, 3).reshape(batch, -1, *x.shape[2:])[:, :channels]
+        matched = matched.contiguous(memory_format=torch.channels_last)
+        return x + self.output(matched), matched
 
     def _prior(self, x: Tensor, template: Tensor, stride: int, count: int) -> Tensor:
         """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16: [1,1,HW,K*hw]."""

@@ -39,7 +39,7 @@ class DecoderStage(nn.Module):
                 # 4096 keys at stride 4 would cost more than all else together
                 pool=config.attention_pool if level == 0 else 1,
             )
-        self.width = width
+        self.width, self.residual = width, config.template_residual
 
     def forward(self, x: Tensor, local: Tensor | None, templates: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self.up(F.interpolate(x, scale_factor=2, mode="nearest"))
@@ -48,7 +48,9 @@ class DecoderStage(nn.Module):
         x = self.before(x)
         if self.compensation is not None:
             assert templates is not None
-            x = self.compensation(x, templates, self.stride)
+            x, matched = self.compensation(x, templates, self.stride)
+            x = self.after(x)
+            return x, self.head(x) + matched if self.residual else self.head(x)
         x = self.after(x)
         return x, self.head(x)
 
