@@ -6,6 +6,7 @@ and turns their many exceptions into one :class:`~thfr.errors.InputError` that n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -81,6 +82,22 @@ def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
         ValueError: the value holds a NaN or an infinity, which JSON cannot say.
     """
     atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"file_sha256: cannot read {path}: {error}") from error
+    return digest.hexdigest()
 
 
 def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: ``thfr synth | train | predict | evaluate | doctor | bench | demo``."""
+"""The command line: ``thfr synth | train | predict | evaluate | ablate | tables | doctor | bench | demo``."""
 
 from __future__ import annotations
 

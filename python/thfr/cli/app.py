@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from thfr.cli import bench, calibrate, demo, doctor, evaluate, predict, synth, train
+from thfr.cli import ablate, bench, calibrate, demo, doctor, evaluate, predict, synth, tables, train
 from thfr.cli.output import Result, complain, show
 from thfr.errors import InputError
 
@@ -27,6 +27,7 @@ Find defects in product images after seeing good products only (THFR, ICCV 2023)
   thfr train --dataset folder --data GOOD --out RUN    learn from a folder of good images
   thfr predict RUN NEW --out RESULTS                   verdicts, heat maps and a report of new images
   thfr evaluate RUN                                    the benchmark's figures, for MVTec AD and MVTec LOCO AD
+  thfr tables --train ROOT --dataset mvtec_loco --out TABLES    the paper's tables, from data to LaTeX
 """
 _EPILOG = """\
 With --json the last line of stdout is one JSON object, and progress goes to stderr.
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, calibrate, predict, evaluate, synth, doctor, bench):
+    for module in (demo, train, calibrate, predict, evaluate, ablate, tables, synth, doctor, bench):
         module.add_parser(commands)
     return parser
 

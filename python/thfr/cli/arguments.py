@@ -48,7 +48,7 @@ def add_command(
     return parser
 
 
-def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+def add_device(parser: argparse._ActionsContainer, default: str = "auto") -> None:
     parser.add_argument(
         "--device",
         choices=DEVICES,
@@ -112,3 +112,55 @@ def _at_least(least: int, text: str) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"expected an integer >= {least}, got {text!r}")
     return number
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """What a study is run on: the options of ``thfr ablate``, most of them of ``thfr tables`` too."""
+    parser.add_argument(
+        "--dataset", choices=("mvtec_ad", "mvtec_loco"), required=True, help="layout and protocol"
+    )
+    parser.add_argument(
+        "--data", type=existing_folder, metavar="ROOT", required=True, help="folder of the data set"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for cells and results")
+    add_study_settings(parser)
+
+
+def add_study_settings(parser: argparse._ActionsContainer) -> None:
+    """How a study's trainings differ from the pinned configuration."""
+    parser.add_argument(
+        "--category",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="folders in ROOT (all of them if none is given)",
+    )
+    parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", help="(default: 0 1 2)")
+    parser.add_argument("--backbone", metavar="NAME", help="extractor (default: wide_resnet50_2)")
+    parser.add_argument(
+        "--weights", type=existing_file, metavar="FILE", help="the backbone's weights, .safetensors or .pth"
+    )
+    parser.add_argument("--size", type=positive, help="edge of the input in pixels (default: 256)")
+    parser.add_argument(
+        "--epochs", type=positive, metavar="N", help="passes over the training images, exactly"
+    )
+    parser.add_argument(
+        "--config",
+        type=existing_file,
+        metavar="FILE",
+        help="YAML of other fields to change, as in config.yaml",
+    )
+    parser.add_argument(
+        "--keep-runs",
+        action="store_true",
+        help="keep the trained networks, OUT/runs, for predict and evaluate",
+    )
+    add_device(parser)
+
+
+def existing_file(text: str) -> Path:
+    """argparse type: a file that is there."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"no such file: {text}")
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from thfr.data.base import Dataset, Regions, Sample
 from thfr.data.catalogue import DATASETS, categories, load_dataset
+from thfr.data.fingerprint import fingerprint
 from thfr.data.folder import ImageFolder
 from thfr.data.images import load_images
 from thfr.data.mvtec_ad import MVTecAD
@@ -18,6 +19,7 @@ __all__ = [
     "Regions",
     "Sample",
     "categories",
+    "fingerprint",
     "load_dataset",
     "load_images",
     "read_defects_config",

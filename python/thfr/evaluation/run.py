@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from thfr.data import Dataset, Sample, load_dataset
+from thfr.data import Dataset, Sample, fingerprint, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.protocols import evaluate_maps
 from thfr.io import atomic_write_json, read_image
 from thfr.models import Detector
+from thfr.models.detector import Templates
 
 SOURCE_FILE = "data.json"
 METRICS_FILE = "metrics.json"
@@ -76,8 +77,8 @@ def evaluate_run(
         progress: show a progress bar on stderr.
 
     Returns:
-        The figures of :func:`thfr.evaluation.evaluate_maps`, and ``model``: variant, backbone, size and
-        seed of the run.
+        The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: variant, backbone, size and seed of
+        the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`).
 
     Raises:
         InputError: no finished run there, or data that are not what it was trained on.
@@ -85,9 +86,7 @@ def evaluate_run(
     folder = Path(run)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector, data)
-    scores: dict[Sample, float] = {}
-    predicted = _predicted(detector, dataset, batch_size, scores)
-    metrics = evaluate_maps(dataset, lambda sample: next(predicted), scores, progress=progress)
+    metrics = evaluate_detector(detector, dataset, batch_size=batch_size, progress=progress)
     model, training = detector.config.model, detector.config.training
     metrics["model"] = {
         "variant": model.variant,
@@ -95,17 +94,39 @@ def evaluate_run(
         "size": model.size,
         "seed": training.seed,
     }
+    metrics["data"] = fingerprint(dataset, progress=progress)
     atomic_write_json(folder / METRICS_FILE, metrics)
     return metrics
 
 
-def _predicted(
-    detector: Detector, dataset: Dataset, batch_size: int, scores: dict[Sample, float]
-) -> Iterator[np.ndarray]:
-    """The maps of the test images in their order; an image's score is in ``scores`` before its map comes."""
-    for start in range(0, len(dataset.test), batch_size):
-        batch = dataset.test[start : start + batch_size]
-        found = detector.score([read_image(sample.path) for sample in batch], batch_size)
-        for sample, anomaly_map, score in zip(batch, found.maps, found.scores, strict=True):
-            scores[sample] = float(score)
-            yield anomaly_map
+def evaluate_detector(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    templates: Templates = "nearest",
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`.
+
+    ``templates`` and ``seed`` as in :meth:`thfr.models.Detector.score`: ``"random"`` is the control
+    experiment that gives every image a random template.
+
+    Raises:
+        InputError: as :func:`evaluate_maps`, or random templates for a variant without any.
+    """
+    scores: dict[Sample, float] = {}
+
+    def predicted() -> Iterator[np.ndarray]:
+        """The maps in the images' order; an image's score is in ``scores`` before its map comes."""
+        for start in range(0, len(dataset.test), batch_size):
+            batch = dataset.test[start : start + batch_size]
+            images = [read_image(sample.path) for sample in batch]
+            found = detector.score(images, batch_size, templates, seed + start)
+            for sample, anomaly_map, score in zip(batch, found.maps, found.scores, strict=True):
+                scores[sample] = float(score)
+                yield anomaly_map
+
+    maps = predicted()
+    return evaluate_maps(dataset, lambda sample: next(maps), scores, progress=progress)

@@ -13,12 +13,12 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in metrics["images"].items())
     lines = [f"{metrics['dataset']} {metrics['category']}: test images {counts}", ""]
     rows = [[label, _figure(metrics[key])] for label, key in _ROWS]
-    lines += _columns(["", "all kinds"], rows)
+    lines += columns(["", "all kinds"], rows)
     if "classification" in metrics:
         lines += ["", *_loco_columns(metrics)]
     elif metrics["defects"]:
         rows = [[kind, _figure(entry["image_auroc"])] for kind, entry in metrics["defects"].items()]
-        lines += ["", *_columns(["defect against good", "image AUROC"], rows)]
+        lines += ["", *columns(["defect against good", "image AUROC"], rows)]
     return "\n".join(lines)
 
 
@@ -28,14 +28,14 @@ def _loco_columns(metrics: Mapping[str, Any]) -> list[str]:
     rows = [["image AUROC", *(_figure(auc_roc[kind]) for kind in kinds)]]
     for limit in auc_spro["mean"]:
         rows.append([f"AU-sPRO at FPR {limit}", *(_figure(auc_spro[kind][limit]) for kind in kinds)])
-    return _columns(["kind against good", *kinds], rows)
+    return columns(["kind against good", *kinds], rows)
 
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with the first column flush left and the others flush right."""
     widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
     return [

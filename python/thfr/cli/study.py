@@ -1,0 +1,54 @@
+"""What ``thfr ablate`` and ``thfr tables`` make of their options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from thfr.config import RunConfig
+from thfr.io import file_sha256
+from thfr.study.grids import Category, find_categories
+from thfr.study.presets import changed, load_preset, read_changes
+from thfr.study.results import configuration_key
+from thfr.study.runner import Place
+
+
+def chosen_categories(args: argparse.Namespace) -> list[Category]:
+    """The categories asked for, each with the configuration it starts from."""
+    preset = load_preset(args.dataset)
+    changes = read_changes(args.config) if args.config is not None else {}
+    return [
+        Category(args.dataset, name, data, _configured(preset.config(name), args, changes))
+        for name, data in find_categories(args.dataset, args.data, args.category)
+    ]
+
+
+def preset_setting(args: argparse.Namespace) -> dict[str, str]:
+    """Names the pinned configuration with the changes asked for: equal for all its categories, which may
+    differ in single fields."""
+    changes = read_changes(args.config) if args.config is not None else {}
+    default = _configured(load_preset(args.dataset).default, args, changes)
+    weights = "" if args.weights is None else f"-{file_sha256(args.weights)[:10]}"
+    return {"preset": f"{args.dataset}-{configuration_key(default)}{weights}"}
+
+
+def _configured(pinned: RunConfig, args: argparse.Namespace, changes: dict[str, Any]) -> RunConfig:
+    model: dict[str, Any] = {}
+    if args.backbone is not None and args.backbone != pinned.model.backbone:
+        # a width pinned for one backbone says nothing about another, which has its own default
+        model = {"backbone": args.backbone, "bottleneck_channels": None}
+    if args.size is not None:
+        model["size"] = args.size
+    training = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
+    options = changed(pinned, {"model": model, "training": training}, "options")
+    return changed(options, changes, str(args.config))
+
+
+def chosen_seeds(args: argparse.Namespace) -> list[int]:
+    """The seeds asked for, or the preset's; each once."""
+    return list(dict.fromkeys(args.seeds or load_preset(args.dataset).seeds))
+
+
+def chosen_place(args: argparse.Namespace) -> Place:
+    """Where the cells are run."""
+    return Place(args.data, args.out, args.weights, args.device, args.keep_runs)

@@ -1,0 +1,115 @@
+"""``thfr tables``: results beside the published ones, from finished runs or straight from the data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command, add_study_settings, existing_folder
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Tables of results beside those that the supplement of the paper prints: OUT/tables.md, .tex, .csv and .json.
+
+  thfr tables runs --out OUT                                   from evaluated runs and cells of `thfr ablate`
+  thfr tables --train ROOT --dataset mvtec_loco --out OUT      train and evaluate everything first
+
+With --train every category and seed is trained in the data set's pinned configuration, as a cell in OUT/cells
+(see `thfr ablate`): the same command goes on after an interruption. What is missing shows as "-", and a mean
+over some categories is not shown at all.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands, "tables", run, help="results beside the published ones", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="*", type=existing_folder, default=[],
+        help="folders in and below which finished runs and cells are",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for the tables")
+    parser.add_argument(
+        "--published", nargs="*", metavar="NAME", help="methods to show published figures of (default: all)"
+    )
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="TEXT", help="a footnote to add; may be repeated"
+    )
+    training = parser.add_argument_group("train first, with the pinned configuration")
+    training.add_argument(
+        "--train", type=existing_folder, metavar="ROOT", dest="data", help="folder of the data set"
+    )
+    training.add_argument("--dataset", choices=("mvtec_ad", "mvtec_loco"), help="layout and protocol")
+    add_study_settings(training)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.study.render import as_markdown, as_values, write_tables
+    from thfr.study.results import find_results
+    from thfr.study.tables import make_tables
+
+    _check_usage(args)
+    failed: dict[str, str] = {}
+    folders = list(args.folders)
+    if args.data is not None:
+        failed = _train(args)
+        folders.append(args.out)
+    tables = make_tables(find_results(folders), _published(args), args.note)
+    paths = write_tables(tables, args.out)
+    text = [as_markdown(tables), *(f"failed: {name}: {reason}" for name, reason in failed.items())]
+    text += [f"written: {path}" for path in paths]
+    values = {**as_values(tables), "failed": failed, "files": [str(path) for path in paths]}
+    return Result("\n".join(text), values, exit_code=1 if failed else 0)
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if args.data is not None:
+        if args.dataset is None:
+            args.parser.error("--train also needs --dataset")
+        return
+    if not args.folders:
+        args.parser.error("give folders with results, or --train ROOT")
+    for name in (
+        "dataset",
+        "category",
+        "seeds",
+        "backbone",
+        "weights",
+        "size",
+        "epochs",
+        "config",
+        "keep_runs",
+        "device",
+    ):
+        if getattr(args, name) != args.parser.get_default(name):
+            args.parser.error(f"--{name.replace('_', '-')}: only with --train")
+
+
+def _published(args: argparse.Namespace) -> list[str]:
+    from thfr.errors import InputError
+    from thfr.study.published import methods
+
+    if args.published is None:
+        return methods()
+    unknown = [name for name in args.published if name not in methods()]
+    if unknown:
+        raise InputError(f"tables: published: no figures of {unknown[0]!r}; there are {', '.join(methods())}")
+    return list(args.published)
+
+
+def _train(args: argparse.Namespace) -> dict[str, str]:
+    """Run the cells of the pinned configuration; the reasons of those that fail."""
+    from thfr.cli.study import chosen_categories, chosen_place, chosen_seeds, preset_setting
+    from thfr.study.cells import Evaluation
+    from thfr.study.grids import make_cells
+    from thfr.study.runner import run_cells
+
+    setting = preset_setting(args)
+    cells = [
+        cell
+        for category in chosen_categories(args)
+        for cell in make_cells(
+            category, [(setting, category.config)], chosen_seeds(args), args.weights, (Evaluation(),)
+        )
+    ]
+    return run_cells(cells, chosen_place(args)).failed

@@ -1,0 +1,68 @@
+"""The pinned configurations: every field written out, so that no change of a default changes a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thfr.config import RunConfig
+from thfr.errors import InputError
+
+PRESETS = ("mvtec_ad", "mvtec_loco")
+_SECTIONS = ("model", "training")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A data set's pinned configuration and seeds; ``categories`` holds what differs in some."""
+
+    default: RunConfig
+    seeds: tuple[int, ...]
+    categories: dict[str, dict[str, Any]]
+
+    def config(self, category: str) -> RunConfig:
+        """The configuration for a category, of the data set or any other."""
+        return changed(self.default, self.categories.get(category, {}), f"preset of {category}")
+
+
+def load_preset(dataset: str) -> Preset:
+    """The packaged preset of ``mvtec_ad`` or ``mvtec_loco``."""
+    if dataset not in PRESETS:
+        raise InputError(f"preset: dataset must be one of {', '.join(PRESETS)}; got {dataset!r}")
+    text = (files("thfr.study") / "presets" / f"{dataset}.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    default = RunConfig.from_values(values["default"], f"preset {dataset}")
+    return Preset(default, tuple(values["seeds"]), values.get("categories") or {})
+
+
+def changed(config: RunConfig, values: dict[str, Any], source: str) -> RunConfig:
+    """``config`` with some fields of its sections ``model`` and ``training`` changed.
+
+    Raises:
+        InputError: another section, an unknown field or a value that does not fit; names ``source``.
+    """
+    merged = config.model_dump(mode="json")
+    for section, fields in values.items():
+        if section not in _SECTIONS or not isinstance(fields, dict):
+            raise InputError(f"config: {source}: expected the sections model and training, got {section!r}")
+        merged[section] = merged[section] | fields
+    return RunConfig.from_values(merged, source)
+
+
+def read_changes(path: Path) -> dict[str, Any]:
+    """A YAML file of fields to change, in the layout of a run's ``config.yaml``.
+
+    Raises:
+        InputError: it cannot be read or is no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"config: {path} cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"config: {path} must hold a mapping, got {type(values).__name__}")
+    return values

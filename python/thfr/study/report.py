@@ -1,0 +1,43 @@
+"""What a study leaves in its folder: rows as CSV and JSON, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from thfr.io import atomic_write_json, atomic_write_text
+from thfr.study.plots import write_figures
+from thfr.study.runner import Outcome
+from thfr.study.summary import as_csv, summarise
+
+
+def write_report(study: str, outcome: Outcome, out: Path) -> dict[str, Any]:
+    """Write ``out/<study>.csv``, ``.json`` and the figures; gives what the JSON holds.
+
+    Nothing is written where no cell is finished: an older report stays as it is.
+    """
+    rows = summarise(outcome.finished)
+    report = {
+        "study": study,
+        "rows": rows,
+        "failed": outcome.failed,
+        "configurations": [
+            {"category": cell["category"], "setting": cell["setting"], **cell["trained"]}
+            for cell in outcome.finished
+        ],
+        "data": {cell["category"]: cell["data"] for cell in outcome.finished},
+        "weights_sha256": sorted({str(cell["run"]["weights_digest"]) for cell in outcome.finished}),
+        "versions": distinct([cell["versions"] for cell in outcome.finished]),
+        "files": [],
+    }
+    if rows:
+        atomic_write_text(out / f"{study}.csv", as_csv(rows))
+        figures = write_figures(study, rows, out)
+        report["files"] = [str(path) for path in (out / f"{study}.csv", *figures)]
+        atomic_write_json(out / f"{study}.json", report)
+    return report
+
+
+def distinct(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different ones, in order."""
+    return [value for index, value in enumerate(values) if value not in values[:index]]

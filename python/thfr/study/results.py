@@ -1,0 +1,124 @@
+"""Finished results, of runs and of cells, wherever they lie, and what of their data is not official."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thfr.config import RunConfig
+from thfr.errors import InputError
+from thfr.evaluation.run import METRICS_FILE
+from thfr.models.detector import CONFIG_FILE
+from thfr.study.cells import CELLS, Evaluation, read_cell
+from thfr.study.published import official_facts
+from thfr.study.summary import figures
+from thfr.training.trainer import RUN_FILE
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained and evaluated detector."""
+
+    source: Path
+    dataset: str
+    category: str
+    config: RunConfig
+    row: str
+    """Equal for results that belong in one row of a table: the same configuration but for the seed."""
+    figures: dict[str, float | None]
+    data: dict[str, Any]
+    """:func:`thfr.data.fingerprint`."""
+
+    @property
+    def seed(self) -> int:
+        return self.config.training.seed
+
+
+def find_results(folders: Sequence[Path]) -> list[Result]:
+    """All finished runs (``config.yaml``, ``run.json``, ``metrics.json``) and cells in and below ``folders``.
+
+    Raises:
+        InputError: there is none; one cannot be read; two of the same configuration, category and seed.
+    """
+    found: dict[tuple[str, str, str, int], Result] = {}
+    for folder in folders:
+        for result in _results_below(folder):
+            key = (result.row, result.dataset, result.category, result.seed)
+            twin = found.setdefault(key, result)
+            if twin.source.resolve() != result.source.resolve():
+                raise InputError(
+                    f"tables: two results of the same configuration, category and seed: {twin.source} and "
+                    f"{result.source}"
+                )
+    if not found:
+        listed = ", ".join(map(str, folders)) or "no folder"
+        raise InputError(f"tables: no finished run (with {METRICS_FILE}) and no cell in {listed}")
+    return list(found.values())
+
+
+def _results_below(folder: Path) -> list[Result]:
+    results = [_of_run(path.parent) for path in sorted(folder.rglob(METRICS_FILE)) if _is_run(path.parent)]
+    cells = [path for path in sorted(folder.rglob("*.json")) if path.parent.name == CELLS]
+    return results + [result for path in cells if (result := _of_cell(path)) is not None]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file() and (folder / RUN_FILE).is_file()
+
+
+def _of_run(folder: Path) -> Result:
+    path = folder / METRICS_FILE
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        data = metrics["data"]
+        found = figures(metrics)
+        dataset, category = metrics["dataset"], metrics["category"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"tables: {path} is not what `thfr evaluate {folder}` writes ({type(error).__name__}: {error}); "
+            "evaluate the run again"
+        ) from error
+    config = RunConfig.read(folder / CONFIG_FILE)
+    return Result(path, dataset, category, config, configuration_key(config), found, data)
+
+
+def _of_cell(path: Path) -> Result | None:
+    """None if the cell holds no evaluation as ``thfr evaluate RUN`` makes it."""
+    cell = read_cell(path)
+    for one in cell["results"]:
+        if Evaluation(**one["evaluation"]).is_plain:
+            config = RunConfig.from_values(cell["trained"], str(path))
+            # a preset may differ between categories, which are one row all the same
+            row = cell["setting"].get("preset") or configuration_key(config)
+            found = figures(one["metrics"])
+            return Result(path, cell["dataset"], cell["category"], config, row, found, cell["data"])
+    return None
+
+
+def configuration_key(config: RunConfig) -> str:
+    """Equal for configurations that differ in seed and data only."""
+    values = config.model_dump(mode="json", exclude={"dataset": True, "training": {"seed"}})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unofficial(result: Result) -> list[str]:
+    """In which ways the data differ from the official category, as far as that is known."""
+    official = official_facts(result.dataset, result.category)
+    problems = []
+    for split in ("train", "validation", "test"):
+        count = sum(result.data.get(split, {}).get("images", {}).values())
+        if split in official and count != official[split]:
+            problems.append(f"{count} instead of {official[split]} {split} images")
+    sizes = sorted({size for facts in result.data.values() for size in facts["sizes"]})
+    if "size" in official and sizes != [official["size"]]:
+        problems.append(f"images of {', '.join(sizes)} instead of {official['size']} pixels")
+    return problems
+
+
+def is_checked(result: Result) -> bool:
+    """Whether the official number of test images is known."""
+    return "test" in official_facts(result.dataset, result.category)

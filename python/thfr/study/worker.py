@@ -1,0 +1,151 @@
+"""One cell in a process of its own: ``python -m thfr.study.worker``, driven by :mod:`thfr.study.runner`.
+
+The task comes as one line of JSON on stdin, which stays open: its end means that the parent is gone, even by
+``kill -9``, and a worker without a parent must not go on writing into a run that the next command takes up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cosine_similarity
+
+from thfr.data import Dataset, load_dataset, load_images
+from thfr.errors import InputError
+from thfr.evaluation import evaluate_detector
+from thfr.evaluation.run import remember_data
+from thfr.models import Detector, TemplateBank
+from thfr.models.bank import key_of
+from thfr.study.cells import Cell, Evaluation, cell_path, write_cell
+from thfr.training import train
+from thfr.training.trainer import RUN_FILE, peak_memory
+
+_BATCH = 8
+PARENT_GONE = 3  # exit code
+
+
+def main() -> int:
+    """Carry out the task on stdin; on failure the reason is one line of JSON on stdout."""
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cell = Cell.from_definition(task.pop("cell"))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the reason alone
+            carry_out(cell, **task)
+    except Exception as error:
+        traceback.print_exc()
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        print(json.dumps({"reason": reason}))
+        return 1
+    return 0
+
+
+def _end_with_parent() -> None:
+    # not sys.stdin: its lock, held by a blocked reader, would stop the interpreter's shutdown
+    while os.read(0, 1):
+        pass
+    os._exit(PARENT_GONE)
+
+
+def carry_out(
+    cell: Cell, data: str, run: str, out: str, weights: str | None, device: str, keep_run: bool
+) -> None:
+    """Train in the folder ``run``, going on where an earlier process stopped, evaluate, write the cell."""
+    started = time.monotonic()
+    dataset = load_dataset(cell.dataset, data, cell.category)
+    folder = Path(run)
+    detector = train(cell.config, dataset, folder, weights=weights, device=device, progress=False)
+    remember_data(folder, dataset)
+    facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    results = {
+        "trained": detector.config.model_dump(mode="json"),
+        "run": facts,
+        "results": [evaluate(detector, dataset, one, cell.seed) for one in cell.evaluations],
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_memory_bytes": peak_memory(),
+        "versions": versions(detector.device),
+    }
+    write_cell(cell_path(Path(out), cell), cell, results)
+    if not keep_run:
+        shutil.rmtree(folder)
+
+
+def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed: int) -> dict[str, Any]:
+    """Metrics of the test split, size of the bank, and how similar images and their templates are."""
+    bank = full = detector.bank
+    if evaluation.bank_ratio is not None:
+        if full is None:
+            raise InputError(
+                f"study: the variant {detector.config.model.variant} has no templates to choose from"
+            )
+        bank = full.subsample(evaluation.bank_ratio, str(evaluation.bank_method), seed)
+    detector.bank = bank
+    started = time.monotonic()
+    try:
+        return {
+            "evaluation": vars(evaluation),
+            "templates": 0 if bank is None else len(bank),
+            "similarity": None if bank is None else similarity(detector, bank, dataset, evaluation, seed),
+            "metrics": evaluate_detector(
+                detector, dataset, templates=evaluation.templates, seed=_image_seed(seed), batch_size=_BATCH
+            ),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    finally:
+        detector.bank = full
+
+
+def _image_seed(seed: int) -> int:
+    """A start for the images' random templates, such that two seeds of a study share none."""
+    return seed * 100_000
+
+
+@torch.inference_mode()
+def similarity(
+    detector: Detector, bank: TemplateBank, dataset: Dataset, evaluation: Evaluation, seed: int
+) -> dict[str, Any]:
+    """Mean cosine similarity of test images and their templates: ``key``, of the retrieval keys, and
+    ``levels``, of the features at each place of a level, from fine to coarse (supplement, section 3.2).
+    """
+    images = load_images(dataset.test, (detector.size, detector.size))
+    keys, levels = 0.0, [0.0, 0.0, 0.0]
+    for start in range(0, len(images), _BATCH):
+        features = detector.features(images[start : start + _BATCH])
+        if evaluation.templates == "random":
+            places = bank.random(len(features[0]), _image_seed(seed) + start)
+        else:
+            places = bank.nearest(features)
+        templates = bank.gather(places)
+        keys += float((key_of(features) * key_of(templates)).sum())
+        for level, (feature, template) in enumerate(zip(features, templates, strict=True)):
+            levels[level] += float(cosine_similarity(feature.float(), template, dim=1).mean((1, 2)).sum())
+    return {"key": keys / len(images), "levels": [total / len(images) for total in levels]}
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What the figures were computed with."""
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    packages = ("thfr-ext", "torch", "timm", "numpy")
+    return {
+        **{name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        **gpu,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
