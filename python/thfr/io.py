@@ -243,7 +243,11 @@ def read_map(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         values = np.asarray(tifffile.imread(file))
     except _DECODE_ERRORS as error:
-        raise InputError(f"read_map: cannot read {file}: {type(error).__name__}: {error}") from error
+        if "imagecodecs" not in str(error):
+            raise InputError(f"read_map: cannot read {file}: {type(error).__name__}: {error}") from error
+        # tifffile leaves LZW and prediction to a package that may be absent; Pillow's libtiff knows them
+        with _opened(file, "read_map") as image:
+            values = np.array(image)
     if values.dtype.name not in ("float32", "float64", "float16", "uint8", "uint16"):
         raise InputError(f"read_map: expected float pixels, got {values.dtype} in {file}")
     if values.ndim != 2 or values.size == 0:

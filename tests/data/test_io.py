@@ -333,3 +333,14 @@ def test_list_images_needs_a_folder(tmp_path: Path) -> None:
     for name, what in (("a.png", "a file"), ("none", "does not exist")):
         with pytest.raises(InputError, match=f"list_images: expected a folder.*{what}"):
             io.list_images(os.fspath(tmp_path / name))
+
+
+@pytest.mark.parametrize("predictor", [1, 3])
+def test_a_compressed_map_is_read_whatever_is_installed(tmp_path: Path, predictor: int) -> None:
+    """LZW and floating-point prediction, which tifffile leaves to a package that may be absent."""
+    values = np.random.default_rng(0).random((20, 30), dtype=np.float32)
+    path = tmp_path / "map.tiff"
+    Image.fromarray(values).save(path, compression="tiff_lzw", tiffinfo={317: predictor})
+    with tifffile.TiffFile(path) as file:
+        assert (file.pages[0].compression, file.pages[0].predictor) == (5, predictor)
+    np.testing.assert_array_equal(read_map(path), values)

@@ -38,9 +38,9 @@ def source() -> str:
     return str(_content()["source"])
 
 
-def remarks() -> dict[str, str]:
-    """What the supplement says of a method, by its name."""
-    return dict(_content()["notes"])
+def remarks(dataset: str) -> dict[str, str]:
+    """What the supplement says of a method on a data set, by the method's name."""
+    return dict(_content()["remarks"].get(dataset, {}))
 
 
 def official_categories(dataset: str) -> dict[str, str]:

@@ -165,7 +165,7 @@ def _origins(tables: Tables) -> list[str]:
             hashes = ", ".join(f"{split} {one['sha256']}" for split, one in facts["data"].items())
             config = json.dumps(facts["config"], separators=(",", ":"))
             seeds = " ".join(map(str, facts["seeds"]))
-            weights = facts["weights_sha256"]
+            weights = " ".join(facts["weights_sha256"])
             lines.append(
                 f"{name}: {category}: seeds {seeds}; SHA-256 of weights {weights}, {hashes}; {config}"
             )

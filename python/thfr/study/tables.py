@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
+from thfr.errors import InputError
 from thfr.study.published import KINDS, MEAN, official_categories, published_tables, remarks, source
 from thfr.study.published import mean_discrepancies as discrepancies
 from thfr.study.results import Result, is_checked, unofficial
@@ -98,6 +99,9 @@ def make_tables(results: Sequence[Result], published: Sequence[str], notes: Sequ
         results: of any number of configurations, categories and seeds.
         published: the methods to show published figures of.
         notes: footnotes to add.
+
+    Raises:
+        InputError: results of one configuration and category were measured on different files.
     """
     groups = _named_groups(results)
     datasets = [name for name in _TITLES if any(result.dataset == name for result in results)]
@@ -232,8 +236,8 @@ def _notes(groups: dict[str, list[Result]], published: Sequence[str], datasets: 
             notes.append(
                 f"Table {number}: the printed mean of {method}, {printed}, is not its row's mean, {exact}."
             )
-    notes += [f"{method}: {text}." for method, text in remarks().items() if method in published]
-    return notes
+    said = {method: text for dataset in datasets for method, text in remarks(dataset).items()}
+    return notes + [f"{method}: {text}." for method, text in said.items() if method in published]
 
 
 def _by_category(groups: dict[str, list[Result]]) -> dict[str, list[Result]]:
@@ -248,10 +252,15 @@ def _origin(group: Sequence[Result]) -> dict[str, Any]:
     """Configuration, seeds and hashes behind a row."""
     categories: dict[str, Any] = {}
     for result in group:
-        entry = categories.setdefault(f"{result.dataset}/{result.category}", {"seeds": []})
+        new = {"seeds": [], "weights_sha256": [], "data": result.data}
+        entry = categories.setdefault(f"{result.dataset}/{result.category}", new)
+        if entry["data"] != result.data:
+            raise InputError(
+                f"tables: {result.source} was measured on other files of {result.category} than the other "
+                "results of its configuration"
+            )
         entry["seeds"] = sorted([*entry["seeds"], result.seed])
-        entry["data"] = result.data
-        entry["weights_sha256"] = result.config.weights_digest
+        entry["weights_sha256"] = sorted({*entry["weights_sha256"], str(result.config.weights_digest)})
         exclude: Any = {"training": {"seed"}, "weights_digest": True, "dataset": True}
         entry["config"] = result.config.model_dump(mode="json", exclude=exclude)
     return {"categories": categories}
