@@ -343,4 +343,4 @@ def test_a_compressed_map_is_read_whatever_is_installed(tmp_path: Path, predicto
     Image.fromarray(values).save(path, compression="tiff_lzw", tiffinfo={317: predictor})
     with tifffile.TiffFile(path) as file:
         assert (file.pages[0].compression, file.pages[0].predictor) == (5, predictor)
-    np.testing.assert_array_equal(read_map(path), values)
+    np.testing.assert_array_equal(io.read_map(path), values)
