@@ -1,0 +1,165 @@
+"""`thfr ablate` end to end, through `main` and real processes."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from thfr.cli import main
+from thfr.evaluation import evaluate_run
+from thfr.study import runner
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def templates_study(
+    data: Path, tiny: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    out = tmp_path_factory.mktemp("study") / "out"
+    command = ["ablate", "templates", "--data", str(data), "--category", "plate", "--out", str(out), *tiny]
+    command += ["--seeds", "3", "--ratios", "1", "0.5", "--keep-runs"]
+    assert main(command) == 0
+    return out, command
+
+
+def test_templates_are_subsampled_after_one_training(templates_study: tuple[Path, list[str]]) -> None:
+    out, _ = templates_study
+    report = json.loads((out / "templates.json").read_text())
+    rows = {tuple(row["evaluation"].values()): row for row in report["rows"]}
+    assert list(rows) == [
+        ("nearest", None, None),
+        ("nearest", 0.5, "random"),
+        ("nearest", 0.5, "coreset"),
+        ("random", None, None),
+    ]
+    assert [row["templates"] for row in rows.values()] == [4, 2, 2, 4]
+    similarity = [row["figures"]["similarity.key"]["mean"] for row in rows.values()]
+    assert all(similarity[0] >= other > 0 for other in similarity[1:])
+    assert all(row["seeds"] == [3] for row in rows.values())
+    assert len(list((out / "cells").iterdir())) == len(list((out / "runs").iterdir())) == 1
+    for name in ("templates.csv", "templates-plate.pdf", "templates-plate.png"):
+        assert str(out / name) in report["files"]
+        assert (out / name).stat().st_size > 100
+    assert report["failed"] == {}
+
+
+def test_a_cell_says_what_it_was_made_of(templates_study: tuple[Path, list[str]]) -> None:
+    out, _ = templates_study
+    cell = json.loads(next((out / "cells").iterdir()).read_text())
+    assert cell["data"]["train"]["images"] == {"good": 4}
+    assert cell["data"]["test"]["sizes"] == {"48x40": 4}
+    assert len(cell["data"]["test"]["sha256"]) == len(cell["run"]["weights_digest"]) == 64
+    assert cell["trained"]["dataset"]["pixels_sha256"]
+    assert cell["config"]["training"]["seed"] == 3
+    assert cell["run"]["train_seconds"] > 0
+    assert cell["peak_memory_bytes"] > 1 << 20
+    assert {"thfr-ext", "torch", "timm", "python"} <= set(cell["versions"])
+
+
+def test_a_cell_has_the_figures_of_evaluate(templates_study: tuple[Path, list[str]]) -> None:
+    out, _ = templates_study
+    cell = json.loads(next((out / "cells").iterdir()).read_text())
+    metrics = evaluate_run(next((out / "runs").iterdir()), device="cpu")
+    for name in ("image_auroc", "pixel_auroc", "au_pro", "images"):
+        assert cell["results"][0]["metrics"][name] == pytest.approx(metrics[name], abs=1e-6)
+    assert cell["data"] == metrics["data"]
+
+
+def test_nothing_is_done_twice(templates_study: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, command = templates_study
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished cell was started again")
+
+    monkeypatch.setattr(runner.subprocess, "Popen", never)
+    before = (out / "templates.csv").read_bytes()
+    assert main(command) == 0
+    assert (out / "templates.csv").read_bytes() == before
+
+
+def test_a_failed_cell_is_named_and_the_others_go_on(
+    data: Path, tiny: list[str], tmp_path: Path, call: Call
+) -> None:
+    command = ["ablate", "grid", "--data", data, "--out", tmp_path, *tiny, "--seeds", 0, "--category", "plate"]
+    command += ["--set", "training.learning_rate=1e38,1e-3", "--set", "model.variant=lbn"]
+    code, values = call(*command)
+    assert code == 1
+    ((name, reason),) = values["failed"].items()
+    assert "learning_rate=1e+38" in name
+    assert "the loss is nan" in reason or "the loss is inf" in reason
+    (row,) = values["rows"]
+    assert row["setting"] == {"training.learning_rate": 1e-3, "model.variant": "lbn"}
+    with (tmp_path / "grid.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert float(line["image_auroc mean"]) == row["figures"]["image_auroc"]["mean"]
+    assert line["model.variant"] == "lbn"
+
+
+def test_it_goes_on_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, call: Call) -> None:
+    command = ["ablate", "bottleneck", "--data", data, "--out", tmp_path, *tiny, "--epochs", 20, "--seeds", 0]
+    command = [*map(str, command), "--category", "plate", "--channels", "16", "32"]
+    parent = subprocess.Popen([sys.executable, "-m", "thfr", *command], start_new_session=True)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("cells/*.json")) or len(list(tmp_path.glob("runs/*/log.jsonl"))) == 0:
+        assert time.monotonic() < deadline
+        assert parent.poll() is None or list(tmp_path.glob("cells/*.json"))
+        time.sleep(0.05)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
+    with (tmp_path / ".lock").open("w") as lock:  # held by the worker until it, too, has ended
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    code, values = call(*command)
+    assert code == 0
+    assert [row["setting"]["model.bottleneck_channels"] for row in values["rows"]] == [16, 32]
+    assert all(path.stat().st_mtime_ns == written for path, written in first.items())
+
+
+def test_a_folder_is_one_command_s(
+    data: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(runner, "_LOCK_SECONDS", 0.0)
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["ablate", "structure", "--data", str(data), "--out", str(tmp_path), *tiny]) == 2
+    assert "another command is at work in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["grid", "--set", "model.depth=1,2"], "model.depth"),
+        (["grid", "--set", "model.variant"], "expected NAME=VALUE"),
+        (["grid", "--set", "model.size=64", "--set", "model.size=96"], "given twice"),
+        (["grid", "--set", "training.seed=1,2"], "--seeds"),
+        (["grid", "--set", "dataset.name=a"], "dataset"),
+        (["bottleneck", "--channels", "17"], "model.bottleneck_channels"),
+        (["templates", "--ratios", "0"], "ratios must be in"),
+        (["structure", "--category", "cup"], "no category 'cup'"),
+    ],
+)
+def test_wrong_input_is_found_before_any_training(
+    options: list[str], message: str, data: Path, tiny: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main(["ablate", *options, "--data", str(data), "--out", str(tmp_path / "out"), *tiny]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,112 @@
+"""Cells and the grids they come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.errors import InputError
+from thfr.study import grids
+from thfr.study.cells import Cell, Evaluation, cell_path, read_cell, write_cell
+from thfr.study.presets import PRESETS, changed, load_preset
+
+CONFIG = RunConfig()
+CATEGORY = grids.Category("mvtec_ad", "bottle", {"train": {"images": {"good": 4}}}, CONFIG)
+
+
+def test_values_are_yaml() -> None:
+    texts = ["model.size=64,128", "training.betas=[0.5,0.9],[0.9,0.99]", "model.bottleneck_channels=null,32"]
+    assert grids.parse_values(texts) == {
+        "model.size": [64, 128],
+        "training.betas": [[0.5, 0.9], [0.9, 0.99]],
+        "model.bottleneck_channels": [None, 32],
+    }
+
+
+def test_a_grid_is_the_product_with_values_as_the_configuration_has_them() -> None:
+    settings = grids.grid(CONFIG, grids.parse_values(["training.learning_rate=1e-3,2e-3", "model.size=64,96"]))
+    assert [setting for setting, _ in settings] == [
+        {"training.learning_rate": rate, "model.size": size} for rate in (1e-3, 2e-3) for size in (64, 96)
+    ]
+    for setting, config in settings:
+        assert config.training.learning_rate == setting["training.learning_rate"]
+        assert config.model.size == setting["model.size"]
+        assert config.differences(CONFIG)
+
+
+def test_cells_have_the_control_where_there_are_templates() -> None:
+    cells = grids.make_cells(CATEGORY, grids.grid(CONFIG, {"model.variant": ["thfr", "gl"]}), [0, 5], None)
+    assert [(cell.config.model.variant, cell.seed) for cell in cells] == [
+        ("thfr", 0), ("gl", 0), ("thfr", 5), ("gl", 5)
+    ]  # fmt: skip
+    assert cells[0].evaluations == (Evaluation(), Evaluation(templates="random"))
+    assert cells[1].evaluations == (Evaluation(),)
+
+
+def test_the_structures_are_different_networks() -> None:
+    settings = grids.structure(CONFIG)
+    assert len({config.model.model_dump_json() for _, config in settings}) == len(settings) == 11
+    assert [setting["structure"] for setting, _ in settings][:4] == ["gbn", "lbn", "gl", "thfr, no compensation"]
+    last, config = settings[-1]
+    assert last == {"structure": "thfr"}
+    assert config == CONFIG
+
+
+def test_templates_need_a_whole_bank() -> None:
+    for values in ({"variant": "gl"}, {"bank_ratio": 0.5}):
+        with pytest.raises(InputError, match=r"^ablate: templates"):
+            grids.templates(changed(CONFIG, {"model": values}, "test"))
+
+
+def test_a_cell_s_name_tells_it_apart() -> None:
+    cell = grids.make_cells(CATEGORY, [({"model.size": 256}, CONFIG)], [0], None)[0]
+    others = [
+        replace(cell, category="cable"),
+        replace(cell, config=changed(CONFIG, {"training": {"epochs": 9}}, "test")),
+        replace(cell, evaluations=(Evaluation(),)),
+        replace(cell, data={"train": {"images": {"good": 5}}}),
+        replace(cell, weights_file="0" * 64),
+    ]
+    names = [one.name for one in (cell, *others)]
+    assert len(set(names)) == len(names)
+    assert names[0].startswith("bottle-model.size=256-seed=0-")
+    assert Cell.from_definition(cell.definition()) == cell
+
+
+def test_a_cell_comes_back_from_its_file(tmp_path: Path) -> None:
+    cell = grids.make_cells(CATEGORY, [({}, CONFIG)], [0], None)[0]
+    path = cell_path(tmp_path, cell)
+    write_cell(path, cell, {"seconds": 1.5})
+    assert read_cell(path)["seconds"] == 1.5
+    path.write_text("{")
+    with pytest.raises(InputError, match="remove it to repeat it"):
+        read_cell(path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="is no cell"):
+        read_cell(path)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_pins_every_field_and_is_the_method_as_shipped(name: str) -> None:
+    import thfr.study
+    import yaml
+
+    text = (Path(thfr.study.__file__).parent / "presets" / f"{name}.yaml").read_text()
+    default = yaml.safe_load(text)["default"]
+    assert set(default["model"]) == set(ModelConfig.model_fields)
+    assert set(default["training"]) == set(TrainingConfig.model_fields) - {"seed"}
+    preset = load_preset(name)
+    assert preset.seeds == (0, 1, 2)
+    differing = preset.default.differences(RunConfig())
+    assert [line.split()[0] for line in differing] == ["model.bottleneck_channels"]
+    assert preset.default.model.bottleneck_width == RunConfig().model.bottleneck_width
+
+
+def test_a_category_may_differ() -> None:
+    preset = replace(load_preset("mvtec_ad"), categories={"tile": {"training": {"epochs": 11}}})
+    assert preset.config("tile").training.epochs == 11
+    assert preset.config("wood") == preset.default
+    with pytest.raises(InputError, match=r"options: expected the sections model and training, got 'size'"):
+        changed(CONFIG, {"size": 64}, "options")
