@@ -2,9 +2,9 @@
 
     python benchmarks/evaluate_maps.py [--images 110] [--height 1600] [--width 800] [--json]
 
-Writes a made-up category of MVTec LOCO AD with ``--images`` test images of each of the three kinds into a temporary
-folder (the default is the size of juice_bottle: 330 maps, 1.7 GB), two regions an anomalous image, and runs the
-command on it in a process of its own.
+Writes a made-up category of MVTec LOCO AD with ``--images`` test images of each of the three kinds into a
+temporary folder (the default is the size of juice_bottle: 330 maps, 1.7 GB), two regions an anomalous image,
+and runs the command on it in a process of its own.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def make(root: Path, images: int, height: int, width: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=110, help="test images of each kind")
     parser.add_argument("--height", type=int, default=1600)
     parser.add_argument("--width", type=int, default=800)
@@ -67,8 +69,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make(root, options.images, options.height, options.width)
-        command = [sys.executable, "-m", "thfr", "evaluate", "--maps", root / "maps", "--dataset", "mvtec_loco"]
-        command += ["--data", root / "data", "--category", "made_up", "--out", root / "metrics.json", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "thfr",
+            "evaluate",
+            "--maps",
+            root / "maps",
+            "--dataset",
+            "mvtec_loco",
+        ]
+        command += [
+            "--data",
+            root / "data",
+            "--category",
+            "made_up",
+            "--out",
+            root / "metrics.json",
+            "--json",
+        ]
         started = time.monotonic()
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started

@@ -67,23 +67,3 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[st
         return code, json.loads(lines[-1]) if lines else {}
 
     return run
-
-
-def make_cell(category: str, seed: int, value: float | None, **setting: Any) -> dict[str, Any]:
-    """A finished cell as its file holds it, with ``value`` for every figure."""
-    metrics = {"image_auroc": value, "pixel_auroc": value, "au_pro": value}
-    result = {
-        "evaluation": {"templates": "nearest", "bank_ratio": None, "bank_method": None},
-        "templates": 4,
-        "similarity": {"key": 0.9, "levels": [0.7, 0.8, 0.9]},
-        "metrics": metrics,
-    }
-    return {
-        "dataset": "mvtec_ad",
-        "category": category,
-        "setting": setting,
-        "config": {"training": {"seed": seed}},
-        "run": {"train_seconds": 10.0 + seed},
-        "peak_memory_bytes": 1000 + seed,
-        "results": [result],
-    }

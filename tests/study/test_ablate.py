@@ -76,7 +76,9 @@ def test_a_cell_has_the_figures_of_evaluate(templates_study: tuple[Path, list[st
     assert cell["data"] == metrics["data"]
 
 
-def test_nothing_is_done_twice(templates_study: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_done_twice(
+    templates_study: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, command = templates_study
 
     def never(*_: Any, **__: Any) -> None:
@@ -91,7 +93,19 @@ def test_nothing_is_done_twice(templates_study: tuple[Path, list[str]], monkeypa
 def test_a_failed_cell_is_named_and_the_others_go_on(
     data: Path, tiny: list[str], tmp_path: Path, call: Call
 ) -> None:
-    command = ["ablate", "grid", "--data", data, "--out", tmp_path, *tiny, "--seeds", 0, "--category", "plate"]
+    command = [
+        "ablate",
+        "grid",
+        "--data",
+        data,
+        "--out",
+        tmp_path,
+        *tiny,
+        "--seeds",
+        0,
+        "--category",
+        "plate",
+    ]
     command += ["--set", "training.learning_rate=1e38,1e-3", "--set", "model.variant=lbn"]
     code, values = call(*command)
     assert code == 1
@@ -117,6 +131,7 @@ def test_it_goes_on_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, ca
         time.sleep(0.05)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
+    assert len(list(tmp_path.glob("cells/*.json"))) == 1
     first = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
     with (tmp_path / ".lock").open("w") as lock:  # held by the worker until it, too, has ended
         while True:
@@ -128,7 +143,8 @@ def test_it_goes_on_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, ca
                 time.sleep(0.05)
     code, values = call(*command)
     assert code == 0
-    assert [row["setting"]["model.bottleneck_channels"] for row in values["rows"]] == [16, 32]
+    assert {row["setting"]["model.bottleneck_channels"] for row in values["rows"]} == {16, 32}
+    assert len(list(tmp_path.glob("cells/*.json"))) == 2
     assert all(path.stat().st_mtime_ns == written for path, written in first.items())
 
 

@@ -26,7 +26,9 @@ def test_values_are_yaml() -> None:
 
 
 def test_a_grid_is_the_product_with_values_as_the_configuration_has_them() -> None:
-    settings = grids.grid(CONFIG, grids.parse_values(["training.learning_rate=1e-3,2e-3", "model.size=64,96"]))
+    settings = grids.grid(
+        CONFIG, grids.parse_values(["training.learning_rate=1e-3,2e-3", "model.size=64,96"])
+    )
     assert [setting for setting, _ in settings] == [
         {"training.learning_rate": rate, "model.size": size} for rate in (1e-3, 2e-3) for size in (64, 96)
     ]
@@ -47,8 +49,8 @@ def test_cells_have_the_control_where_there_are_templates() -> None:
 
 def test_the_structures_are_different_networks() -> None:
     settings = grids.structure(CONFIG)
-    assert len({config.model.model_dump_json() for _, config in settings}) == len(settings) == 11
-    assert [setting["structure"] for setting, _ in settings][:4] == ["gbn", "lbn", "gl", "thfr, no compensation"]
+    assert len({config.model.model_dump_json() for _, config in settings}) == len(settings) == 10
+    assert [setting["structure"] for setting, _ in settings][:4] == ["gbn", "lbn", "gl", "thfr, level 1"]
     last, config = settings[-1]
     assert last == {"structure": "thfr"}
     assert config == CONFIG

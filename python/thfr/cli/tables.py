@@ -49,12 +49,13 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.study.tables import make_tables
 
     _check_usage(args)
+    published = _published(args)
     failed: dict[str, str] = {}
     folders = list(args.folders)
     if args.data is not None:
         failed = _train(args)
         folders.append(args.out)
-    tables = make_tables(find_results(folders), _published(args), args.note)
+    tables = make_tables(find_results(folders), published, args.note)
     paths = write_tables(tables, args.out)
     text = [as_markdown(tables), *(f"failed: {name}: {reason}" for name, reason in failed.items())]
     text += [f"written: {path}" for path in paths]

@@ -20,7 +20,7 @@ from thfr.study.presets import changed
 CHANNELS = (64, 128, 256, 512, 1024, 2048, 4096)
 RATIOS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
 METHODS = ("random", "coreset")
-COMPENSATION = ((), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3))
+COMPENSATION = ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3))
 
 Setting = tuple[dict[str, Any], RunConfig]
 """What is varied, by the name it is reported under, and the configuration that results."""
@@ -109,25 +109,23 @@ def templates(config: RunConfig) -> list[Setting]:
 
 
 def structure(config: RunConfig) -> list[Setting]:
-    """The bottlenecks alone and together, and compensation at every set of levels (supplement, 3.3)."""
-    plain = [
-        ({"structure": variant}, changed(config, {"model": {"variant": variant}}, "structure"))
-        for variant in ("gbn", "lbn", "gl")
-    ]
-    compensated = [
-        (
-            {"structure": _compensation_name(levels)},
-            changed(config, {"model": {"variant": "thfr", "compensation_levels": list(levels)}}, "structure"),
-        )
+    """The bottlenecks alone and together, and compensation at every set of levels (supplement, 3.3).
+
+    ``gl`` is thfr without compensation, the same network, so it is there once.
+    """
+    plain: dict[str, dict[str, Any]] = {variant: {"variant": variant} for variant in ("gbn", "lbn", "gl")}
+    compensated = {
+        _structure_name(levels): {"variant": "thfr", "compensation_levels": list(levels)}
         for levels in COMPENSATION
+    }
+    return [
+        ({"structure": name}, changed(config, {"model": fields}, "structure"))
+        for name, fields in (plain | compensated).items()
     ]
-    return plain + compensated
 
 
-def _compensation_name(levels: tuple[int, ...]) -> str:
-    if len(levels) == 3:
-        return "thfr"
-    return f"thfr, levels {'+'.join(map(str, levels))}" if levels else "thfr, no compensation"
+def _structure_name(levels: tuple[int, ...]) -> str:
+    return "thfr" if len(levels) == 3 else f"thfr, level {'+'.join(map(str, levels))}"
 
 
 def grid(config: RunConfig, values: dict[str, list[Any]]) -> list[Setting]:

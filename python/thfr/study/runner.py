@@ -69,7 +69,8 @@ def run_cells(cells: Sequence[Cell], place: Place) -> Outcome:
 
 
 def _steps(cell: Cell) -> int:
-    return cell.config.training.steps(sum(cell.data["train"]["images"].values()))
+    settings = cell.config.training
+    return settings.steps(round(sum(cell.data["train"]["images"].values()) * (1 - settings.holdout)))
 
 
 def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:

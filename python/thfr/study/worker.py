@@ -116,7 +116,7 @@ def _image_seed(seed: int) -> int:
 def similarity(
     detector: Detector, bank: TemplateBank, dataset: Dataset, evaluation: Evaluation, seed: int
 ) -> dict[str, Any]:
-    """Mean cosine similarity of test images and their templates: ``key``, of the retrieval keys, and
+    """Mean cosine similarity of test images and their (first) templates: ``key``, of the retrieval keys, and
     ``levels``, of the features at each place of a level, from fine to coarse (supplement, section 3.2).
     """
     images = load_images(dataset.test, (detector.size, detector.size))
@@ -124,11 +124,12 @@ def similarity(
     for start in range(0, len(images), _BATCH):
         features = detector.features(images[start : start + _BATCH])
         if evaluation.templates == "random":
-            places = bank.random(len(features[0]), _image_seed(seed) + start)
+            count = detector.config.model.template_count
+            places = bank.random(len(features[0]), _image_seed(seed) + start, count)
         else:
             places = bank.nearest(features)
-        templates = bank.gather(places)
-        keys += float((key_of(features) * key_of(templates)).sum())
+        templates = bank.gather(places[:, 0])
+        keys += float((key_of(features, bank.key_cells) * key_of(templates, bank.key_cells)).sum())
         for level, (feature, template) in enumerate(zip(features, templates, strict=True)):
             levels[level] += float(cosine_similarity(feature.float(), template, dim=1).mean((1, 2)).sum())
     return {"key": keys / len(images), "levels": [total / len(images) for total in levels]}
