@@ -89,7 +89,7 @@ def main() -> int:
             "--json",
         ]
         started = time.monotonic()
-        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(list(map(str, command)), check=True, cwd=root, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = {

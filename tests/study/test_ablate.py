@@ -91,8 +91,12 @@ def test_nothing_is_done_twice(
 
 
 def test_a_failed_cell_is_named_and_the_others_go_on(
-    data: Path, tiny: list[str], tmp_path: Path, call: Call
+    data: Path, tiny: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    decoy = tmp_path / "here" / "thfr" / "__init__.py"  # a worker must not import from the current folder
+    decoy.parent.mkdir(parents=True)
+    decoy.write_text("raise ImportError('imported from the current folder')")
+    monkeypatch.chdir(tmp_path / "here")
     command = [
         "ablate",
         "grid",

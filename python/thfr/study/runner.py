@@ -90,7 +90,7 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
     before, steps = bar.n, _steps(cell)
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "thfr.study.worker"],
+            [sys.executable, "-c", _worker_code()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -116,6 +116,14 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
         log.unlink()
         return None
     return _reason(process.returncode, said, log)
+
+
+def _worker_code() -> str:
+    """Start a worker with this process's import path: the current folder, which `python -m` would put before
+    it, may hold the sources without the native module.
+    """
+    start = "from thfr.study.worker import main; raise SystemExit(main())"
+    return f"import sys; sys.path[:] = {sys.path!r}; {start}"
 
 
 def _last_step(log: Path) -> int:

@@ -1,4 +1,4 @@
-"""One cell in a process of its own: ``python -m thfr.study.worker``, driven by :mod:`thfr.study.runner`.
+"""One cell in a process of its own, driven by :mod:`thfr.study.runner`.
 
 The task comes as one line of JSON on stdin, which stays open: its end means that the parent is gone, even by
 ``kill -9``, and a worker without a parent must not go on writing into a run that the next command takes up.
@@ -146,7 +146,3 @@ def versions(device: torch.device) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         **gpu,
     }
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
