@@ -125,7 +125,9 @@ def structure(config: RunConfig) -> list[Setting]:
 
 
 def _structure_name(levels: tuple[int, ...]) -> str:
-    return "thfr" if len(levels) == 3 else f"thfr, level {'+'.join(map(str, levels))}"
+    if len(levels) == 3:
+        return "thfr"
+    return f"thfr, level{'s' if len(levels) > 1 else ''} {'+'.join(map(str, levels))}"
 
 
 def grid(config: RunConfig, values: dict[str, list[Any]]) -> list[Setting]:

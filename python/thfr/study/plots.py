@@ -75,13 +75,14 @@ def _points(axes: Axes, xs: Sequence[float], rows: Sequence[Row], name: str, **s
 
 def _stacked(count: int, height: float = 1.25) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, 0.45 + height * count), layout="constrained")
-    return figure, list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+    panels = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+    figure.align_ylabels(panels)
+    return figure, panels
 
 
 def _percent(axes: Axes, name: str) -> None:
     axes.set_ylabel(axis_label(name))
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_label_coords(-0.13, 0.5)  # the same for all panels, however wide their numbers
 
 
 def _bottleneck(rows: Sequence[Row]) -> Figure:
@@ -125,8 +126,8 @@ def _templates(rows: Sequence[Row]) -> Figure:
     figure, panels = _stacked(len(names), height=1.1)
     for axes, name in zip(panels, names, strict=True):
         for method, aside, style in (  # aside: so that no point hides the other method's
-            ("coreset", 1.02, {"color": BLUE, "marker": "o"}),
-            ("random", 1 / 1.02, {"color": VERMILION, "marker": "s", "ls": "--"}),
+            ("coreset", 1.04, {"color": BLUE, "marker": "o"}),
+            ("random", 1 / 1.04, {"color": VERMILION, "marker": "s", "ls": "--"}),
         ):
             line = whole + [row for row in plain if row["evaluation"]["bank_method"] == method]
             ratios = [aside * 100 * (row["evaluation"]["bank_ratio"] or 1) for row in line]
@@ -134,7 +135,9 @@ def _templates(rows: Sequence[Row]) -> Figure:
         for row in control:
             found = row["figures"].get(name)
             if found is not None:
-                axes.axhline(100 * found["mean"], color=BLACK, lw=0.9, ls=":", label="shuffled templates")
+                mean, std = 100 * found["mean"], 100 * (found["std"] or 0)
+                axes.axhline(mean, color=BLACK, lw=0.9, ls=":", label="shuffled templates")
+                axes.axhspan(mean - std, mean + std, color=BLACK, alpha=0.1, lw=0)
         _percent(axes, name)
     ticks = sorted({100 * (row["evaluation"]["bank_ratio"] or 1) for row in plain})
     panels[-1].set_xscale("log")
@@ -151,7 +154,11 @@ def _dots(rows: Sequence[Row]) -> Figure:
     plain, control = _plain(rows), _control(rows)
     varied = [f for f in rows[0]["setting"] if len({str(row["setting"][f]) for row in plain}) > 1]
     names = (localisation(rows), "image_auroc")
-    figure = Figure(figsize=(WIDTH, 0.85 + 0.19 * len(plain)), layout="constrained")
+    texts = [label(row, varied) for row in plain]
+    if max(map(len, texts)) > 26:
+        texts = [text.replace(", ", ",\n") for text in texts]
+    lines = sum(1 + 0.7 * text.count("\n") for text in texts)
+    figure = Figure(figsize=(WIDTH, 0.85 + 0.19 * lines), layout="constrained")
     panels = list(figure.subplots(1, len(names), sharey=True))
     places = {str(row["setting"]): place for place, row in enumerate(plain)}
     for axes, name in zip(panels, names, strict=True):
@@ -169,7 +176,7 @@ def _dots(rows: Sequence[Row]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.margins(x=0.12)
         axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(plain)), [label(row, varied) for row in plain])
+    panels[0].set_yticks(range(len(plain)), texts)
     panels[0].set_ylim(len(plain) - 0.4, -0.6)
     if control:
         _legend(figure, panels[0])
