@@ -16,6 +16,7 @@ from thfr.models.detector import Templates
 
 FORMAT = "thfr-cell-1"
 CELLS, RUNS, LOGS = "cells", "runs", "logs"
+STAGE = "evaluation "  # so begin the lines of a cell's log that say how far its evaluations are
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from thfr.errors import InputError
-from thfr.study.cells import LOGS, RUNS, Cell, cell_path, read_cell
+from thfr.study.cells import LOGS, RUNS, STAGE, Cell, cell_path, read_cell
 from thfr.training.trainer import LOG_FILE
 
 _POLL_SECONDS = 0.2
@@ -87,7 +87,7 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
         "device": place.device,
         "keep_run": place.keep_runs,
     }
-    before, steps = bar.n, _steps(cell)
+    before, steps, shown = bar.n, _steps(cell), ""
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", _worker_code()],
@@ -105,17 +105,27 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
             while process.poll() is None:
                 time.sleep(_POLL_SECONDS)
                 bar.update(min(before + _last_step(run / LOG_FILE), before + steps) - bar.n)
+                if (stage := _stage(log)) != shown:
+                    bar.set_postfix_str(stage)
+                    shown = stage
             said = process.stdout.read()
         finally:
             process.kill()
             process.wait()
             process.stdin.close()
             process.stdout.close()
+    bar.set_postfix_str("", refresh=False)
     bar.update(before + steps - bar.n)
     if process.returncode == 0 and cell_path(place.out, cell).is_file():
         log.unlink()
         return None
     return _reason(process.returncode, said, log)
+
+
+def _stage(log: Path) -> str:
+    """Which evaluation a worker is at, by its log; empty while it trains."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith(STAGE)), "")
 
 
 def _worker_code() -> str:

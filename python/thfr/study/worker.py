@@ -28,7 +28,7 @@ from thfr.evaluation import evaluate_detector
 from thfr.evaluation.run import remember_data
 from thfr.models import Detector, TemplateBank
 from thfr.models.bank import key_of
-from thfr.study.cells import Cell, Evaluation, cell_path, write_cell
+from thfr.study.cells import STAGE, Cell, Evaluation, cell_path, write_cell
 from thfr.training import train
 from thfr.training.trainer import RUN_FILE, peak_memory
 
@@ -69,10 +69,14 @@ def carry_out(
     detector = train(cell.config, dataset, folder, weights=weights, device=device, progress=False)
     remember_data(folder, dataset)
     facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    found = []
+    for number, evaluation in enumerate(cell.evaluations, 1):
+        print(f"{STAGE}{number} of {len(cell.evaluations)}", file=sys.stderr, flush=True)
+        found.append(evaluate(detector, dataset, evaluation, cell.seed))
     results = {
         "trained": detector.config.model_dump(mode="json"),
         "run": facts,
-        "results": [evaluate(detector, dataset, one, cell.seed) for one in cell.evaluations],
+        "results": found,
         "seconds": round(time.monotonic() - started, 3),
         "peak_memory_bytes": peak_memory(),
         "versions": versions(detector.device),
