@@ -68,9 +68,16 @@ def _points(axes: Axes, xs: Sequence[float], rows: Sequence[Row], name: str, **s
     """A line with error bars; rows that do not define the figure are left out."""
     known = [(x, row["figures"][name]) for x, row in zip(xs, rows, strict=True) if row["figures"].get(name)]
     if known:
-        means = [100 * found["mean"] for _, found in known]
-        errors = [100 * (found["std"] or 0) for _, found in known]
-        axes.errorbar([x for x, _ in known], means, errors, elinewidth=0.8, **style)
+        found = [one for _, one in known]
+        means = [100 * one["mean"] for one in found]
+        axes.errorbar([x for x, _ in known], means, _deviations(found), elinewidth=0.8, **style)
+
+
+def _deviations(found: Sequence[dict[str, Any]]) -> list[float] | None:
+    """Lengths of the error bars; None, so that none are drawn, where every value is of one seed."""
+    if all(one["std"] is None for one in found):
+        return None
+    return [100 * (one["std"] or 0) for one in found]
 
 
 def _stacked(count: int, height: float = 1.25) -> tuple[Figure, list[Axes]]:
@@ -170,7 +177,7 @@ def _dots(rows: Sequence[Row]) -> Figure:
             found = [row["figures"][name] for row in known]
             axes.errorbar(
                 [100 * one["mean"] for one in found], [places[str(row["setting"])] for row in known],
-                xerr=[100 * (one["std"] or 0) for one in found], elinewidth=0.8, label=text, **style,
+                xerr=_deviations(found), elinewidth=0.8, label=text, **style,
             )  # fmt: skip
         axes.set_xlabel(axis_label(name))
         axes.xaxis.set_major_locator(MaxNLocator(3))
