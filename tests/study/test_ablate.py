@@ -54,6 +54,21 @@ def test_templates_are_subsampled_after_one_training(templates_study: tuple[Path
     assert report["failed"] == {}
 
 
+def test_planted_anomalies_where_good_images_are_held_out(
+    templates_study: tuple[Path, list[str]], data: Path, tiny: list[str], tmp_path: Path, call: Call
+) -> None:
+    without = json.loads((templates_study[0] / "templates.json").read_text())["rows"][0]
+    assert without["figures"]["planted.image_auroc"] is None
+    grid = ["ablate", "grid", "--set", "training.holdout=0.5", "--data", data, "--category", "plate"]
+    code, report = call(*grid, "--seeds", 0, "--out", tmp_path / "out", *tiny)
+    assert code == 0
+    figures = report["rows"][0]["figures"]
+    assert all(0 <= figures[f"planted.{name}"]["mean"] <= 1 for name in ("image_auroc", "au_pro"))
+    kinds = [figures[f"planted.{name}"]["mean"] for name in ("logical", "structural")]
+    assert figures["planted.image_auroc"]["mean"] == pytest.approx((4 * kinds[0] + 3 * kinds[1]) / 7)
+    assert "planted.au_pro mean" in (tmp_path / "out" / "grid.csv").read_text()
+
+
 def test_a_cell_says_what_it_was_made_of(templates_study: tuple[Path, list[str]]) -> None:
     out, _ = templates_study
     cell = json.loads(next((out / "cells").iterdir()).read_text())

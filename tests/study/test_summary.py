@@ -23,6 +23,7 @@ def make_cell(category: str, seed: int, value: float | None, **setting: Any) -> 
         "evaluation": {"templates": "nearest", "bank_ratio": None, "bank_method": None},
         "templates": 4,
         "similarity": {"key": 0.9, "levels": [0.7, 0.8, 0.9]},
+        "planted": None,
         "metrics": {"image_auroc": value, "pixel_auroc": value, "au_pro": value},
     }
     return {

@@ -15,6 +15,7 @@ MEAN = "mean"
 Row = dict[str, Any]
 _PLAIN = {"templates": "nearest", "bank_ratio": None, "bank_method": None}
 _SHOWN = ("image_auroc", "pixel_auroc", "au_pro")
+_PLANTED = ("image_auroc", "logical", "structural", "au_pro")
 _SPRO = "localization.auc_spro"
 
 
@@ -61,7 +62,15 @@ def _row(key: list[Any], members: list[tuple[Mapping[str, Any], Mapping[str, Any
     for _, result in members:
         similarity = result["similarity"] or {"key": None, "levels": [None] * 3}
         levels = {f"similarity.level{i}": value for i, value in enumerate(similarity["levels"], 1)}
-        by_seed.append({**figures(result["metrics"]), "similarity.key": similarity["key"], **levels})
+        planted = result["planted"] or dict.fromkeys(_PLANTED)
+        by_seed.append(
+            {
+                **figures(result["metrics"]),
+                "similarity.key": similarity["key"],
+                **levels,
+                **{f"planted.{name}": planted[name] for name in _PLANTED},
+            }
+        )
     return {
         **dict(zip(("dataset", "category", "setting", "evaluation"), key, strict=True)),
         "seeds": [cell["config"]["training"]["seed"] for cell, _ in members],

@@ -24,13 +24,13 @@ from torch.nn.functional import cosine_similarity
 
 from thfr.data import Dataset, load_dataset, load_images
 from thfr.errors import InputError
-from thfr.evaluation import evaluate_detector
+from thfr.evaluation import evaluate_detector, evaluate_planted
 from thfr.evaluation.run import remember_data
 from thfr.models import Detector, TemplateBank
 from thfr.models.bank import key_of
 from thfr.study.cells import STAGE, Cell, Evaluation, cell_path, write_cell
 from thfr.training import train
-from thfr.training.trainer import RUN_FILE, peak_memory
+from thfr.training.trainer import RUN_FILE, divide, peak_memory
 
 _BATCH = 8
 PARENT_GONE = 3  # exit code
@@ -87,7 +87,9 @@ def carry_out(
 
 
 def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed: int) -> dict[str, Any]:
-    """Metrics of the test split, size of the bank, and how similar images and their templates are."""
+    """Metrics of the test split, size of the bank, how similar images and their templates are, and figures of
+    anomalies planted into good images that were not learnt from, where there are two at least.
+    """
     bank = full = detector.bank
     if evaluation.bank_ratio is not None:
         if full is None:
@@ -102,6 +104,7 @@ def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed:
             "evaluation": vars(evaluation),
             "templates": 0 if bank is None else len(bank),
             "similarity": None if bank is None else similarity(detector, bank, dataset, evaluation, seed),
+            "planted": planted(detector, dataset, evaluation, seed),
             "metrics": evaluate_detector(
                 detector, dataset, templates=evaluation.templates, seed=_image_seed(seed), batch_size=_BATCH
             ),
@@ -109,6 +112,17 @@ def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed:
         }
     finally:
         detector.bank = full
+
+
+def planted(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed: int) -> dict[str, Any] | None:
+    """:func:`thfr.evaluation.evaluate_planted` on the validation images and those held out."""
+    _, _, unseen = divide(dataset, detector.config.training)
+    if len(unseen) < 2:
+        return None
+    images = load_images(unseen, (detector.size, detector.size))
+    return evaluate_planted(
+        detector, images, templates=evaluation.templates, seed=_image_seed(seed), batch_size=_BATCH
+    )
 
 
 def _image_seed(seed: int) -> int:

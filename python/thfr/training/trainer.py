@@ -72,7 +72,7 @@ def train(
     out, where = Path(out), resolve_device(device)
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
-    samples, numbers, unseen = _divide(dataset, config.training)
+    samples, numbers, unseen = divide(dataset, config.training)
     size = config.model.size
     images = load_images(samples, (size, size), progress=progress)
     good = load_images(unseen, (size, size), progress=progress) if unseen else None
@@ -285,7 +285,7 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
         return create_backbone(model.backbone, weights, model.pretrained)
 
 
-def _divide(
+def divide(
     dataset: Dataset | Sequence[Any], settings: TrainingConfig
 ) -> tuple[Sequence[Any], Tensor, Sequence[Any]]:
     """The images to learn from with their numbers, and the good ones that only set the threshold."""
