@@ -90,8 +90,9 @@ class TemplateBank:
         count: int = 1,
     ) -> Tensor:
         """The places in the bank of each query's ``count`` nearest templates, the nearest first, int64
-        [B,count]; never that of the excluded image. Raises ValueError where the bank holds fewer.
+        [B,count]; never that of the excluded image. All of them where the bank holds fewer.
         """
+        count = min(count, len(self) if exclude is None else max(len(self) - 1, 1))
         own = None if exclude is None else self._places(exclude).to(features[2].device)
         queries = key_of(features, self.key_cells)
         return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]

@@ -184,22 +184,22 @@ class _Trainer:
         return network.to(self.device)
 
     def _make_bank(self) -> tuple[TemplateBank | None, Tensor | None]:
-        """The bank, and for each training image the places of its nearest templates, never its own."""
+        """The bank, and for each training image the place [1] of its nearest template, never its own."""
         model = self.config.model
         if not model.uses_templates:
             return None, None
         originals = [level[: self.images] for level in self.store.levels]
         bank = TemplateBank.build(originals, self.numbers, model.key_cells)
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
-        if len(bank) <= model.template_count:
+        if len(bank) < 2:
             raise InputError(
                 f"train: bank_ratio {model.bank_ratio} of {self.images} images leaves {len(bank)} "
-                f"template(s), needs more than template_count, {model.template_count}"
+                "template(s), needs at least 2"
             )
         nearest = []
         for rows in torch.arange(len(self.store)).split(64):
             features, own = [level[rows] for level in self.store.levels], self.numbers[rows % self.images]
-            nearest.append(bank.nearest(features, own, model.template_count))
+            nearest.append(bank.nearest(features, own))
         return bank, torch.cat(nearest)
 
     def _resume(self) -> tuple[int, dict[str, float]]:
