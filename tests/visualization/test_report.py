@@ -32,7 +32,7 @@ METRICS = {
     },
 }
 NASTY = "<b>&\"'$x$_{.png"
-VOID = {"meta", "img", "source", "br", "link"}
+VOID = {"meta", "img", "source", "br", "link", "input"}
 
 
 class Checker(HTMLParser):

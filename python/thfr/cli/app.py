@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from thfr.cli import bench, demo, doctor, evaluate, predict, synth, train
+from thfr.cli import bench, demo, doctor, evaluate, gallery, predict, report, synth, train, visualize
 from thfr.cli.output import Result, complain, show
 from thfr.errors import InputError
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, predict, evaluate, synth, doctor, bench):
+    for module in (demo, train, predict, evaluate, report, gallery, visualize, synth, doctor, bench):
         module.add_parser(commands)
     return parser
 

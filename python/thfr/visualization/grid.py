@@ -1,0 +1,151 @@
+"""Pages of pictures in rows and columns, fit for print: PNG, and PDF with text as text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from thfr.io import atomic_path
+from thfr.visualization.overlay import heat_colours
+from thfr.visualization.plots import LIGHT
+from thfr.visualization.scale import ColourScale
+
+PANEL_EDGE = 480
+"""Pixels of a panel's longer side; at the size it has on the page that is 240 to 480 a inch."""
+_WIDTH = 10.5  # inches: A4 on its side with a margin
+_LABEL = 1.35
+_GAP = 0.06
+_TALLEST = 2.0  # inches of a panel
+_ROWS_A_PAGE = 7
+_DPI = 200
+_TITLE, _TEXT, _SMALL = 13, 9, 8  # points: nothing is smaller
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of pictures: what stands on its left, and a picture (or none) for each column."""
+
+    label: str
+    note: str
+    panels: Sequence[np.ndarray | None]  # uint8 [H,W,3]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of pictures under one title. ``scale``: of the heat maps among them."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    caption: str
+    scale: ColourScale
+
+
+def write_grid(stem: Path, grid: Grid) -> list[Path]:
+    """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and ``stem.pdf``, each whole or
+    not at all; gives their paths, the PDF last.
+    """
+    parts = [grid.rows[start : start + _ROWS_A_PAGE] for start in range(0, len(grid.rows), _ROWS_A_PAGE)]
+    written: list[Path] = []
+    # fonts as TrueType, so that the text can be searched and edited; no date, so that files can be compared
+    with rc_context({"pdf.fonttype": 42}):
+        figures = [_figure(grid, rows) for rows in parts]
+        for number, figure in enumerate(figures, start=1):
+            path = stem.with_name(f"{stem.name}-{number}.png" if len(figures) > 1 else f"{stem.name}.png")
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+            written.append(path)
+        path = stem.with_name(f"{stem.name}.pdf")
+        with (
+            atomic_path(path) as temporary,
+            PdfPages(temporary, metadata={"CreationDate": None, "Title": grid.title}) as pdf,
+        ):
+            for figure in figures:
+                pdf.savefig(figure)
+    return [*written, path]
+
+
+def _figure(grid: Grid, rows: Sequence[Row]) -> Figure:
+    shapes = [panel.shape[:2] for row in rows for panel in row.panels if panel is not None]
+    aspect = max(height / width for height, width in shapes)
+    cell = min((_WIDTH - _LABEL) / len(grid.columns) - _GAP, _TALLEST / aspect)
+    width = max(_LABEL + len(grid.columns) * (cell + _GAP), 6.5)
+    caption = textwrap.wrap(grid.caption, int(width * 15.5))
+    head, foot = 0.78, 0.62 + 0.15 * len(caption)
+    height = head + len(rows) * (cell * aspect + 2 * _GAP) + foot
+    figure = Figure(figsize=(width, height), facecolor="white")
+
+    def text(x: float, y: float, words: str, size: float = _TEXT, **options: object) -> None:
+        figure.text(
+            x / width, 1 - y / height, words, fontsize=size, color=LIGHT.ink, parse_math=False, **options
+        )  # type: ignore[arg-type]
+
+    text(0.08, 0.3, textwrap.shorten(grid.title, int(width * 9)), _TITLE, weight="bold")
+    for column, name in enumerate(grid.columns):
+        middle = _LABEL + column * (cell + _GAP) + cell / 2
+        text(middle, head - 0.07, textwrap.fill(name, max(int(cell * 14), 7)), ha="center", va="bottom")
+    for number, row in enumerate(rows):
+        top = head + number * (cell * aspect + 2 * _GAP)
+        label = textwrap.fill(row.label, 18)
+        text(0.08, top + 0.04, label, va="top", weight="bold", linespacing=1.25)
+        below = top + 0.1 + 0.16 * (label.count("\n") + 1)
+        text(0.08, below, textwrap.fill(row.note, 22), _SMALL, va="top", linespacing=1.3)
+        for column, panel in enumerate(row.panels):
+            if panel is not None:
+                left = _LABEL + column * (cell + _GAP)
+                _draw(figure, panel, left, top, cell, cell * aspect)
+    _draw_scale(figure, grid.scale, height - foot + 0.2)
+    for number, line in enumerate(caption):
+        text(0.08, height - foot + 0.66 + 0.15 * number, line, _SMALL)
+    return figure
+
+
+def _draw(figure: Figure, panel: np.ndarray, left: float, top: float, width: float, height: float) -> None:
+    """One picture in a frame whose place is given in inches; its own aspect ratio is kept."""
+    page_width, page_height = figure.get_size_inches()
+    shown = min(height, width * panel.shape[0] / panel.shape[1])
+    across = shown * panel.shape[1] / panel.shape[0]
+    place = (
+        (left + (width - across) / 2) / page_width,
+        1 - (top + shown) / page_height,
+        across / page_width,
+        shown / page_height,
+    )
+    axes = figure.add_axes(place)
+    axes.imshow(panel, aspect="auto", interpolation="antialiased")
+    axes.axis("off")
+
+
+def _draw_scale(figure: Figure, scale: ColourScale, top: float) -> None:
+    """The colours of the anomaly maps with their values, the outline's among them."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((_LABEL / width, 1 - (top + 0.12) / height, 2.6 / width, 0.12 / height))
+    axes.imshow(
+        np.linspace(0, 1, 256)[None], aspect="auto", cmap=ListedColormap(heat_colours() / 255),
+        extent=(scale.low, scale.high, 0, 1),
+    )  # fmt: skip
+    axes.axvline(scale.threshold, color="white", lw=2)
+    axes.set_yticks([])
+    ticks = (scale.low, scale.threshold, scale.high)
+    axes.set_xticks(ticks, [f"{value:.3g}" for value in ticks], fontsize=_SMALL)
+    axes.tick_params(length=2, colors=LIGHT.ink)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.text(
+        0.08 / width, 1 - (top + 0.06) / height, "anomaly map", fontsize=_TEXT, va="center", color=LIGHT.ink
+    )
+    limit = "the alarm limit" if scale.from_good else "the middle of the scale"
+    figure.text(
+        (_LABEL + 2.75) / width,
+        1 - (top + 0.06) / height,
+        f"white outline: above {limit}; cyan outline: ground truth",
+        fontsize=_SMALL, va="center", color=LIGHT.ink,
+    )  # fmt: skip
