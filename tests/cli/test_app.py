@@ -13,7 +13,9 @@ from thfr.cli import app, doctor
 from thfr.cli.output import Result
 from thfr.errors import InputError
 
-COMMANDS = ("synth", "train", "predict", "evaluate", "doctor", "demo", "bench")
+COMMANDS = (
+    "synth", "train", "predict", "evaluate", "report", "gallery", "visualize", "doctor", "demo", "bench",
+)  # fmt: skip
 
 Run = Callable[[argparse.Namespace], Result]
 
@@ -78,6 +80,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["train", "--dataset", "folder", "--data", ".", "--out", "x", "--epochs", "half"],
         ["train", "--dataset", "folder", "--data", ".", "--out", "x", "--variant", "best"],
         ["predict", "/does/not/exist", "x.png", "--out", "x"],
+        ["report", "/does/not/exist"],
+        ["report", ".", "--per-kind", "0"],
+        ["gallery", ".", "--per-kind", "none"],
+        ["visualize"],
+        ["visualize", ".", "--steps", "0"],
+        ["visualize", ".", "--beside", "/does/not/exist"],
         ["evaluate"],
         ["evaluate", "/does/not/exist"],
         ["evaluate", ".", "--maps", "."],

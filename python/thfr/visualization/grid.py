@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -83,10 +84,10 @@ def _figure(grid: Grid, rows: Sequence[Row]) -> Figure:
     height = head + len(rows) * (cell * aspect + 2 * _GAP) + foot
     figure = Figure(figsize=(width, height), facecolor="white")
 
-    def text(x: float, y: float, words: str, size: float = _TEXT, **options: object) -> None:
+    def text(x: float, y: float, words: str, size: float = _TEXT, **options: Any) -> None:
         figure.text(
             x / width, 1 - y / height, words, fontsize=size, color=LIGHT.ink, parse_math=False, **options
-        )  # type: ignore[arg-type]
+        )
 
     text(0.08, 0.3, textwrap.shorten(grid.title, int(width * 9)), _TITLE, weight="bold")
     for column, name in enumerate(grid.columns):
