@@ -24,8 +24,8 @@ PANEL_EDGE = 480
 _WIDTH = 10.5  # inches: A4 on its side with a margin
 _LABEL = 1.35
 _GAP = 0.06
-_TALLEST = 2.0  # inches of a panel
-_ROWS_A_PAGE = 7
+_TALLEST = 1.75  # inches of a panel
+_HIGHEST = 11.0  # inches of a page: A4 upright with a margin
 _DPI = 200
 _TITLE, _TEXT, _SMALL = 13, 9, 8  # points: nothing is smaller
 
@@ -54,11 +54,13 @@ def write_grid(stem: Path, grid: Grid) -> list[Path]:
     """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and ``stem.pdf``, each whole or
     not at all; gives their paths, the PDF last.
     """
-    parts = [grid.rows[start : start + _ROWS_A_PAGE] for start in range(0, len(grid.rows), _ROWS_A_PAGE)]
+    layout = _Layout.of(grid)
+    step = layout.rows_a_page
+    parts = [grid.rows[start : start + step] for start in range(0, len(grid.rows), step)]
     written: list[Path] = []
     # fonts as TrueType, so that the text can be searched and edited; no date, so that files can be compared
     with rc_context({"pdf.fonttype": 42}):
-        figures = [_figure(grid, rows) for rows in parts]
+        figures = [_figure(grid, rows, layout) for rows in parts]
         for number, figure in enumerate(figures, start=1):
             path = stem.with_name(f"{stem.name}-{number}.png" if len(figures) > 1 else f"{stem.name}.png")
             with atomic_path(path) as temporary:
@@ -74,14 +76,38 @@ def write_grid(stem: Path, grid: Grid) -> list[Path]:
     return [*written, path]
 
 
-def _figure(grid: Grid, rows: Sequence[Row]) -> Figure:
-    shapes = [panel.shape[:2] for row in rows for panel in row.panels if panel is not None]
-    aspect = max(height / width for height, width in shapes)
-    cell = min((_WIDTH - _LABEL) / len(grid.columns) - _GAP, _TALLEST / aspect)
-    width = max(_LABEL + len(grid.columns) * (cell + _GAP), 6.5)
-    caption = textwrap.wrap(grid.caption, int(width * 15.5))
-    head, foot = 0.78, 0.62 + 0.15 * len(caption)
-    height = head + len(rows) * (cell * aspect + 2 * _GAP) + foot
+@dataclass(frozen=True)
+class _Layout:
+    """Measures of a page, in inches."""
+
+    cell: float  # width of a panel
+    row: float  # height of a row, with its gap
+    width: float
+    head: float
+    caption: Sequence[str]  # lines
+
+    @classmethod
+    def of(cls, grid: Grid) -> _Layout:
+        shapes = [panel.shape[:2] for row in grid.rows for panel in row.panels if panel is not None]
+        aspect = max(height / width for height, width in shapes)
+        cell = min((_WIDTH - _LABEL) / len(grid.columns) - _GAP, _TALLEST / aspect)
+        width = max(_LABEL + len(grid.columns) * (cell + _GAP), 6.5)
+        limit = "the alarm limit" if grid.scale.from_good else "the middle of the scale"
+        words = f"White outline: map above {limit}; cyan outline: ground truth. {grid.caption}"
+        return cls(cell, cell * aspect + 2 * _GAP, width, 0.78, textwrap.wrap(words, int(width * 15.5)))
+
+    @property
+    def foot(self) -> float:
+        return 0.62 + 0.15 * len(self.caption)
+
+    @property
+    def rows_a_page(self) -> int:
+        return max(int((_HIGHEST - self.head - self.foot) / self.row), 1)
+
+
+def _figure(grid: Grid, rows: Sequence[Row], layout: _Layout) -> Figure:
+    cell, width, head = layout.cell, layout.width, layout.head
+    height = head + len(rows) * layout.row + layout.foot
     figure = Figure(figsize=(width, height), facecolor="white")
 
     def text(x: float, y: float, words: str, size: float = _TEXT, **options: Any) -> None:
@@ -94,19 +120,27 @@ def _figure(grid: Grid, rows: Sequence[Row]) -> Figure:
         middle = _LABEL + column * (cell + _GAP) + cell / 2
         text(middle, head - 0.07, textwrap.fill(name, max(int(cell * 14), 7)), ha="center", va="bottom")
     for number, row in enumerate(rows):
-        top = head + number * (cell * aspect + 2 * _GAP)
+        top = head + number * layout.row
         label = textwrap.fill(row.label, 18)
         text(0.08, top + 0.04, label, va="top", weight="bold", linespacing=1.25)
         below = top + 0.1 + 0.16 * (label.count("\n") + 1)
-        text(0.08, below, textwrap.fill(row.note, 22), _SMALL, va="top", linespacing=1.3)
+        text(0.08, below, _folded(row.note), _SMALL, va="top", linespacing=1.3)
         for column, panel in enumerate(row.panels):
             if panel is not None:
                 left = _LABEL + column * (cell + _GAP)
-                _draw(figure, panel, left, top, cell, cell * aspect)
-    _draw_scale(figure, grid.scale, height - foot + 0.2)
-    for number, line in enumerate(caption):
-        text(0.08, height - foot + 0.66 + 0.15 * number, line, _SMALL)
+                _draw(figure, panel, left, top, cell, layout.row - 2 * _GAP)
+    _draw_scale(figure, grid.scale, height - layout.foot + 0.2)
+    for number, line in enumerate(layout.caption):
+        text(0.08, height - layout.foot + 0.66 + 0.15 * number, line, _SMALL)
     return figure
+
+
+def _folded(note: str) -> str:
+    """The lines of a note, none too long for the space beside a row; long names break behind a slash."""
+    lines = (
+        textwrap.wrap(line if len(line) <= 22 else line.replace("/", "/ "), 22) for line in note.splitlines()
+    )
+    return "\n".join(line for wrapped in lines for line in wrapped)
 
 
 def _draw(figure: Figure, panel: np.ndarray, left: float, top: float, width: float, height: float) -> None:
@@ -143,10 +177,3 @@ def _draw_scale(figure: Figure, scale: ColourScale, top: float) -> None:
     figure.text(
         0.08 / width, 1 - (top + 0.06) / height, "anomaly map", fontsize=_TEXT, va="center", color=LIGHT.ink
     )
-    limit = "the alarm limit" if scale.from_good else "the middle of the scale"
-    figure.text(
-        (_LABEL + 2.75) / width,
-        1 - (top + 0.06) / height,
-        f"white outline: above {limit}; cyan outline: ground truth",
-        fontsize=_SMALL, va="center", color=LIGHT.ink,
-    )  # fmt: skip

@@ -41,18 +41,17 @@ class VisualizationNetwork(nn.Module):
     """A reversed ResNet whose down-sampling is replaced by up-sampling.
 
     It begins at the coarse level, takes in the middle and the fine one where it reaches their resolution, and
-    ends in the image. It stands outside of the method: no score depends on it. ``channels``: of the
-    extractor's three levels, at strides 4, 8 and 16.
+    ends in the image. Of the features it sees directions only, which is what scores compare. It stands
+    outside of the method: no score depends on it. ``channels``: of the extractor's three levels, at strides
+    4, 8 and 16.
     """
 
     def __init__(self, channels: tuple[int, int, int]) -> None:
         super().__init__()
-        for level, count in enumerate(channels):
-            self.register_buffer(f"mean{level}", torch.zeros(1, count, 1, 1))
-            self.register_buffer(f"std{level}", torch.ones(1, count, 1, 1))
         fine, middle, coarse = (min(max(count, _NARROWEST), _WIDEST) for count in channels)
         self.entries = nn.ModuleList(
-            nn.Conv2d(count, width, 1) for count, width in zip(channels, (fine, middle, coarse), strict=True)
+            nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width))
+            for count, width in zip(channels, (fine, middle, coarse), strict=True)
         )
         self.from_coarse = nn.Sequential(UpBlock(coarse, coarse, up=False), UpBlock(coarse, middle))
         self.from_middle = nn.Sequential(UpBlock(middle, middle, up=False), UpBlock(middle, fine))
@@ -60,14 +59,6 @@ class VisualizationNetwork(nn.Module):
         self.stem = UpBlock(fine // 2, fine // 4)  # in place of the first convolution and pooling
         self.head = nn.Conv2d(fine // 4, 3, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def set_statistics(self, means: list[Tensor], deviations: list[Tensor]) -> None:
-        """Set the per-channel mean and standard deviation [C_l] of the training features, by which inputs are
-        scaled.
-        """
-        for level, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
-            getattr(self, f"mean{level}").copy_(mean.view(1, -1, 1, 1))
-            getattr(self, f"std{level}").copy_(deviation.clamp_min(1e-4).view(1, -1, 1, 1))
 
     def forward(
         self,
@@ -80,5 +71,8 @@ class VisualizationNetwork(nn.Module):
         return self.head(self.stem(x)).float() + 0.5
 
     def _entered(self, feature: Tensor, level: int) -> Tensor:
-        scaled = (feature.float() - getattr(self, f"mean{level}")) / getattr(self, f"std{level}")
+        """A level, scaled to one length at each location: restoration is trained by cosine distance, so that
+        the length of what it restores means nothing.
+        """
+        scaled = F.normalize(feature.float(), dim=1) * feature.shape[1] ** 0.5
         return self.entries[level](scaled.contiguous(memory_format=torch.channels_last))

@@ -164,7 +164,6 @@ class _Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             network = VisualizationNetwork(self.detector.extractor.channels)
-        network.set_statistics(*self.store.statistics())
         self.network = network.to(self.device).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, fused=True)
         self.bf16 = resolve_precision(TrainingConfig(), self.device) == "bf16"
