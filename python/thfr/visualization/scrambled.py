@@ -17,7 +17,7 @@ def scrambled(
 ) -> Tensor:  # uint8 [N,3,S,S]
     """The images with four patches each of other images pasted in: anywhere, mirrored, with other colours.
 
-    A network that has seen good products only would draw a good product whatever the features say. From
+    A network that has seen good products only may draw a good product whatever the features say. From
     scrambled ones it learns to draw parts where they are. Patches are S/10 to S/2 wide and high; each image's
     depend on the seed and its number alone.
     """
