@@ -53,8 +53,8 @@ def test_strips_hold_all_panels_in_order(own: Study, drawn: dict[str, Any]) -> N
     assert [strip.sample for strip in strips] == samples
     for strip in strips:
         assert list(strip.panels) == [
-            "normal", "input", "reconstructed", "restored: GBN", "restored: THFR", "template",
-            "template reconstructed", "anomaly map", "ground truth",
+            "normal", "input", "recon", "restored: GBN", "restored: THFR", "template",
+            "template recon", "anomaly map", "ground truth",
         ]  # fmt: skip
         assert {panel.shape for panel in strip.panels.values()} == {(320, 320, 3)}
         assert not np.array_equal(strip.panels["restored: GBN"], strip.panels["restored: THFR"])

@@ -118,7 +118,7 @@ def _figure(grid: Grid, rows: Sequence[Row], layout: _Layout) -> Figure:
     text(0.08, 0.3, textwrap.shorten(grid.title, int(width * 9)), _TITLE, weight="bold")
     for column, name in enumerate(grid.columns):
         middle = _LABEL + column * (cell + _GAP) + cell / 2
-        text(middle, head - 0.07, textwrap.fill(name, max(int(cell * 14), 7)), ha="center", va="bottom")
+        text(middle, head - 0.07, textwrap.fill(name, max(int(cell * 15), 9)), ha="center", va="bottom")
     for number, row in enumerate(rows):
         top = head + number * layout.row
         label = textwrap.fill(row.label, 18)

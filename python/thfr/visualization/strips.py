@@ -156,7 +156,7 @@ def make_strips(
     images = [read_image(sample.path) for sample in samples]
     batch = results.detector.prepare(images)
     features = [results.detector.features(one) for one in batch.split(1)]
-    drawn = [{"reconstructed": visualizer.pictures(levels)[0]} for levels in features]
+    drawn = [{"recon": visualizer.pictures(levels)[0]} for levels in features]
     columns: list[tuple[str, list[np.ndarray]]] = []
     templates: list[dict[str, np.ndarray]] | None = None
     for path in (results.run, *beside):  # one detector at a time in memory
@@ -194,7 +194,7 @@ def write_strips(
     kinds = {sample: name for name, samples in kinds_of_defect(results).items() for sample in samples}
     model = results.detector.config.model
     caption = (
-        f"{model.backbone}, {model.size} x {model.size} pixels. Reconstructed (from extracted features) and "
+        f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
         f"restored: {visualizer.honest_note()} The anomaly map is that of "
         f"{LABELS[model.variant]} ({results.run.name}), on the scale of {results.scale.source}."
     )
@@ -242,7 +242,7 @@ def _templates(
         template = read_image(results.dataset.train[number].path)
         with torch.inference_mode():
             levels = detector.features(detector.prepare([template]))
-        found.append({"template": template, "template reconstructed": visualizer.pictures(levels)[0]})
+        found.append({"template": template, "template recon": visualizer.pictures(levels)[0]})
     return found
 
 
