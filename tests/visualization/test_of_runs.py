@@ -16,7 +16,7 @@ from thfr.data import load_dataset
 from thfr.io import read_map
 from thfr.visualization.qualitative import kinds_of_defect
 from thfr.visualization.results import open_results
-from thfr.visualization.strips import make_strips, visualize
+from thfr.visualization.strips import make_strips, typical_defects, visualize
 from thfr.visualization.training import load_visualizer
 from thfr.visualization.typical import typical
 
@@ -37,7 +37,8 @@ def own(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="module")
 def drawn(own: Study) -> dict[str, Any]:
     """What :func:`visualize` says of a run with another beside it."""
-    return visualize(own.runs["thfr"], [own.runs["gbn"]], asked={"steps": 3}, device="cpu")
+    names = ["logical_anomalies/000", "structural_anomalies/001.png"]
+    return visualize(own.runs["thfr"], [own.runs["gbn"]], images=names, asked={"steps": 3}, device="cpu")
 
 
 def output(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -65,15 +66,15 @@ def test_strips_hold_all_panels_in_order(own: Study, drawn: dict[str, Any]) -> N
 
 
 def test_visualize_writes_a_strip_an_image_and_a_page(own: Study, drawn: dict[str, Any]) -> None:
-    results = open_results("visualize", own.runs["thfr"], device="cpu")
-    anomalous = [name for name, samples in kinds_of_defect(results).items() if samples[0].is_anomalous]
-    assert len(drawn["images"]) == len(anomalous) > 2
-    assert len(drawn["strips"]) >= 2 * len(anomalous)
-    for path in map(Path, [*drawn["strips"], drawn["page"]]):
-        assert path.parent == own.runs["thfr"] / "strips"
-        if path.suffix == ".png":
-            with Image.open(path) as picture:
-                assert picture.width >= 1500
+    folder = own.runs["thfr"] / "strips"
+    assert drawn["images"] == ["logical_anomalies/000.png", "structural_anomalies/001.png"]
+    assert {path.name for path in folder.iterdir()} == {
+        "logical_anomalies-000.png", "structural_anomalies-001.png", "strips.png", "strips.pdf",
+    }  # fmt: skip
+    assert drawn["page"] == str(folder / "strips.png")
+    for path in (*drawn["strips"], drawn["page"]):
+        with Image.open(path) as picture:
+            assert picture.width >= 1500
     assert drawn["network"]["error"]["held_out"]["images"] == 2
 
 
@@ -103,6 +104,14 @@ def test_visualize_on_the_command_line(
     assert "visualize: error: out must be a folder" in capsys.readouterr().err
     assert main(["visualize", str(tmp_path), *CPU]) == 2
     assert capsys.readouterr().err.startswith("thfr visualize: error: ")
+
+
+def test_of_each_kind_of_defect_the_median_is_drawn(own: Study, drawn: dict[str, Any]) -> None:
+    results = open_results("visualize", own.runs["thfr"], device="cpu")
+    groups = [group for group in kinds_of_defect(results).values() if group[0].is_anomalous]
+    for sample, group in zip(typical_defects(results), groups, strict=True):
+        scores = sorted(results.scores[other] for other in group)
+        assert results.scores[sample] == scores[len(scores) // 2]
 
 
 def test_typical_is_the_median_or_an_even_spread() -> None:

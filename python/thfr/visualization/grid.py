@@ -50,9 +50,9 @@ class Grid:
     scale: ColourScale
 
 
-def write_grid(stem: Path, grid: Grid) -> list[Path]:
-    """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and ``stem.pdf``, each whole or
-    not at all; gives their paths, the PDF last.
+def write_grid(stem: Path, grid: Grid, *, pdf: bool = True) -> list[Path]:
+    """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and, if asked for, ``stem.pdf``,
+    each whole or not at all; gives their paths, the PDF last.
     """
     layout = _Layout.of(grid)
     step = layout.rows_a_page
@@ -66,13 +66,15 @@ def write_grid(stem: Path, grid: Grid) -> list[Path]:
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
             written.append(path)
+        if not pdf:
+            return written
         path = stem.with_name(f"{stem.name}.pdf")
         with (
             atomic_path(path) as temporary,
-            PdfPages(temporary, metadata={"CreationDate": None, "Title": grid.title}) as pdf,
+            PdfPages(temporary, metadata={"CreationDate": None, "Title": grid.title}) as pages,
         ):
             for figure in figures:
-                pdf.savefig(figure)
+                pages.savefig(figure)
     return [*written, path]
 
 

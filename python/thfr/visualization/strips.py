@@ -187,8 +187,8 @@ def make_strips(
 def write_strips(
     out: Path, results: RunResults, visualizer: Visualizer, strips: Sequence[Strip]
 ) -> list[Path]:
-    """Write each strip as ``out/<kind>-<id>.png`` and ``.pdf``, and all of them on one page,
-    ``out/strips.png`` and ``.pdf``; gives the paths, those of the page last.
+    """Write each strip as ``out/<kind>-<id>.png``, and all of them on one page, ``out/strips.png`` and
+    ``.pdf``; gives the paths, those of the page last.
     """
     columns = list(dict.fromkeys(name for strip in strips for name in strip.panels))
     kinds = {sample: name for name, samples in kinds_of_defect(results).items() for sample in samples}
@@ -213,7 +213,7 @@ def write_strips(
 
     written: list[Path] = []
     for strip in strips:
-        written += write_grid(out / f"{strip.sample.kind}-{strip.sample.id}", grid([strip]))
+        written += write_grid(out / f"{strip.sample.kind}-{strip.sample.id}", grid([strip]), pdf=False)
     return written + write_grid(out / "strips", grid(strips))
 
 
