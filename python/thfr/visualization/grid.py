@@ -51,8 +51,8 @@ class Grid:
 
 
 def write_grid(stem: Path, grid: Grid, *, pdf: bool = True) -> list[Path]:
-    """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and, if asked for, ``stem.pdf``,
-    each whole or not at all; gives their paths, the PDF last.
+    """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and, with ``pdf``,
+    ``stem.pdf``, each whole or not at all; gives their paths, the PDF last.
     """
     layout = _Layout.of(grid)
     step = layout.rows_a_page
