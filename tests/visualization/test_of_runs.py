@@ -143,9 +143,6 @@ def test_the_gallery_has_a_row_a_kind_of_defect(
         with Image.open(page) as picture:
             assert 1200 <= picture.width <= 2400
             assert picture.height <= 11 * 200
-    before = [page.read_bytes() for page in pages]
-    assert main(["gallery", run, "--out", str(tmp_path), *CPU]) == 0
-    assert [page.read_bytes() for page in pages] == before
     assert main(["gallery", run, "--out", str(pages[0]), *CPU]) == 2
     assert "gallery: error: out must be a folder" in capsys.readouterr().err
 
