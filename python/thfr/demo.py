@@ -27,7 +27,9 @@ from thfr.io import atomic_write_json, read_image
 from thfr.models import Detector
 from thfr.training import train
 from thfr.visualization import ColourScale, Entry, Report, write_contact_sheet, write_report
+from thfr.visualization.curves import overlap_curves
 from thfr.visualization.plots import headline
+from thfr.visualization.results import defects_of
 
 SETTINGS_FILE = "demo.json"
 BACKBONE = "tf_efficientnet_lite0"  # its weights come with an installed package
@@ -182,8 +184,10 @@ def _report(
                 map=folder / "results" / row["map"],
                 truth=partial(dataset.mask, sample) if sample.is_anomalous else None,
                 template=dataset.train[number].path,
+                defects=defects_of(dataset, sample),
             )
         )
+    maps = open_maps(folder / "results", dataset)
     facts = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
     subtitle = (
         f"A made-up product. The detector has seen {len(dataset.train)} good images of it, "
@@ -194,6 +198,7 @@ def _report(
         entries=entries,
         scale=ColourScale(**results["scale"]),
         metrics=metrics,
+        curves=overlap_curves(dataset, {sample: maps(sample) for sample in dataset.test}),
         subtitle=subtitle,
         facts={
             "method": "Template-guided Hierarchical Feature Restoration (ICCV 2023)",

@@ -13,7 +13,10 @@ from thfr.cli import app, doctor
 from thfr.cli.output import Result
 from thfr.errors import InputError
 
-COMMANDS = ("synth", "train", "calibrate", "predict", "evaluate", "doctor", "demo", "bench")
+COMMANDS = (
+    *("synth", "train", "calibrate", "predict", "evaluate", "report", "gallery", "visualize"),
+    *("ablate", "tables", "doctor", "demo", "bench"),
+)
 
 Run = Callable[[argparse.Namespace], Result]
 
@@ -78,6 +81,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["train", "--dataset", "folder", "--data", ".", "--out", "x", "--epochs", "half"],
         ["train", "--dataset", "folder", "--data", ".", "--out", "x", "--variant", "best"],
         ["predict", "/does/not/exist", "x.png", "--out", "x"],
+        ["report", "/does/not/exist"],
+        ["report", ".", "--per-kind", "0"],
+        ["gallery", ".", "--per-kind", "none"],
+        ["visualize"],
+        ["visualize", ".", "--steps", "0"],
+        ["visualize", ".", "--beside", "/does/not/exist"],
         ["evaluate"],
         ["evaluate", "/does/not/exist"],
         ["evaluate", ".", "--maps", "."],

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from thfr.errors import InputError
 from thfr.io import write_map
 from thfr.visualization import ColourScale, Entry, Report, write_contact_sheet, write_report
+from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.gallery import UNKNOWN, pictures
-from thfr.visualization.plots import has_roc, headline, roc_points
+from thfr.visualization.plots import LIGHT, draw_overlap, has_roc, headline, roc_points
 
 SCALE = ColourScale(0.1, 0.5, 1.3, "12 good images", True)
 METRICS = {
@@ -32,7 +35,7 @@ METRICS = {
     },
 }
 NASTY = "<b>&\"'$x$_{.png"
-VOID = {"meta", "img", "source", "br", "link"}
+VOID = {"meta", "img", "source", "br", "link", "input"}
 
 
 class Checker(HTMLParser):
@@ -54,7 +57,7 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.text.append(data)
 
 
@@ -102,8 +105,9 @@ def test_the_report_is_well_formed_and_self_contained(tmp_path: Path) -> None:
         head = base64.b64decode(data, validate=True)[:8]
         assert head.startswith(b"\x89PNG" if kind == "png" else b"\xff\xd8")
     markup = re.sub(r"base64,[A-Za-z0-9+/=]+", "", (tmp_path / "report.html").read_text())
-    for reference in ("http:", "https:", "file:", "//", "url(", "@import", "<script", "<link", str(tmp_path)):
+    for reference in ("http:", "https:", "file:", "//", "url(", "@import", 'src="/', "<link", str(tmp_path)):
         assert reference not in markup
+    assert markup.count("<script>") == markup.count("<script") == 1  # its own, in the page
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
@@ -124,8 +128,53 @@ def test_figures_and_alarms_are_those_of_the_results(tmp_path: Path) -> None:
     assert "0 false alarms among 4 good images" in text
     assert "5 found of 6 logical anomalies" in text
     assert "the highest score of 12 good images" in text
-    assert text.count("ground truth") == 1 + 6  # the legend, and each anomalous image
+    # the legend, each anomalous image, and the one miss at the top
+    assert text.count("ground truth") == 1 + 6 + 1
     assert text.count("nearest good") == 10
+
+
+def test_mistakes_are_the_worst_and_come_first(tmp_path: Path) -> None:
+    report = labelled(tmp_path)
+    assert [e.score for e in report.mistakes(4)] == [pytest.approx(0.3)]
+    worse = [entry(tmp_path, f"m{i}", "good", 0.6 + 0.1 * i) for i in range(3)]
+    more = replace(report, entries=[*report.entries, *worse])
+    assert [e.name for e in more.mistakes(2)] == ["logical_anomalies/1.png", "m2", "m1"]
+    assert more.surprise(worse[0]) == pytest.approx(0.1)
+    assert more.surprise(report.entries[-1]) == pytest.approx(-1.5)
+    none = replace(report, entries=[e for e in report.entries if report.verdict(e) in ("found", "calm")])
+    write_report(tmp_path / "report.html", none)
+    assert "There are none" in " ".join(parsed(tmp_path / "report.html").text)
+
+
+def test_restored_pictures_and_defects_are_shown(tmp_path: Path) -> None:
+    square = np.full((32, 32, 3), 7, np.uint8)
+    shown = replace(
+        entry(tmp_path, "a.png", "bent", 0.9), restored=lambda: square, defects=("left_pin", "right_pin")
+    )
+    panels = dict(pictures(shown, SCALE, 100).panels)
+    assert list(panels) == ["image", "nearest good", "restored", "anomaly map", "ground truth"]
+    assert panels["restored"].shape == panels["image"].shape == (40, 60, 3)
+    assert (panels["restored"] == 7).all()
+    write_report(tmp_path / "report.html", Report("t", [shown, entry(tmp_path, "b", "good", 0.2)], SCALE))
+    page = parsed(tmp_path / "report.html")
+    assert "left pin, right pin" in " ".join(page.text)
+    assert ("article", "data-defects", "left pin, right pin") in page.attributes
+    assert ("figure", "class", "restored") in page.attributes
+
+
+def test_curves_are_drawn_with_their_limit(tmp_path: Path) -> None:
+    rise = (np.array([0.0, 0.05, 0.3, 1.0]), np.array([0.0, 0.8, 0.9, 1.0]))
+    curves = [OverlapCurves("PRO", 0.3, {"all regions": rise}), OverlapCurves("sPRO", 0.05, {"bent": rise})]
+    write_report(tmp_path / "report.html", replace(labelled(tmp_path), curves=curves))
+    page = parsed(tmp_path / "report.html")
+    for which in ("scores", "roc", "pro", "spro"):
+        assert ("figure", "class", which) in page.attributes
+    figure = Figure()
+    axes = figure.subplots()
+    draw_overlap(axes, curves[1], LIGHT)
+    assert axes.get_xlim() == (0, 0.1)
+    assert [line.get_xdata()[0] for line in axes.lines][1] == 0.05
+    assert "limit 0.05" in [text.get_text() for text in axes.texts]
 
 
 def test_the_worst_come_first(tmp_path: Path) -> None:

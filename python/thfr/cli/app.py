@@ -14,7 +14,21 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from thfr.cli import ablate, bench, calibrate, demo, doctor, evaluate, predict, synth, tables, train
+from thfr.cli import (
+    ablate,
+    bench,
+    calibrate,
+    demo,
+    doctor,
+    evaluate,
+    gallery,
+    predict,
+    report,
+    synth,
+    tables,
+    train,
+    visualize,
+)
 from thfr.cli.output import Result, complain, show
 from thfr.errors import InputError
 
@@ -46,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, calibrate, predict, evaluate, ablate, tables, synth, doctor, bench):
+    for module in (
+        *(demo, train, calibrate, predict, evaluate, report, gallery, visualize),
+        *(ablate, tables, synth, doctor, bench),
+    ):
         module.add_parser(commands)
     return parser
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from thfr.data.base import GOOD
 from thfr.io import read_image, read_map
+from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.overlay import outlined, overlay
 from thfr.visualization.scale import ColourScale
 
@@ -31,6 +32,10 @@ class Entry:
     truth: Callable[[], np.ndarray] | None = None  # gives bool [H,W]
     template: Path | None = None
     """The good training image that the detector compared it with."""
+    restored: Callable[[], np.ndarray] | None = None
+    """Draws the features that the detector restored: uint8 [S,S,3], to be stretched to the image."""
+    defects: tuple[str, ...] = ()
+    """The names of the defects in it, where they are finer than the kind."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,17 @@ class Report:
     metrics: Mapping[str, Any] | None = None
     """What :func:`thfr.evaluation.evaluate_maps` returned, if the truth is known."""
     subtitle: str = ""
-    per_kind: int = 8
-    """Images shown of each kind."""
+    per_kind: int | None = None
+    """Images shown of each kind at most; None: all."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further lines for the end: what was trained, on what, for how long."""
+    curves: Sequence[OverlapCurves] = ()
+    """PRO and sPRO curves, if the truth is known."""
 
     @property
     def worst_shown(self) -> int:
         """How many of the images shown of a kind are its worst, where not all are shown."""
-        return (self.per_kind + 1) // 2
+        return ((self.per_kind or 0) + 1) // 2
 
     @property
     def kinds(self) -> list[str]:
@@ -66,11 +73,26 @@ class Report:
     def shown(self, kind: str) -> list[Entry]:
         """At most ``per_kind`` entries: half are the worst, the others spread evenly over the rest."""
         entries = self.of(kind)
-        if kind == UNKNOWN or len(entries) <= self.per_kind:
+        if self.per_kind is None or kind == UNKNOWN or len(entries) <= self.per_kind:
             return entries[: self.per_kind]
         worst = self.worst_shown
         rest = np.linspace(worst, len(entries) - 1, self.per_kind - worst).round().astype(int)
         return entries[:worst] + [entries[index] for index in rest]
+
+    def surprise(self, entry: Entry) -> float:
+        """How far the score lies on the wrong side of the limit: a miss's below it, a false alarm's above;
+        negative on the right side. Of an image of unknown kind how far it lies above.
+        """
+        above = entry.score - self.scale.threshold
+        return above if entry.kind in (GOOD, UNKNOWN) else -above
+
+    def mistakes(self, most: int) -> list[Entry]:
+        """At most ``most`` missed defects and as many false alarms, the worst first; none without a limit."""
+        found: list[Entry] = []
+        for verdict in ("missed", "false alarm"):
+            wrong = [entry for entry in self.entries if self.verdict(entry) == verdict]
+            found += sorted(wrong, key=self.surprise, reverse=True)[:most]
+        return found
 
     def verdict(self, entry: Entry) -> str:
         """``found``, ``missed``, ``calm``, ``false alarm``, or for an image of unknown kind ``alarm`` or
@@ -96,7 +118,8 @@ class Pictures:
 
 
 def pictures(entry: Entry, scale: ColourScale, edge: int) -> Pictures:
-    """Image, template, heat map and ground truth, as far as they are there, none larger than ``edge`` pixels.
+    """Image, template, restored features, heat map and ground truth, as far as they are there, none larger
+    than ``edge`` pixels.
 
     Raises:
         InputError: the image, its map, template or mask cannot be read.
@@ -106,10 +129,17 @@ def pictures(entry: Entry, scale: ColourScale, edge: int) -> Pictures:
     panels = [("image", image)]
     if entry.template is not None:
         panels.append(("nearest good", read_image(entry.template)))
+    if entry.restored is not None:
+        panels.append(("restored", stretched(entry.restored(), image.shape[:2])))
     panels.append(("anomaly map", overlay(image, read_map(entry.map), scale)))
     if truth is not None:
         panels.append(("ground truth", outlined(image, truth)))
     return Pictures(tuple((label, reduced(panel, edge)) for label, panel in panels))
+
+
+def stretched(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture resized to ``size`` (height, width), bicubic: a square one to its image's proportions."""
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def reduced(picture: np.ndarray, edge: int) -> np.ndarray:

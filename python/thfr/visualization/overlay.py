@@ -22,8 +22,8 @@ _DESATURATION = 0.6
 
 
 @cache
-def _table() -> np.ndarray:
-    """The colour map as float32 [256,3], 0 to 255."""
+def heat_colours() -> np.ndarray:
+    """The colours from the scale's low to its high end, float32 [256,3], 0 to 255."""
     return (colormaps[COLOUR_MAP](np.linspace(*COLOUR_RANGE, 256))[:, :3] * 255).astype(np.float32)
 
 
@@ -43,7 +43,7 @@ def overlay(
     _check(image, anomaly_map, truth)
     heat = scale.relative(anomaly_map)
     alpha = (_STRONGEST * heat**0.75)[..., None]
-    colours = _table()[(heat * 255).round().astype(np.uint8)]
+    colours = heat_colours()[(heat * 255).round().astype(np.uint8)]
     mixed = (1 - alpha) * _muted(image) + alpha * colours
     result = mixed.round().astype(np.uint8)
     draw_outline(result, anomaly_map > scale.threshold, FINDING_COLOUR)

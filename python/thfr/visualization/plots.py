@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thfr.data.base import GOOD
+from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.gallery import UNKNOWN, Report
 
 
@@ -116,8 +117,32 @@ def draw_roc(axes: Axes, report: Report, theme: Theme) -> None:
     _plain(axes, theme)
 
 
+def draw_overlap(axes: Axes, overlap: OverlapCurves, theme: Theme) -> None:
+    """PRO or sPRO over the false-positive rate, up to twice the limit, which is marked."""
+    most = min(2 * overlap.limit, 1.0)
+    for colour, (label, (fpr, values)) in zip(theme.kinds, overlap.curves.items(), strict=False):
+        axes.plot(fpr, values, color=colour, lw=2, label=kind_label(label))
+        within = fpr <= overlap.limit
+        axes.fill_between(fpr[within], values[within], color=colour, alpha=0.12, lw=0)
+    axes.axvline(overlap.limit, color=theme.line, lw=1.2, ls="--")
+    axes.text(
+        overlap.limit, 1.01, f"limit {overlap.limit:g}", color=theme.ink, ha="center", va="bottom",
+        transform=axes.get_xaxis_transform(), fontsize="small",
+    )  # fmt: skip
+    axes.set_xlabel("false-positive rate of pixels")
+    axes.set_ylabel(f"{overlap.name}, mean over regions")
+    axes.set_xlim(0, most)
+    axes.set_ylim(0, 1)
+    axes.set_xticks([0, overlap.limit / 2, overlap.limit, most])
+    axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    axes.legend(loc="lower right", frameon=False, labelcolor=theme.ink, fontsize="small")
+    _plain(axes, theme)
+
+
 def as_png(report: Report, which: str, theme: Theme) -> bytes:
-    """One diagram, ``scores`` or ``roc``, as a PNG file with a transparent background."""
+    """One diagram, ``scores``, ``roc`` or the name of one of the report's overlap curves, as a PNG file with
+    a transparent background.
+    """
     if which == "scores":
         figure = Figure(
             figsize=(7.2, max(4 if has_roc(report) else 2, 1 + 0.45 * len(report.kinds))),
@@ -126,7 +151,11 @@ def as_png(report: Report, which: str, theme: Theme) -> bytes:
         draw_scores(figure.subplots(), report, theme)
     else:
         figure = Figure(figsize=(4, 4), layout="constrained")
-        draw_roc(figure.subplots(), report, theme)
+        if which == "roc":
+            draw_roc(figure.subplots(), report, theme)
+        else:
+            (overlap,) = (curves for curves in report.curves if curves.name == which)
+            draw_overlap(figure.subplots(), overlap, theme)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, transparent=True)
     return buffer.getvalue()

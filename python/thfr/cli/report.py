@@ -1,0 +1,48 @@
+"""``thfr report``: a run's test images in one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, positive
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Write one HTML page on a run's test images that opens anywhere, without network: figures, ROC, PRO and sPRO
+curves, the worst misses and false alarms, and a gallery of all images to sort, filter and compare (template,
+restored features if `thfr visualize` has trained a network for them, anomaly map, ground truth).
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands, "report", run, help="a page on a run's test images", description=_DESCRIPTION
+    )
+    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    parser.add_argument(
+        "--per-kind", type=positive, metavar="N", help="images of each kind in the gallery (default: all)"
+    )
+    parser.add_argument(
+        "--data",
+        type=existing_folder,
+        metavar="ROOT",
+        help="folder of the data set; only needed if it was moved since training",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: RUN/report.html)")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.visualization.run_report import report_of_run
+
+    values = report_of_run(
+        args.run_folder,
+        args.out,
+        per_kind=args.per_kind,
+        data=args.data,
+        device=args.device,
+        progress=True,
+    )
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in values["verdicts"].items())
+    return Result(f"{counts or 'no alarm limit'}\nto look at: {values['report']}", values)

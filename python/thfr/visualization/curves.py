@@ -1,0 +1,84 @@
+"""PRO and sPRO curves of a data set's test images, as few points as a drawing needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thfr.data import Dataset, Sample
+from thfr.data.base import GOOD
+from thfr.evaluation.protocols import PRO_LIMIT
+from thfr_ext import pro_curve, spro_curve
+
+SPRO_LIMIT = 0.05
+"""The false-positive rate up to which the supplement (section 6.2) takes the area under the sPRO curve."""
+_POINTS = 300
+
+Points = tuple[np.ndarray, np.ndarray]  # false-positive rates and overlaps, float64 [K] each, ascending
+
+
+@dataclass(frozen=True)
+class OverlapCurves:
+    """Curves of one measure. ``name``: PRO or sPRO; ``limit``: the rate up to which its area counts."""
+
+    name: str
+    limit: float
+    curves: dict[str, Points]
+    """By the kind of anomaly that is scored together with all good images, or ``all regions``."""
+
+
+def overlap_curves(dataset: Dataset, maps: Mapping[Sample, np.ndarray]) -> list[OverlapCurves]:
+    """The curves of the data set's protocol, exact at every point: PRO, and for MVTec LOCO AD sPRO by kind.
+
+    All maps are in memory at once, as for :func:`thfr.evaluation.evaluate_maps`. A curve without regions or
+    without pixels outside of them is left out.
+
+    Args:
+        maps: the test images' maps, float32 [H,W] at native size.
+    """
+    if dataset.name == "mvtec_ad":
+        if not dataset.kinds:
+            return []
+        fpr, overlap, _ = pro_curve(
+            [maps[sample] for sample in dataset.test], [dataset.mask(sample) for sample in dataset.test]
+        )
+        return [OverlapCurves("PRO", PRO_LIMIT, {"all regions": thinned(fpr, overlap, PRO_LIMIT)})]
+    held = {sample: (maps[sample], dataset.regions(sample)) for sample in dataset.test}
+
+    def curve(samples: Sequence[Sample], saturated: bool, limit: float) -> Points:
+        chosen = [held[sample] for sample in samples]
+        areas = [tuple(int(mask.sum()) for mask in regions.masks) for _, regions in chosen]
+        fpr, overlap, _ = spro_curve(
+            [anomaly_map for anomaly_map, _ in chosen],
+            [regions.masks for _, regions in chosen],
+            [regions.saturations for _, regions in chosen] if saturated else areas,
+        )
+        return thinned(fpr, overlap, limit)
+
+    kinds = {
+        kind: [sample for sample in dataset.test if sample.kind in (GOOD, kind)] for kind in dataset.kinds
+    }
+    if not kinds:
+        return []
+    return [
+        OverlapCurves("PRO", PRO_LIMIT, {"all regions": curve(dataset.test, False, PRO_LIMIT)}),
+        OverlapCurves(
+            "sPRO", SPRO_LIMIT, {kind: curve(samples, True, SPRO_LIMIT) for kind, samples in kinds.items()}
+        ),
+    ]
+
+
+def thinned(
+    fpr: np.ndarray,  # float64 [K], ascending
+    overlap: np.ndarray,  # float64 [K]
+    limit: float,
+) -> Points:
+    """Some of the points of a curve: evenly spread up to twice the limit and beyond, the first and the last
+    among them.
+    """
+    wanted = np.concatenate([np.linspace(0, min(2 * limit, 1), _POINTS), np.linspace(0, 1, _POINTS)])
+    places = np.unique(np.minimum(np.searchsorted(fpr, np.sort(wanted)), len(fpr) - 1))
+    places = np.union1d(places, [0, len(fpr) - 1])
+    return np.asarray(fpr)[places], np.asarray(overlap)[places]

@@ -1,0 +1,78 @@
+"""The visualization network (supplement, section 1.1): from the extractor's features back to an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_NARROWEST, _WIDEST = 64, 256
+
+
+class UpBlock(nn.Module):
+    """ResNet's basic block run backwards: where that halves the resolution in its first convolution, this one
+    doubles it before its last.
+    """
+
+    def __init__(self, inputs: int, outputs: int, up: bool = True) -> None:
+        super().__init__()
+        self.before = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        )
+        self.after = nn.Sequential(
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.scale = 2 if up else 1
+
+    def forward(
+        self,
+        x: Tensor,  # [B,inputs,H,W]
+    ) -> Tensor:  # [B,outputs,2H,2W], or [B,outputs,H,W] without `up`
+        return F.relu(self._enlarged(self.shortcut(x)) + self.after(self._enlarged(self.before(x))))
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        return x if self.scale == 1 else F.interpolate(x, scale_factor=self.scale, mode="nearest")
+
+
+class VisualizationNetwork(nn.Module):
+    """A reversed ResNet whose down-sampling is replaced by up-sampling.
+
+    It begins at the coarse level, takes in the middle and the fine one where it reaches their resolution, and
+    ends in the image. Of the features it sees directions only, which is what scores compare. It stands
+    outside of the method: no score depends on it. ``channels``: of the extractor's three levels, at strides
+    4, 8 and 16.
+    """
+
+    def __init__(self, channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        fine, middle, coarse = (min(max(count, _NARROWEST), _WIDEST) for count in channels)
+        self.entries = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width))
+            for count, width in zip(channels, (fine, middle, coarse), strict=True)
+        )
+        self.from_coarse = nn.Sequential(UpBlock(coarse, coarse, up=False), UpBlock(coarse, middle))
+        self.from_middle = nn.Sequential(UpBlock(middle, middle, up=False), UpBlock(middle, fine))
+        self.from_fine = UpBlock(fine, fine // 2)
+        self.stem = UpBlock(fine // 2, fine // 4)  # in place of the first convolution and pooling
+        self.head = nn.Conv2d(fine // 4, 3, 3, padding=1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(
+        self,
+        features: list[Tensor],  # three [B,C_l,S/s_l,S/s_l] for strides s = 4, 8, 16
+    ) -> Tensor:  # [B,3,S,S], RGB, 0 to 1 but for what it over- and undershoots
+        fine, middle, coarse = (self._entered(feature, level) for level, feature in enumerate(features))
+        x = self.from_coarse(F.relu(coarse)) + middle
+        x = self.from_middle(F.relu(x)) + fine
+        x = self.from_fine(F.relu(x))
+        return self.head(self.stem(x)).float() + 0.5
+
+    def _entered(self, feature: Tensor, level: int) -> Tensor:
+        """A level, scaled to one length at each location: restoration is trained by cosine distance, so that
+        the length of what it restores means nothing.
+        """
+        scaled = F.normalize(feature.float(), dim=1) * feature.shape[1] ** 0.5
+        return self.entries[level](scaled.contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,84 @@
+"""The report of a run on its test images: ``thfr report``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from thfr.errors import InputError
+from thfr.evaluation import evaluate_maps
+from thfr.io import read_map
+from thfr.training.trainer import RUN_FILE
+from thfr.visualization.curves import overlap_curves
+from thfr.visualization.gallery import Report
+from thfr.visualization.plots import kind_label
+from thfr.visualization.report import write_report
+from thfr.visualization.results import RunResults, open_results
+from thfr.visualization.strips import LABELS
+
+REPORT_FILE = "report.html"
+
+
+def report_of_run(
+    run: Path,
+    out: Path | None = None,
+    *,
+    per_kind: int | None = None,
+    data: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write what a run finds in its test images as one HTML file (None: ``run/report.html``).
+
+    Args:
+        run: folder of :func:`thfr.training.train`, on MVTec AD or MVTec LOCO AD.
+        per_kind: images of each kind in the gallery at most; None: all.
+        data: the data set's folder, if it moved since training.
+
+    Returns:
+        ``report``: the file; ``metrics``: as :func:`thfr.evaluation.evaluate_maps`; ``verdicts``: the number
+        of test images by verdict at the alarm limit (empty without one).
+
+    Raises:
+        InputError: a run, option or image that cannot be used; the argument is named.
+    """
+    target = run / REPORT_FILE if out is None else out
+    if target.is_dir():  # said now, not after the work
+        raise InputError(f"report: out must be a file to write, got the folder {target}")
+    results = open_results("report", run, data, device=device, progress=progress)
+    report = make_report(results, per_kind, progress)
+    write_report(target, report, progress=progress)
+    verdicts = [report.verdict(entry) for entry in report.entries]
+    counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts) - {""})}
+    return {"report": str(target), "metrics": dict(report.metrics or {}), "verdicts": counts}
+
+
+def make_report(results: RunResults, per_kind: int | None = None, progress: bool = False) -> Report:
+    """The figures, curves and images of a run's test split."""
+    dataset, model = results.dataset, results.detector.config.model
+    maps = {sample: read_map(path) for sample, path in results.maps.items()}
+    metrics = evaluate_maps(dataset, maps, results.scores, progress=progress)
+    curves = overlap_curves(dataset, maps)
+    facts = json.loads((results.run / RUN_FILE).read_text(encoding="utf-8"))
+    lines = {
+        "method": f"{LABELS[model.variant]}, Template-guided Hierarchical Feature Restoration (ICCV 2023)",
+        "features": f"{model.backbone}, {model.size} x {model.size} pixels",
+        "templates": f"{facts['templates']} good images" if model.uses_templates else "none",
+        "training": f"{facts['images']} good images, {facts['steps']} steps on {facts['device']} in "
+        f"{facts['train_seconds']:.0f} s",
+    }
+    if results.visualizer is not None:
+        lines["restored"] = results.visualizer.honest_note()
+    return Report(
+        title=f"{kind_label(dataset.category)}: {LABELS[model.variant]} on {len(dataset.test)} test images",
+        entries=results.entries(progress=progress),
+        scale=results.scale,
+        metrics=metrics,
+        subtitle=f"{dataset.name}, run {results.run.resolve().name}. The detector has seen {facts['images']} "
+        "good images of the product and not one defect.",
+        per_kind=per_kind,
+        facts=lines,
+        curves=curves,
+    )

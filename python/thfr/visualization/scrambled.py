@@ -1,0 +1,41 @@
+"""Scrambled images: what a visualization network has to see so that it does not heal anomalies itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from thfr.training.batches import generator
+
+_STREAM = 3  # beside the order and the corruption of the detector's training
+_PATCHES = 4
+
+
+def scrambled(
+    images: Tensor,  # uint8 [N,3,S,S]
+    seed: int,
+) -> Tensor:  # uint8 [N,3,S,S]
+    """The images with four patches each of other images pasted in: anywhere, mirrored, with other colours.
+
+    A network that has seen good products only may draw a good product whatever the features say. From
+    scrambled ones it learns to draw parts where they are. Patches are S/10 to S/2 wide and high; each image's
+    depend on the seed and its number alone.
+    """
+    result = images.clone()
+    edge = images.shape[2]
+    low, high = max(edge // 10, 1), max(edge // 2, 1)
+    for index in range(len(images)):
+        rng = generator(seed, _STREAM, index)
+
+        def draw(most: int, rng: torch.Generator = rng) -> int:
+            return int(torch.randint(0, most + 1, (1,), generator=rng))
+
+        for _ in range(_PATCHES):
+            height, width = low + draw(high - low), low + draw(high - low)
+            y, x, v, u = draw(edge - height), draw(edge - width), draw(edge - height), draw(edge - width)
+            patch = images[draw(len(images) - 1), :, v : v + height, u : u + width]
+            mirrored = [axis for axis in (1, 2) if draw(1)]
+            gain = 0.5 + torch.rand(3, 1, 1, generator=rng)
+            coloured = (patch.flip(mirrored).float() * gain).clamp(0, 255)
+            result[index, :, y : y + height, x : x + width] = coloured.to(torch.uint8)
+    return result

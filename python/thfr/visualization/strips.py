@@ -1,0 +1,253 @@
+"""Restored features as pictures, network beside network (supplement, section 3.3 and Figure 3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thfr.data import Dataset, Sample
+from thfr.data.base import GOOD
+from thfr.errors import InputError
+from thfr.inference import template_numbers
+from thfr.io import read_image
+from thfr.models import Detector
+from thfr.visualization.gallery import pictures, stretched
+from thfr.visualization.grid import PANEL_EDGE, Grid, Row, write_grid
+from thfr.visualization.plots import kind_label
+from thfr.visualization.qualitative import kinds_of_defect
+from thfr.visualization.reconstruction import Visualizer
+from thfr.visualization.results import RunResults, name_of, open_run, results_of
+from thfr.visualization.training import features_of, train_visualizer
+from thfr.visualization.typical import typical
+
+LABELS = {"gbn": "GBN", "lbn": "LBN", "gl": "G-L", "thfr": "THFR"}
+"""The variants in the supplement's order, by its names."""
+STRIPS_FOLDER = "strips"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One test image in all its pictures, uint8 [H,W,3], from left to right."""
+
+    sample: Sample
+    panels: Mapping[str, np.ndarray]
+
+
+def visualize(
+    run: Path,
+    beside: Sequence[Path] = (),
+    *,
+    out: Path | None = None,
+    images: Sequence[str] = (),
+    asked: Mapping[str, Any] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train the run's visualization network if it has none, and draw Figure 3 with it.
+
+    Args:
+        run: folder of :func:`thfr.training.train`, on MVTec AD or MVTec LOCO AD.
+        beside: runs with the same features and data, whose restorations are shown too.
+        out: folder for the pictures; None: ``run/strips``.
+        images: names of test images, ``kind/file`` or ``kind/id``; none: of each kind of defect the one of
+            median score.
+        asked: see :func:`thfr.visualization.training.train_visualizer`.
+        data: the data set's folder, if it moved since training.
+
+    Returns:
+        ``network``: what ``visualization.json`` holds (see :mod:`thfr.visualization.training`); ``images``:
+        the names of those drawn; ``strips`` and ``page``: the files.
+
+    Raises:
+        InputError: a run, option or image that cannot be used; the argument is named.
+    """
+    target = run / STRIPS_FOLDER if out is None else out
+    if target.exists() and not target.is_dir():  # said now, not after the work
+        raise InputError(f"visualize: out must be a folder, got the file {target}")
+    detector, dataset = open_run("visualize", run, data, device)
+    check_beside(run, detector, beside)
+    samples = named(dataset, images)
+    visualizer = train_visualizer(run, detector, dataset, asked or {}, progress=progress)
+    results = results_of(run, detector, dataset, progress=progress)
+    samples = samples or typical_defects(results)
+    strips = make_strips(results, visualizer, beside, samples)
+    *written, page, _ = write_strips(target, results, visualizer, strips)
+    return {
+        "network": dict(visualizer.facts),
+        "images": [name_of(sample) for sample in samples],
+        "strips": [str(path) for path in written],
+        "page": str(page),
+    }
+
+
+def named(dataset: Dataset, names: Sequence[str]) -> list[Sample]:
+    """The test images of these names.
+
+    Raises:
+        InputError: a name is not that of a test image.
+    """
+    known = {name_of(sample): sample for sample in dataset.test}
+    known |= {str(PurePosixPath(sample.kind, sample.id)): sample for sample in dataset.test}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(
+            f"visualize: images: expected names of test images such as {name_of(dataset.test[0])}, "
+            f"got {', '.join(unknown)}"
+        )
+    return [known[name] for name in names]
+
+
+def typical_defects(results: RunResults) -> list[Sample]:
+    """Of each kind of defect the image of median score.
+
+    Raises:
+        InputError: there is no anomalous test image.
+    """
+    chosen = [
+        typical(samples, lambda sample: results.scores[sample])[0]
+        for samples in kinds_of_defect(results).values()
+        if samples[0].is_anomalous
+    ]
+    if not chosen:
+        raise InputError(
+            f"visualize: images: {results.dataset.folder} has no anomalous test image, name some to draw"
+        )
+    return chosen
+
+
+def check_beside(run: Path, detector: Detector, beside: Sequence[Path]) -> None:
+    """Refuse runs whose features are not those of ``run``: one visualization network must fit them all.
+
+    Raises:
+        InputError: a run has another backbone, size, weights or training images; names it and what differs.
+    """
+    expected = features_of(detector)
+    for path in beside:
+        try:
+            found = features_of(Detector.load(path, "cpu"))
+        except InputError as error:
+            raise InputError(f"visualize: beside: {error}") from error
+        differing = [
+            f"{name} is {found[name]!r}, there {expected[name]!r}"
+            for name in expected
+            if found[name] != expected[name]
+        ]
+        if differing:
+            raise InputError(
+                f"visualize: beside: {path} must have the features and data of {run}: {'; '.join(differing)}"
+            )
+
+
+def make_strips(
+    results: RunResults, visualizer: Visualizer, beside: Sequence[Path], samples: Sequence[Sample]
+) -> list[Strip]:
+    """The pictures of Figure 3 for each sample: a normal image (the good test image of median score), the
+    image, its reconstruction from the extracted features, from those that each run restores, the template and
+    its reconstruction (of the first run that has templates), the anomaly map and the ground truth.
+    """
+    images = [read_image(sample.path) for sample in samples]
+    batch = results.detector.prepare(images)
+    features = [results.detector.features(one) for one in batch.split(1)]
+    drawn = [{"recon": visualizer.pictures(levels)[0]} for levels in features]
+    columns: list[tuple[str, list[np.ndarray]]] = []
+    templates: list[dict[str, np.ndarray]] | None = None
+    for path in (results.run, *beside):  # one detector at a time in memory
+        detector = (
+            results.detector if path == results.run else Detector.load(path, results.detector.device.type)
+        )
+        columns.append((_label(detector, path, columns), _restored(detector, visualizer, features)))
+        if templates is None and detector.bank is not None:
+            templates = _templates(detector, results, visualizer, images)
+    for label, pictured in sorted(columns, key=lambda column: _place(column[0])):
+        for panels, picture in zip(drawn, pictured, strict=True):
+            panels[f"restored: {label}"] = picture
+    normal = _normal(results)
+    strips = []
+    for index, (sample, entry) in enumerate(zip(samples, results.entries(samples), strict=True)):
+        shown = dict(pictures(entry, results.scale, PANEL_EDGE).panels)
+        panels = {"normal": normal} if normal is not None else {}
+        panels["input"] = shown["image"]
+        made = drawn[index] | (templates[index] if templates is not None else {})
+        panels |= {name: stretched(picture, shown["image"].shape[:2]) for name, picture in made.items()}
+        panels["anomaly map"] = shown["anomaly map"]
+        if "ground truth" in shown:
+            panels["ground truth"] = shown["ground truth"]
+        strips.append(Strip(sample, panels))
+    return strips
+
+
+def write_strips(
+    out: Path, results: RunResults, visualizer: Visualizer, strips: Sequence[Strip]
+) -> list[Path]:
+    """Write each strip as ``out/<kind>-<id>.png``, and all of them on one page, ``out/strips.png`` and
+    ``.pdf``; gives the paths, those of the page last.
+    """
+    columns = list(dict.fromkeys(name for strip in strips for name in strip.panels))
+    kinds = {sample: name for name, samples in kinds_of_defect(results).items() for sample in samples}
+    model = results.detector.config.model
+    caption = (
+        f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
+        f"restored: {visualizer.honest_note()} The anomaly map is that of "
+        f"{LABELS[model.variant]} ({results.run.name}), on the scale of {results.scale.source}."
+    )
+
+    def grid(shown: Sequence[Strip]) -> Grid:
+        rows = [
+            Row(
+                kinds[strip.sample],
+                f"{name_of(strip.sample)}\nscore {results.scores[strip.sample]:.3g}",
+                [strip.panels.get(column) for column in columns],
+            )
+            for strip in shown
+        ]
+        title = f"{kind_label(results.dataset.category)}: what the networks restore"
+        return Grid(title, columns, rows, caption, results.scale)
+
+    written: list[Path] = []
+    for strip in strips:
+        written += write_grid(out / f"{strip.sample.kind}-{strip.sample.id}", grid([strip]), pdf=False)
+    return written + write_grid(out / "strips", grid(strips))
+
+
+def _label(detector: Detector, path: Path, taken: Sequence[tuple[str, object]]) -> str:
+    """The variant's name, with the run's where two runs are of one variant."""
+    label = LABELS[detector.config.model.variant]
+    return f"{label} ({path.name})" if any(label == other for other, _ in taken) else label
+
+
+def _place(label: str) -> int:
+    return list(LABELS.values()).index(label.split(" ")[0])
+
+
+def _restored(
+    detector: Detector, visualizer: Visualizer, features: Sequence[list[Tensor]]
+) -> list[np.ndarray]:
+    return [visualizer.pictures(detector.restore(levels)[0])[0] for levels in features]
+
+
+def _templates(
+    detector: Detector, results: RunResults, visualizer: Visualizer, images: Sequence[np.ndarray]
+) -> list[dict[str, np.ndarray]]:
+    """For each image its template as an image, and that image drawn from its features."""
+    found = []
+    for number in template_numbers(detector, images):
+        template = read_image(results.dataset.train[number].path)
+        with torch.inference_mode():
+            levels = detector.features(detector.prepare([template]))
+        found.append({"template": template, "template recon": visualizer.pictures(levels)[0]})
+    return found
+
+
+def _normal(results: RunResults) -> np.ndarray | None:
+    good = [sample for sample in results.dataset.test if sample.kind == GOOD]
+    if not good:
+        return None
+    return read_image(typical(good, lambda sample: results.scores[sample])[0].path)
