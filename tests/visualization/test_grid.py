@@ -10,7 +10,7 @@ from PIL import Image
 from thfr.visualization import ColourScale
 from thfr.visualization.grid import Grid, Row, write_grid
 
-SCALE = ColourScale(0.1, 0.5, 1.3, "12 good images", True)
+SCALE = ColourScale(0.1, 0.5, 1.3, "the highest score of 12 good images", True)
 
 
 def grid(rows: int, size: tuple[int, int] = (40, 40)) -> Grid:

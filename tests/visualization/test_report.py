@@ -20,7 +20,7 @@ from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.gallery import UNKNOWN, pictures
 from thfr.visualization.plots import LIGHT, draw_overlap, has_roc, headline, roc_points
 
-SCALE = ColourScale(0.1, 0.5, 1.3, "12 good images", True)
+SCALE = ColourScale(0.1, 0.5, 1.3, "the highest score of 12 good images", True)
 METRICS = {
     "image_auroc": 0.987,
     "pixel_auroc": None,

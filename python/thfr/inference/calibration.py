@@ -43,7 +43,8 @@ def good_scale(detector: Detector) -> ColourScale:
         )
         for anomaly_map in maps.cpu().numpy():
             builder.add(anomaly_map)
-    return builder.from_good(f"{len(places)} good training images, each without itself as a template")
+    images = f"{len(places)} good training images, each without itself as a template"
+    return builder.from_good(f"the highest score of {images}")
 
 
 def calibrate(

@@ -101,7 +101,7 @@ def predict(
     - for each image its anomaly map, TIFF float32 at the image's native size, and a PNG of the image with
       the map over it (and the ground truth's outline where it is known); all pictures of a call share one
       colour scale, that of good images (:func:`thfr.inference.good_scale`) if the run has a template bank,
-      else that of the call's maps;
+      else that of the call's maps, with the run's threshold, if it has one, as the limit of the outlines;
     - ``scores.csv`` and ``scores.json`` with a row an image, :data:`COLUMNS`; ``verdict`` is ``good`` or
       ``bad`` if the run has a threshold; the JSON also has ``failed``, ``scale`` and ``threshold``;
     - for an image or a folder ``report.html``, to look at.
@@ -142,6 +142,8 @@ def predict(
     if not images:
         raise InputError(_unreadable(failed))
     scale = good_scale(detector) if builder is None else builder.from_mixed("the images of this call")
+    if (limit := detector.threshold) is not None:
+        scale = scale.with_limit(limit.value, f"a quantile of {limit.in_short()}")
     _draw_all([image.item for image in images], source, target, scale, progress)
     results = Results(target, tuple(images), scale, failed, detector.threshold)
     _write_tables(results)

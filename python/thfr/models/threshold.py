@@ -72,6 +72,13 @@ class Threshold:
             f"{self.source}{short}"
         )
 
+    def in_short(self) -> str:
+        """What the limit comes from, and the share of good products to expect above it."""
+        return (
+            f"the scores of {len(self.scores)} {self.source} ({100 * self.expected_rate:.3g} % of good products "
+            "are expected above it)"
+        )
+
     @property
     def falls_short(self) -> bool:
         """Whether there were too few images for the rate asked for."""

@@ -100,5 +100,5 @@ def _caption(results: RunResults, per_kind: int) -> str:
     restored = "" if results.visualizer is None else f" Restored: {results.visualizer.honest_note()}"
     return (
         f"{model.variant.upper()} on {model.backbone}, {model.size} x {model.size} pixels. Shown: {which}, "
-        f"chosen by this rule alone. One colour scale for all images, from {results.scale.source}.{restored}"
+        f"chosen by this rule alone. One colour scale for all images, by {results.scale.source}.{restored}"
     )

@@ -126,7 +126,7 @@ def _diagram(report: Report, which: str) -> str:
 def _alarms(report: Report) -> Iterator[str]:
     """What the alarm limit would have done to these images."""
     if not report.scale.from_good:
-        yield '<p class="note">No alarm limit: the detector holds no good images to take it from.</p>'
+        yield '<p class="note">No alarm limit: no good images have set one (thfr calibrate does).</p>'
         return
     counts = []
     for kind in report.kinds:
@@ -143,7 +143,7 @@ def _alarms(report: Report) -> Iterator[str]:
         counts.append(f"<b>{alarms}</b> {what} {len(entries)} {escape(noun)}")
     yield (
         f'<p class="note">With the alarm limit at {report.scale.threshold:.4g}: {", ".join(counts)}. '
-        f"The limit is the highest score of {escape(report.scale.source)}; "
+        f"The limit is {escape(report.scale.source)}; "
         "none of the images below took part in it. An image that scores above it is called defective.</p>"
     )
 

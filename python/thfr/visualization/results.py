@@ -21,6 +21,7 @@ from thfr.inference import predict, template_numbers
 from thfr.io import atomic_write_json, read_image
 from thfr.models import Detector
 from thfr.models.detector import BACKBONE_FILE, BANK_FILE, CONFIG_FILE, NETWORK_FILE
+from thfr.models.threshold import THRESHOLD_FILE
 from thfr.visualization.gallery import Entry
 from thfr.visualization.reconstruction import Visualizer
 from thfr.visualization.scale import ColourScale
@@ -29,7 +30,7 @@ from thfr.visualization.training import has_visualizer, load_visualizer
 RESULTS_FOLDER = "results"
 SOURCE_FILE = "source.json"
 _BATCH = 8
-_DECIDING = (CONFIG_FILE, NETWORK_FILE, BACKBONE_FILE, BANK_FILE, "calibration.json")
+_DECIDING = (CONFIG_FILE, NETWORK_FILE, BACKBONE_FILE, BANK_FILE, THRESHOLD_FILE)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from thfr.errors import InputError
 
+_REACH = 2.5  # the strongest colour is so many times as far above calm as the limit is
 _PIXELS_A_MAP = 1024  # evenly spread; enough for a median that only colours depend on
 
 
@@ -39,6 +40,11 @@ class ColourScale:
         """The map [H,W] as float32 from 0 (``low``) to 1 (``high``), cut off at both."""
         scaled = (anomaly_map.astype(np.float32) - self.low) / (self.high - self.low)
         return np.clip(scaled, 0, 1, out=scaled)
+
+    def with_limit(self, threshold: float, source: str) -> ColourScale:
+        """The same colours of calm, but with a limit that good images have set, as ``source`` says."""
+        low = min(self.low, threshold - max(abs(threshold), 1.0) * 1e-3)
+        return ColourScale(low, threshold, low + _REACH * (threshold - low), source, True)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,7 +75,7 @@ class ScaleBuilder:
         """
         low, peaks = self._median(), np.array(self._peaks)
         threshold = float(np.quantile(peaks, 0.99, method="higher"))
-        return _spread(low, threshold, low + 2.5 * (threshold - low), source, True)
+        return _spread(low, threshold, low + _REACH * (threshold - low), source, True)
 
     def from_mixed(self, source: str) -> ColourScale:
         """The scale of maps of which nobody knows which are good.

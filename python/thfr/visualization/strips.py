@@ -196,7 +196,7 @@ def write_strips(
     caption = (
         f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
         f"restored: {visualizer.honest_note()} The anomaly map is that of "
-        f"{LABELS[model.variant]} ({results.run.name}), on the scale of {results.scale.source}."
+        f"{LABELS[model.variant]} ({results.run.name}), its colour scale by {results.scale.source}."
     )
 
     def grid(shown: Sequence[Strip]) -> Grid:
