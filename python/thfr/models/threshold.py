@@ -75,8 +75,8 @@ class Threshold:
     def in_short(self) -> str:
         """What the limit comes from, and the share of good products to expect above it."""
         return (
-            f"the scores of {len(self.scores)} {self.source} ({100 * self.expected_rate:.3g} % of good products "
-            "are expected above it)"
+            f"the scores of {len(self.scores)} {self.source} ({100 * self.expected_rate:.3g} % of good "
+            "products are expected above it)"
         )
 
     @property
