@@ -2,6 +2,7 @@
 // nothing but the order of launches keeps the steps apart.
 #pragma once
 
+#include "retrieval_list.cuh"
 #include "retrieval_sums.cuh"
 
 namespace thfr::cuda {

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from thfr_ext import _retrieval_cuda
-from thfr_ext._scoring_checks import NO_TENSOR
 from thfr_ext._tensor import view
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -139,7 +138,7 @@ def test_products_that_tell_nothing(
 
 
 def test_products_are_made_use_of(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With products that are far off, and a bound that does not say so, results are wrong: rows are left out."""
+    """With products that are far off, and a bound that does not say so, rows are left out."""
     x, y = rows("random", 4, 24, 10), rows("random", 200, 24, 11)
     real = _retrieval_cuda._product
     monkeypatch.setattr(_retrieval_cuda, "_product", lambda a, b: -real(a, b))
