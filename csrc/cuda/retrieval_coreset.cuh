@@ -23,13 +23,12 @@ __device__ inline Farthest farthest_of_warp(Farthest best) {
   return best;
 }
 
-// The same in all threads. slots: of each warp.
+// The same in all threads. slots: of each warp, and of this call alone.
 __device__ inline Farthest farthest_of_block(Farthest best, Farthest (&slots)[search_warps]) {
   best = farthest_of_warp(best);
   if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = best;
   __syncthreads();
   for (const Farthest& other : slots) best = farther(best, other);
-  __syncthreads();
   return best;
 }
 
@@ -67,13 +66,14 @@ __device__ inline bool is_bad(const Coreset& to) { return !isfinite(__longlong_a
 template <typename T>
 __global__ void __launch_bounds__(search_threads) step_kernel(const __grid_constant__ Coreset to, std::int64_t step) {
   THFR_SHARED(double, slots, [2][search_warps][32]);
-  THFR_SHARED(Farthest, best_of, [search_warps]);
+  THFR_SHARED(Farthest, newest_slots, [search_warps]);
+  THFR_SHARED(Farthest, best_slots, [search_warps]);
   if (is_bad(to)) {
     if (blockIdx.x == 0 && threadIdx.x == 0) to.chosen[step - 1] = -1;
     return;
   }
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t newest = newest_of(to, step, best_of);
+  const std::int64_t newest = newest_of(to, step, newest_slots);
   if (blockIdx.x == 0 && threadIdx.x == 0) to.chosen[step - 1] = newest;
   const double scale = sizeof(T) == 8 ? coreset_scale(__longlong_as_double(*to.largest)) : 1;
   const bool wide_rows = is_wide(to.bank.width);
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(search_threads) step_kernel(const __grid_const
     to.distances[row] = distance;
     best = farther(best, {distance, row});
   }
-  best = farthest_of_block(best, best_of);
+  best = farthest_of_block(best, best_slots);
   if (threadIdx.x == 0) {
     to.keys[step % 2 * to.blocks + blockIdx.x] = best.distance;
     to.rows[step % 2 * to.blocks + blockIdx.x] = best.row;
@@ -101,8 +101,8 @@ __global__ void __launch_bounds__(search_threads) step_kernel(const __grid_const
 
 // The entry that the last step found. One block.
 __global__ void __launch_bounds__(search_threads) last_kernel(const __grid_constant__ Coreset to, std::int64_t step) {
-  THFR_SHARED(Farthest, best_of, [search_warps]);
-  const std::int64_t newest = newest_of(to, step, best_of);
+  THFR_SHARED(Farthest, slots, [search_warps]);
+  const std::int64_t newest = newest_of(to, step, slots);
   if (threadIdx.x == 0) to.chosen[step - 1] = is_bad(to) ? -1 : newest;
 }
 

@@ -18,19 +18,24 @@ from retrieval_cases import DTYPES, KINDS, LAYOUTS, METRICS, PAIRS, PATHS, WAITI
 from scoring_cases import superfluous_barriers
 
 
+@pytest.fixture
+def order() -> int:
+    """One random order of blocks and threads; test_operators.py has the others."""
+    return 1
+
+
 @pytest.fixture(params=PATHS)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     take(request.param, monkeypatch)
     return str(request.param)
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_against_definition(metric: str, kind: str, path: str, device: ModuleType) -> None:
-    x = rows(kind, 5, 19, 1)
+def test_against_definition(kind: str, path: str, device: ModuleType) -> None:
+    x = rows(kind, 3, 19, 1)
     y = rows(kind, 70, 19, 2, base=x)
-    for k in (1, 5) if path != "sorts" else (1, 70):
-        search(x, y, k, metric)
+    for metric in METRICS:
+        search(x, y, 5, metric)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -43,27 +48,26 @@ def test_dtypes(pair: tuple[torch.dtype, torch.dtype], path: str, device: Module
             search(x, y, 3, metric)
 
 
-@pytest.mark.parametrize("first", LAYOUTS)
-@pytest.mark.parametrize("second", LAYOUTS)
-def test_any_strides(first: str, second: str, path: str, emulated: ModuleType, device: ModuleType) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_strides(layout: str, path: str, device: ModuleType) -> None:
     for pair in PAIRS:
         x, y = rows("random", 2, 16, 5).to(pair[0]), rows("random", 9, 16, 6).to(pair[1])
-        search(LAYOUTS[first](x), LAYOUTS[second](y), 2, "l2")
-    shared = rows("random", 1, 16, 5).expand(3, 16)
-    search(shared, LAYOUTS[second](rows("random", 9, 16, 6)), 2, "cosine")
+        search(LAYOUTS[layout](x), y, 2, "l2")
+        search(x, LAYOUTS[layout](y), 2, "cosine")
+    search(x[:1].expand(3, 16), LAYOUTS[layout](y), 2, "l2")
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 8, 31, 33, 63, 64, 65, 255, 256, 257, 520])
+@pytest.mark.parametrize("width", [1, 7, 8, 33, 64, 255, 257, 520])
 def test_widths(width: int, path: str, device: ModuleType) -> None:
     for dtype in DTYPES:
-        x, y = rows("random", 2, width, 7).to(dtype), rows("random", 6, width, 8).to(dtype)
-        for metric in METRICS:
-            search(x, y, 3, metric)
+        x, y = rows("random", 2, width, 7).to(dtype), rows("random", 5, width, 8).to(dtype)
+        search(x, y, 3, "cosine")
+        search(x, y, 3, "l2")
 
 
-@pytest.mark.parametrize("width", [2048, 2049, 4100, 18 * 2048 + 3])
+@pytest.mark.parametrize("width", [2048, 2049, 9 * 2048 + 3])
 def test_rows_of_several_segments(
-    width: int, path: str, emulated: ModuleType, monkeypatch: pytest.MonkeyPatch, device: ModuleType
+    width: int, path: str, monkeypatch: pytest.MonkeyPatch, device: ModuleType
 ) -> None:
     monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 2**30)
     for dtype in (torch.float32, torch.float16):
@@ -72,28 +76,26 @@ def test_rows_of_several_segments(
         search(x, y, 5, "l2")
 
 
-@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 100, 129])
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 129])
 def test_banks_and_lists(count: int, path: str, device: ModuleType) -> None:
-    """Around the edges of blocks of the bank; every k up to a list's end and N."""
-    y = rows("tied", count, 6, 11)
-    x = rows("random", 5, 6, 12)
-    for k in (k for k in (1, 2, 31, 32, 33, 63, 64) if k <= count):
+    """Around the edges of blocks of the bank, and of what the lanes of a warp hold of a list."""
+    x, y = rows("random", 2, 6, 12), rows("tied", count, 6, 11)
+    for k in (k for k in (1, 2, 32, 33, 64) if k <= count):
         search(x, y, k, "l2")
     search(x[:1], y, 1, "dot")
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_more_than_a_list_holds(metric: str, device: ModuleType) -> None:
+def test_more_than_a_list_holds(device: ModuleType) -> None:
     x, y = rows("tied", 3, 10, 13), rows("tied", 90, 10, 14)
-    for k in (64, 65, 90):
+    for k, metric in ((65, "cosine"), (90, "l2"), (90, "dot")):
         search(x, y, k, metric)
 
 
 def test_copies_tie_wherever_they_lie(path: str, device: ModuleType) -> None:
     places = [0, 1, 3, 4, 7, 8, 9, 31, 32, 33, 63, 64, 65, 95, 96, 127, 128, 129]
-    y = rows("random", 130, 37, 15)
-    y[places] = rows("random", 1, 37, 16)
-    x = y[:1] + 0.01 * rows("random", 5, 37, 17)
+    y = rows("random", 130, 9, 15)
+    y[places] = rows("random", 1, 9, 16)
+    x = y[:1] + 0.01 * rows("random", 2, 9, 17)
     for metric in METRICS:
         scores, indices = search(x, y, len(places), metric)
         assert (indices == torch.tensor(places)).all()
@@ -104,13 +106,13 @@ def test_copies_tie_wherever_they_lie(path: str, device: ModuleType) -> None:
 def test_every_path_gives_the_same_bits(
     pair: tuple[torch.dtype, torch.dtype], device: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for width in (67, 64, 2600):
-        x, y = rows("near", 4, width, 18).to(pair[0]), rows("near", 11, width, 18).to(pair[1])
+    for width in (67, 2600):
+        x, y = rows("near", 2, width, 18).to(pair[0]), rows("near", 7, width, 18).to(pair[1])
         for metric in METRICS:
             results = []
             for path in PATHS:
                 take(path, monkeypatch)
-                results.append(_retrieval_cuda.nearest_templates(x, y, 11, metric, None))
+                results.append(_retrieval_cuda.nearest_templates(x, y, 7, metric, None))
             assert all(torch.equal(a, b) for other in results for a, b in zip(results[0], other, strict=True))
 
 
@@ -122,36 +124,30 @@ def test_double_beyond_the_range_of_squares(scale: float, path: str, device: Mod
         got, indices = _retrieval_cuda.nearest_templates(x * scale, y * scale, 5, metric, None)
         assert torch.equal(indices, order)
         torch.testing.assert_close(got / (scale if metric == "l2" else 1), expected, rtol=1e-13, atol=0)
-        mixed = torch.cat([y, y * scale])
-        assert_same(_retrieval_cuda.nearest_templates(x, mixed, 4, metric, None), x, mixed, 4, metric)
+        mixed = torch.cat([y, y * scale])  # ordinary and extreme rows side by side
+        scores, indices = _retrieval_cuda.nearest_templates(x, mixed, 4, metric, None)
+        expected, _ = thfr_ext.nearest_templates(x, mixed, 4, metric)
+        torch.testing.assert_close(scores, expected, rtol=1e-13, atol=0)
+        assert (indices < (20 if metric == "l2" and scale > 1 else 40)).all()
 
 
-@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e25, 3e37])
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 3e37])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_scores_beyond_single(scale: float, dtype: torch.dtype, path: str, device: ModuleType) -> None:
     """Products that are infinite or vanish: ties, which go to the lower row."""
-    x, y = rows("random", 5, 16, 21), rows("random", 70, 16, 22)
+    x, y = rows("random", 2, 16, 21), rows("random", 66, 16, 22)
     x, y = (x * scale).to(dtype), (y * scale).to(dtype)
     for metric in METRICS:
         search(x, y, 6, metric)
 
 
-def assert_same(
-    got: tuple[Tensor, Tensor], x: Tensor, y: Tensor, k: int, metric: str, exclude: Tensor | None = None
-) -> None:
-    expected = thfr_ext.nearest_templates(x, y, k, metric, exclude)
-    torch.testing.assert_close(got[0], expected[0], rtol=1e-12, atol=0)
-    assert torch.equal(got[1], expected[1])
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_exclude(metric: str, path: str, device: ModuleType) -> None:
+def test_exclude(path: str, device: ModuleType) -> None:
     x, y = rows("tied", 6, 9, 19), rows("tied", 66, 9, 20)
     exclude = torch.tensor([-1, 0, 65, 64, 30, -1])
-    search(x, y, 4, metric, exclude)
-    search(y[:6], y, 1, metric, torch.arange(6))
-    search(x[1:3], y[:2], 1, metric, torch.tensor([1, -1]))
-    search(x, y, 4, metric, torch.stack([exclude, exclude], 1)[:, 0])  # not contiguous
+    search(x, y, 4, "cosine", exclude)
+    search(y[:6], y, 1, "l2", torch.arange(6))
+    search(x[1:3], y[:2], 1, "dot", torch.tensor([1, -1]))
+    search(x, y, 4, "l2", torch.stack([exclude, exclude], 1)[:, 0])  # not contiguous
 
 
 def test_what_has_no_result_is_nan(path: str, device: ModuleType) -> None:
@@ -211,7 +207,7 @@ def test_paths_are_taken(device: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_waits_and_nothing_is_large(path: str, device: ModuleType) -> None:
-    count, bank = 40, 900
+    count, bank = 12, 700
     x, y = rows("random", count, 4, 29), rows("random", bank, 4, 30)
     own = torch.arange(count)
     with Watch() as watch:
@@ -221,20 +217,18 @@ def test_nothing_waits_and_nothing_is_large(path: str, device: ModuleType) -> No
     assert watch.elements < count * bank // 2
 
 
-@pytest.mark.parametrize("width", [16, 2600])
+@pytest.mark.parametrize(("width", "count"), [(16, 66), (2600, 10)])
+@pytest.mark.parametrize("path", ["strips", "products"])
 def test_every_barrier_is_needed(
-    width: int, path: str, emulated: ModuleType, device: ModuleType, monkeypatch: pytest.MonkeyPatch
+    path: str, width: int, count: int, device: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    take(path, monkeypatch)
     monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 2**30)
-    x, y = rows("random", 2, width, 31), rows("random", 70 if width < 100 else 30, width, 32)
+    x, y = rows("random", 1, width, 31), rows("random", count, width, 32)
     expected = thfr_ext.nearest_templates(x, y, 5, "l2")
 
     def is_right() -> bool:
         found = _retrieval_cuda.nearest_templates(x, y, 5, "l2", None)
         return all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
-    if path == "sorts":
-        assert is_right()
-        assert emulated.statistics()[1] == 0  # a warp a pair
-    else:
-        assert superfluous_barriers(emulated, is_right) == []
+    assert superfluous_barriers(device, is_right) == []

