@@ -17,8 +17,7 @@ from torch import Tensor
 
 from thfr_ext import _cuda, reference
 from thfr_ext._retrieval_checks import METRICS, check_coreset, check_nearest, empty_result
-from thfr_ext._scoring_checks import NO_TENSOR
-from thfr_ext._tensor import view
+from thfr_ext._tensor import NO_TENSOR, view
 
 #: Queries up to which the bank is read once for every four: more, and a product is quicker.
 FEW_QUERIES = 8

@@ -15,7 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from thfr_ext import _retrieval_cuda
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
+sys.path.insert(0, str(Path(__file__).parent))
 from oracle import KINDS, METRICS, check, rows
+from scoring_cases import misaligned
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 #: of queries and bank
@@ -38,12 +40,6 @@ def take(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PATHS = ("strips", "products", "sorts")
-
-
-def misaligned(t: Tensor) -> Tensor:
-    """The same values and strides, an element further on in memory."""
-    memory = torch.full((t.numel() + 1,), torch.nan, dtype=t.dtype)
-    return memory[1:].view(t.shape).copy_(t)
 
 
 def apart(t: Tensor) -> Tensor:
