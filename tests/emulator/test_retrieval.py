@@ -40,29 +40,24 @@ def test_against_definition(kind: str, path: str, device: ModuleType) -> None:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_dtypes(pair: tuple[torch.dtype, torch.dtype], path: str, device: ModuleType) -> None:
-    for metric in METRICS:
-        for kind in ("random", "tied", "skewed"):
-            x, y = rows(kind, 5, 24, 3).to(pair[0]), rows(kind, 70, 24, 4).to(pair[1])
-            if not (x.isfinite().all() and y.isfinite().all()):  # skewed beyond fp16
-                x, y = x.clamp(-60_000, 60_000), y.clamp(-60_000, 60_000)
-            search(x, y, 3, metric)
+    for kind, metric in zip(("random", "tied", "skewed"), METRICS, strict=True):
+        x, y = rows(kind, 3, 24, 3).to(pair[0]), rows(kind, 66, 24, 4).to(pair[1])
+        search(x.clamp(-60_000, 60_000), y.clamp(-60_000, 60_000), 3, metric)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_strides(layout: str, path: str, device: ModuleType) -> None:
-    for pair in PAIRS:
-        x, y = rows("random", 2, 16, 5).to(pair[0]), rows("random", 9, 16, 6).to(pair[1])
-        search(LAYOUTS[layout](x), y, 2, "l2")
-        search(x, LAYOUTS[layout](y), 2, "cosine")
-    search(x[:1].expand(3, 16), LAYOUTS[layout](y), 2, "l2")
+    for pair in (PAIRS[0], PAIRS[1], PAIRS[4]):
+        x, y = rows("random", 1, 16, 5).to(pair[0]), rows("random", 5, 16, 6).to(pair[1])
+        search(LAYOUTS[layout](x), y, 1, "l2")
+        search(x, LAYOUTS[layout](y), 1, "cosine")
+    search(x.expand(2, 16), LAYOUTS[layout](y), 2, "l2")
 
 
-@pytest.mark.parametrize("width", [1, 7, 8, 33, 64, 255, 257, 520])
+@pytest.mark.parametrize("width", [1, 7, 8, 33, 257, 520])
 def test_widths(width: int, path: str, device: ModuleType) -> None:
-    for dtype in DTYPES:
-        x, y = rows("random", 2, width, 7).to(dtype), rows("random", 5, width, 8).to(dtype)
-        search(x, y, 3, "cosine")
-        search(x, y, 3, "l2")
+    for dtype, metric in zip(DTYPES, ("cosine", "l2", "cosine", "l2"), strict=True):
+        search(rows("random", 2, width, 7).to(dtype), rows("random", 5, width, 8).to(dtype), 2, metric)
 
 
 @pytest.mark.parametrize("width", [2048, 2049, 9 * 2048 + 3])
@@ -80,7 +75,7 @@ def test_rows_of_several_segments(
 def test_banks_and_lists(count: int, path: str, device: ModuleType) -> None:
     """Around the edges of blocks of the bank, and of what the lanes of a warp hold of a list."""
     x, y = rows("random", 2, 6, 12), rows("tied", count, 6, 11)
-    for k in (k for k in (1, 2, 32, 33, 64) if k <= count):
+    for k in (k for k in (1, 33, 64) if k <= count):
         search(x, y, k, "l2")
     search(x[:1], y, 1, "dot")
 
@@ -96,7 +91,7 @@ def test_copies_tie_wherever_they_lie(path: str, device: ModuleType) -> None:
     y = rows("random", 130, 9, 15)
     y[places] = rows("random", 1, 9, 16)
     x = y[:1] + 0.01 * rows("random", 2, 9, 17)
-    for metric in METRICS:
+    for metric in ("cosine", "l2"):
         scores, indices = search(x, y, len(places), metric)
         assert (indices == torch.tensor(places)).all()
         assert (scores == scores[:, :1]).all()
@@ -106,14 +101,13 @@ def test_copies_tie_wherever_they_lie(path: str, device: ModuleType) -> None:
 def test_every_path_gives_the_same_bits(
     pair: tuple[torch.dtype, torch.dtype], device: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for width in (67, 2600):
+    for width, metric in ((67, "cosine"), (67, "l2"), (2600, "dot")):
         x, y = rows("near", 2, width, 18).to(pair[0]), rows("near", 7, width, 18).to(pair[1])
-        for metric in METRICS:
-            results = []
-            for path in PATHS:
-                take(path, monkeypatch)
-                results.append(_retrieval_cuda.nearest_templates(x, y, 7, metric, None))
-            assert all(torch.equal(a, b) for other in results for a, b in zip(results[0], other, strict=True))
+        results = []
+        for path in PATHS:
+            take(path, monkeypatch)
+            results.append(_retrieval_cuda.nearest_templates(x, y, 7, metric, None))
+        assert all(torch.equal(a, b) for other in results for a, b in zip(results[0], other, strict=True))
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
@@ -135,7 +129,7 @@ def test_double_beyond_the_range_of_squares(scale: float, path: str, device: Mod
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_scores_beyond_single(scale: float, dtype: torch.dtype, path: str, device: ModuleType) -> None:
     """Products that are infinite or vanish: ties, which go to the lower row."""
-    x, y = rows("random", 2, 16, 21), rows("random", 66, 16, 22)
+    x, y = rows("random", 2, 16, 21), rows("random", 20, 16, 22)
     x, y = (x * scale).to(dtype), (y * scale).to(dtype)
     for metric in METRICS:
         search(x, y, 6, metric)
@@ -159,18 +153,14 @@ def test_what_has_no_result_is_nan(path: str, device: ModuleType) -> None:
         assert torch.equal(scores.isnan(), indices == -1)
         return indices == -1
 
-    for value in (torch.nan, torch.inf, -torch.inf):
-        for metric in METRICS:
-            wrong = x.clone()
-            wrong[2, 4] = value
-            assert nothing(_retrieval_cuda.nearest_templates(wrong, y, 3, metric, None))[2].all()
-            wrong_row = y.clone()
-            wrong_row[65, 8] = value
-            assert nothing(_retrieval_cuda.nearest_templates(x, wrong_row, 3, metric, None)).all()
-        found = _retrieval_cuda.nearest_templates(wrong, y, 3, "l2", None)
-        assert all(
-            torch.equal(a[[0, 1, 3, 4]], b[[0, 1, 3, 4]]) for a, b in zip(found, expected, strict=True)
-        )
+    for value, metric in zip((torch.nan, torch.inf, -torch.inf), METRICS, strict=True):
+        wrong, wrong_row = x.clone(), y.clone()
+        wrong[2, 4] = wrong_row[65, 8] = value
+        assert nothing(_retrieval_cuda.nearest_templates(wrong, y, 3, metric, None))[2].all()
+        assert nothing(_retrieval_cuda.nearest_templates(x, wrong_row, 3, metric, None)).all()
+    found = _retrieval_cuda.nearest_templates(wrong, y, 3, "l2", None)
+    others = [0, 1, 3, 4]
+    assert all(torch.equal(a[others], b[others]) for a, b in zip(found, expected, strict=True))
     exclude = torch.tensor([-1, 66, -2, 2**62, 65])
     found = _retrieval_cuda.nearest_templates(x, y, 3, "l2", exclude)
     assert nothing(found).all(1).tolist() == [False, True, True, True, False]
