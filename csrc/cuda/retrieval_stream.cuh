@@ -48,6 +48,7 @@ __global__ void __launch_bounds__(search_threads, 2)
   const std::int64_t begin = rows_at_once<QT> * (blockIdx.x * shares + (wide_rows ? 0 : warp));
   int turn = 0;
   for (std::int64_t q = 0; q < to.queries.count; q += QT) {
+    if (q > 0) __syncthreads();  // the lists have been read
     for (int i = 0; i < QT; ++i) clear(list_at(memory, search_warps * QT, warp * QT + i, k));
     for (std::int64_t n = begin; n < to.bank.count; n += step) {
       const double total = sum_rows<U, T, L2, QT>(to.queries, q, to.bank, n, 1, slots, turn);
@@ -63,7 +64,6 @@ __global__ void __launch_bounds__(search_threads, 2)
       const std::int64_t place = ((q + warp) * gridDim.x + blockIdx.x) * k;
       write_list(list, keys + place, rows + place);
     }
-    __syncthreads();
   }
 }
 

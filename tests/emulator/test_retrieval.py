@@ -214,11 +214,11 @@ def test_every_barrier_is_needed(
 ) -> None:
     take(path, monkeypatch)
     monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 2**30)
-    x, y = rows("random", 1, width, 31), rows("random", count, width, 32)
-    expected = thfr_ext.nearest_templates(x, y, 5, "l2")
+    x, y = rows("random", 5, width, 31), rows("random", count, width, 32)  # five: two rounds of four
+    expected = thfr_ext.nearest_templates(x, y, 2, "l2")
 
     def is_right() -> bool:
-        found = _retrieval_cuda.nearest_templates(x, y, 5, "l2", None)
+        found = _retrieval_cuda.nearest_templates(x, y, 2, "l2", None)
         return all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
     assert superfluous_barriers(device, is_right) == []
