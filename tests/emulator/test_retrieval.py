@@ -15,7 +15,6 @@ from thfr_ext import _retrieval_cuda
 
 sys.path.insert(0, str(Path(__file__).parent))
 from retrieval_cases import DTYPES, KINDS, LAYOUTS, METRICS, PAIRS, PATHS, WAITING, Watch, rows, search, take
-from scoring_cases import superfluous_barriers
 
 
 @pytest.fixture
@@ -205,20 +204,3 @@ def test_nothing_waits_and_nothing_is_large(path: str, device: ModuleType) -> No
     assert watch.names
     assert not [name for name in watch.names if any(word in name for word in WAITING)]
     assert watch.elements < count * bank // 2
-
-
-@pytest.mark.parametrize(("width", "count"), [(16, 66), (2600, 10)])
-@pytest.mark.parametrize("path", ["strips", "products"])
-def test_every_barrier_is_needed(
-    path: str, width: int, count: int, device: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take(path, monkeypatch)
-    monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 2**30)
-    x, y = rows("random", 5, width, 31), rows("random", count, width, 32)  # five: two rounds of four
-    expected = thfr_ext.nearest_templates(x, y, 2, "l2")
-
-    def is_right() -> bool:
-        found = _retrieval_cuda.nearest_templates(x, y, 2, "l2", None)
-        return all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-
-    assert superfluous_barriers(device, is_right) == []
