@@ -122,7 +122,8 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     if arguments.ptxas:
         kernels = [one for arch in arguments.ptxas.split(",") for one in ptxas(arch)]
-        (out / "ptxas.json").write_text(json.dumps(kernels, indent=1) + "\n")
+        lines = ",\n".join(json.dumps(one) for one in kernels)
+        (out / "ptxas.json").write_text(f"[\n{lines}\n]\n")
         print(f"{len(kernels)} kernels, {sum(one['spills'] > 0 for one in kernels)} that spill")
         return 0
     record: dict[str, Any] = on_gpu()

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+_Search = tuple[_View, _View, _View, int, _View, _View]
+_Lists = tuple[_View, _View]
 
 blocked_width: int  # columns of a block of the up-sampling matrices
 
@@ -66,6 +68,47 @@ def nearest_templates(
 def coreset_scale(bank: _View, threads: int) -> float: ...
 def greedy_coreset(
     bank: _View, scale: float, distances: _View, chosen: _View, begin: int, end: int, threads: int
+) -> None: ...
+
+# retrieval on a GPU, only in a build with CUDA: csrc/include/thfr/retrieval_cuda.h.
+# _Search: queries, facts, bank, metric, exclude, bad. _Lists: keys, rows.
+def cuda_describe_queries(queries: _View, facts: _View, stream: int) -> None: ...
+def cuda_bank_strips(rows: int, width: int) -> int: ...
+def cuda_search_bank(search: _Search, lists: _Lists, stream: int) -> None: ...
+def cuda_pair_costs(search: _Search, first: int, costs: _View, stream: int) -> None: ...
+def cuda_pack_rows(
+    rows: _View,
+    parts: int,
+    is_bank: bool,
+    metric: int,
+    operands: _View,
+    gains: _View,
+    bad: _View,
+    stream: int,
+) -> None: ...
+def cuda_select_rows(
+    search: _Search,
+    products: _View,
+    query_gains: _View,
+    bank_gains: _View,
+    slack: float,
+    first: int,
+    lists: _Lists,
+    stream: int,
+) -> None: ...
+def cuda_conclude(search: _Search, lists: _Lists, scores: _View, indices: _View, stream: int) -> None: ...
+def cuda_largest_magnitude(bank: _View, largest: _View, stream: int) -> None: ...
+def cuda_coreset_blocks(rows: int, width: int) -> int: ...
+def cuda_greedy_coreset(
+    bank: _View,
+    largest: _View,
+    first: int,
+    distances: _View,
+    farthest: _Lists,
+    chosen: _View,
+    begin: int,
+    end: int,
+    stream: int,
 ) -> None: ...
 
 # sweep

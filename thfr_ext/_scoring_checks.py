@@ -12,7 +12,6 @@ from thfr_ext._tensor import accumulate_dtype, describe, require_float, require_
 
 DEFAULT_EPS = 1e-8  # of cosine_distance
 LARGEST_SIDE = 2**20  # of an anomaly map: far past any image, far below what overflows
-NO_TENSOR = (0, 0, (0,), (1,))  # the view of a tensor that is not asked for
 
 
 def _check_pair(name: str, features: Tensor, restored: Tensor, level: str = "") -> None:

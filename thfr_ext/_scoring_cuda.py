@@ -11,7 +11,6 @@ from torch import Tensor
 from thfr_ext import _blur, _cuda
 from thfr_ext._scoring_checks import (
     DEFAULT_EPS,
-    NO_TENSOR,
     check_backward,
     check_cosine_distance,
     check_levels,
@@ -20,7 +19,7 @@ from thfr_ext._scoring_checks import (
     empty_gradients,
     empty_map,
 )
-from thfr_ext._tensor import view
+from thfr_ext._tensor import NO_TENSOR, view
 
 
 def cosine_distance(features: Tensor, restored: Tensor, eps: float) -> Tensor:

@@ -12,7 +12,6 @@ from thfr_ext import _C, _blur, _scoring_cuda, reference
 from thfr_ext._library import register
 from thfr_ext._scoring_checks import (
     DEFAULT_EPS,
-    NO_TENSOR,
     check_backward,
     check_cosine_distance,
     check_levels,
@@ -21,7 +20,7 @@ from thfr_ext._scoring_checks import (
     empty_gradients,
     empty_map,
 )
-from thfr_ext._tensor import view
+from thfr_ext._tensor import NO_TENSOR, view
 
 
 def _cosine_distance_cpu(features: Tensor, restored: Tensor, eps: float) -> Tensor:

@@ -21,6 +21,7 @@ _CODES = {
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+NO_TENSOR: View = (0, 0, (0,), (1,))  # of a tensor that is not asked for
 
 
 def view(tensor: Tensor) -> View:

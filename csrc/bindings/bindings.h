@@ -12,6 +12,7 @@ void bind_sweep_stream(pybind11::module_& module);
 
 // Kernels on the GPU; their tensors lie there.
 void bind_cuda_scoring(pybind11::module_& module);
+void bind_cuda_retrieval(pybind11::module_& module);
 void bind_cuda_sweep(pybind11::module_& module);
 
 }  // namespace thfr::bindings

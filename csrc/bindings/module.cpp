@@ -45,6 +45,7 @@ PYBIND11_MODULE(_C, module) {
   thfr::bindings::bind_sweep_stream(module);
 #ifdef THFR_HAS_CUDA
   thfr::bindings::bind_cuda_scoring(module);
+  thfr::bindings::bind_cuda_retrieval(module);
   thfr::bindings::bind_cuda_sweep(module);
 #endif
 }

@@ -39,9 +39,19 @@ def many(x: Tensor, y: Tensor) -> Tensor:
     return thfr_ext.nearest_templates(x.flatten(2).flatten(0, 1), y.flatten(2).flatten(0, 1), 3)[0]
 
 
+def more(x: Tensor, y: Tensor) -> Tensor:
+    """More neighbours than a list in shared memory holds."""
+    queries, bank = (t.flatten(2).flatten(0, 1) for t in (x[:1], y))
+    return thfr_ext.nearest_templates(queries, bank, 70, "dot")[1]
+
+
+def coreset(x: Tensor, y: Tensor) -> Tensor:
+    return thfr_ext.greedy_coreset(torch.cat([x, y]).flatten(2).flatten(0, 1), 20)
+
+
 #: functions of two [B,C,H,W] tensors of one dtype whose result has a shape known beforehand
 SMALL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    f.__name__: f for f in (distance, anomaly, product, few, many)
+    f.__name__: f for f in (distance, anomaly, product, few, many, more, coreset)
 }
 
 

@@ -21,5 +21,6 @@ PYBIND11_MODULE(_emulated, module) {
     thfr::bindings::require_launch("toy", toys::block_sums(values, sums, static_cast<toys::Fault>(fault)));
   });
   thfr::bindings::bind_cuda_scoring(module);
+  thfr::bindings::bind_cuda_retrieval(module);
   thfr::bindings::bind_cuda_sweep(module);
 }

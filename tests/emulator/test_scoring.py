@@ -15,9 +15,8 @@ from torch import Tensor
 
 import thfr_ext
 from thfr_ext import _cuda
-from thfr_ext._scoring_checks import NO_TENSOR
 from thfr_ext._scoring_cuda import cosine_distance
-from thfr_ext._tensor import view
+from thfr_ext._tensor import NO_TENSOR, view
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scoring_cases import CASES, DTYPES, PATHS, apart, inputs, laid_out, superfluous_barriers

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from thfr_ext import reference
-from thfr_ext._scoring_checks import NO_TENSOR
 from thfr_ext._scoring_cuda import cosine_distance_backward
-from thfr_ext._tensor import view
+from thfr_ext._tensor import NO_TENSOR, view
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scoring_cases import CASES, DTYPES, PATHS, inputs, laid_out, superfluous_barriers

@@ -18,7 +18,7 @@ def test_no_spills(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     kernels = importlib.import_module("gpu_check").ptxas(arch)
     assert {one["arch"] for one in kernels} == {f"sm_{arch}"}
-    for room in ("distance", "backward", "blend", "count", "share", "link"):
+    for room in ("distance", "backward", "blend", "search", "select", "step", "count", "share", "link"):
         assert any(f"{room}_kernel" in one["kernel"] for one in kernels)
     assert [one["kernel"] for one in kernels if one["spills"]] == []
     assert all(one["registers"] <= 255 and one["shared"] <= 48 * 1024 for one in kernels)

@@ -1,0 +1,206 @@
+"""nearest_templates on the emulator: every way a search goes, against long double."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+import thfr_ext
+from thfr_ext import _retrieval_cuda
+
+sys.path.insert(0, str(Path(__file__).parent))
+from retrieval_cases import DTYPES, KINDS, LAYOUTS, METRICS, PAIRS, PATHS, WAITING, Watch, rows, search, take
+
+
+@pytest.fixture
+def order() -> int:
+    """One random order of blocks and threads; test_operators.py has the others."""
+    return 1
+
+
+@pytest.fixture(params=PATHS)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    take(request.param, monkeypatch)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_against_definition(kind: str, path: str, device: ModuleType) -> None:
+    x = rows(kind, 3, 19, 1)
+    y = rows(kind, 70, 19, 2, base=x)
+    for metric in METRICS:
+        search(x, y, 5, metric)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_dtypes(pair: tuple[torch.dtype, torch.dtype], path: str, device: ModuleType) -> None:
+    for kind, metric in zip(("random", "tied", "skewed"), METRICS, strict=True):
+        x, y = rows(kind, 3, 24, 3).to(pair[0]), rows(kind, 66, 24, 4).to(pair[1])
+        search(x.clamp(-60_000, 60_000), y.clamp(-60_000, 60_000), 3, metric)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_strides(layout: str, path: str, device: ModuleType) -> None:
+    for pair in (PAIRS[0], PAIRS[1], PAIRS[4]):
+        x, y = rows("random", 1, 16, 5).to(pair[0]), rows("random", 5, 16, 6).to(pair[1])
+        search(LAYOUTS[layout](x), y, 1, "l2")
+        search(x, LAYOUTS[layout](y), 1, "cosine")
+    search(x.expand(2, 16), LAYOUTS[layout](y), 2, "l2")
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 33, 257, 520])
+def test_widths(width: int, path: str, device: ModuleType) -> None:
+    for dtype, metric in zip(DTYPES, ("cosine", "l2", "cosine", "l2"), strict=True):
+        search(rows("random", 2, width, 7).to(dtype), rows("random", 5, width, 8).to(dtype), 2, metric)
+
+
+@pytest.mark.parametrize("width", [2048, 2049, 9 * 2048 + 3])
+def test_rows_of_several_segments(
+    width: int, path: str, monkeypatch: pytest.MonkeyPatch, device: ModuleType
+) -> None:
+    monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 2**30)
+    for dtype in (torch.float32, torch.float16):
+        x, y = rows("positive", 2, width, 9).to(dtype), rows("positive", 5, width, 10).to(dtype)
+        search(x, y, 2, "cosine")
+        search(x, y, 5, "l2")
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 129])
+def test_banks_and_lists(count: int, path: str, device: ModuleType) -> None:
+    """Around the edges of blocks of the bank, and of what the lanes of a warp hold of a list."""
+    x, y = rows("random", 2, 6, 12), rows("tied", count, 6, 11)
+    for k in (k for k in (1, 33, 64) if k <= count):
+        search(x, y, k, "l2")
+    search(x[:1], y, 1, "dot")
+
+
+def test_more_than_a_list_holds(device: ModuleType) -> None:
+    x, y = rows("tied", 3, 10, 13), rows("tied", 90, 10, 14)
+    for k, metric in ((65, "cosine"), (90, "l2"), (90, "dot")):
+        search(x, y, k, metric)
+
+
+def test_copies_tie_wherever_they_lie(path: str, device: ModuleType) -> None:
+    places = [0, 1, 3, 4, 7, 8, 9, 31, 32, 33, 63, 64, 65, 95, 96, 127, 128, 129]
+    y = rows("random", 130, 9, 15)
+    y[places] = rows("random", 1, 9, 16)
+    x = y[:1] + 0.01 * rows("random", 2, 9, 17)
+    for metric in ("cosine", "l2"):
+        scores, indices = search(x, y, len(places), metric)
+        assert (indices == torch.tensor(places)).all()
+        assert (scores == scores[:, :1]).all()
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_path_gives_the_same_bits(
+    pair: tuple[torch.dtype, torch.dtype], device: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width, metric in ((67, "cosine"), (67, "l2"), (2600, "dot")):
+        x, y = rows("near", 2, width, 18).to(pair[0]), rows("near", 7, width, 18).to(pair[1])
+        results = []
+        for path in PATHS:
+            take(path, monkeypatch)
+            results.append(_retrieval_cuda.nearest_templates(x, y, 7, metric, None))
+        assert all(torch.equal(a, b) for other in results for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+def test_double_beyond_the_range_of_squares(scale: float, path: str, device: ModuleType) -> None:
+    x, y = (rows("random", n, 20, n).double() for n in (3, 20))
+    for metric in ("cosine", "l2"):
+        expected, order = thfr_ext.nearest_templates(x, y, 5, metric)
+        got, indices = _retrieval_cuda.nearest_templates(x * scale, y * scale, 5, metric, None)
+        assert torch.equal(indices, order)
+        torch.testing.assert_close(got / (scale if metric == "l2" else 1), expected, rtol=1e-13, atol=0)
+        mixed = torch.cat([y, y * scale])  # ordinary and extreme rows side by side
+        scores, indices = _retrieval_cuda.nearest_templates(x, mixed, 4, metric, None)
+        expected, _ = thfr_ext.nearest_templates(x, mixed, 4, metric)
+        torch.testing.assert_close(scores, expected, rtol=1e-13, atol=0)
+        assert (indices < (20 if metric == "l2" and scale > 1 else 40)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 3e37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_beyond_single(scale: float, dtype: torch.dtype, path: str, device: ModuleType) -> None:
+    """Products that are infinite or vanish: ties, which go to the lower row."""
+    x, y = rows("random", 2, 16, 21), rows("random", 20, 16, 22)
+    x, y = (x * scale).to(dtype), (y * scale).to(dtype)
+    for metric in METRICS:
+        search(x, y, 6, metric)
+
+
+def test_exclude(path: str, device: ModuleType) -> None:
+    x, y = rows("tied", 6, 9, 19), rows("tied", 66, 9, 20)
+    exclude = torch.tensor([-1, 0, 65, 64, 30, -1])
+    search(x, y, 4, "cosine", exclude)
+    search(y[:6], y, 1, "l2", torch.arange(6))
+    search(x[1:3], y[:2], 1, "dot", torch.tensor([1, -1]))
+    search(x, y, 4, "l2", torch.stack([exclude, exclude], 1)[:, 0])  # not contiguous
+
+
+def test_what_has_no_result_is_nan(path: str, device: ModuleType) -> None:
+    x, y = rows("random", 5, 9, 23), rows("random", 66, 9, 24)
+    expected = _retrieval_cuda.nearest_templates(x, y, 3, "l2", None)
+
+    def nothing(result: tuple[Tensor, Tensor]) -> Tensor:
+        scores, indices = result
+        assert torch.equal(scores.isnan(), indices == -1)
+        return indices == -1
+
+    for value, metric in zip((torch.nan, torch.inf, -torch.inf), METRICS, strict=True):
+        wrong, wrong_row = x.clone(), y.clone()
+        wrong[2, 4] = wrong_row[65, 8] = value
+        assert nothing(_retrieval_cuda.nearest_templates(wrong, y, 3, metric, None))[2].all()
+        assert nothing(_retrieval_cuda.nearest_templates(x, wrong_row, 3, metric, None)).all()
+    found = _retrieval_cuda.nearest_templates(wrong, y, 3, "l2", None)
+    others = [0, 1, 3, 4]
+    assert all(torch.equal(a[others], b[others]) for a, b in zip(found, expected, strict=True))
+    exclude = torch.tensor([-1, 66, -2, 2**62, 65])
+    found = _retrieval_cuda.nearest_templates(x, y, 3, "l2", exclude)
+    assert nothing(found).all(1).tolist() == [False, True, True, True, False]
+    assert torch.equal(found[1][0], expected[1][0])
+    found = _retrieval_cuda.nearest_templates(x, y[:3], 3, "l2", torch.tensor([-1, 0, -1, 2, -1]))
+    assert nothing(found).tolist() == [[False, False, bad] for bad in (False, True, False, True, False)]
+
+
+def test_no_queries(device: ModuleType) -> None:
+    scores, indices = _retrieval_cuda.nearest_templates(torch.empty(0, 3), torch.ones(4, 3), 2, "l2", None)
+    assert scores.shape == indices.shape == (0, 2)
+    assert device.statistics() == (0, 0)
+
+
+def test_queries_in_several_blocks(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in PATHS:
+        take(path, monkeypatch)
+        search(rows("random", 9, 5, 25), rows("random", 66, 5, 26), 2, "cosine", torch.arange(9) - 1)
+
+
+def test_paths_are_taken(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told apart by their launches."""
+
+    def launches(count: int, k: int) -> int:
+        device.statistics()
+        search(rows("random", count, 8, 27), rows("random", 70, 8, 28), k, "cosine")
+        return int(device.statistics()[0])
+
+    few, listed = _retrieval_cuda.FEW_QUERIES, _retrieval_cuda.MOST_LISTED
+    # queries, search, merge; queries, two packings, selection, results; queries, costs, results
+    assert (launches(few, listed), launches(few + 1, listed), launches(few, listed + 1)) == (3, 5, 3)
+    monkeypatch.setattr(_retrieval_cuda, "PRODUCT_BYTES", 1)  # 64 rows at a time
+    assert launches(few + 1, 1) == 7
+
+
+def test_nothing_waits_and_nothing_is_large(path: str, device: ModuleType) -> None:
+    count, bank = 12, 700
+    x, y = rows("random", count, 4, 29), rows("random", bank, 4, 30)
+    own = torch.arange(count)
+    with Watch() as watch:
+        _retrieval_cuda.nearest_templates(x, y, 2, "cosine", own)
+    assert watch.names
+    assert not [name for name in watch.names if any(word in name for word in WAITING)]
+    assert watch.elements < count * bank // 2
