@@ -199,9 +199,9 @@ def test_the_good_scale_scores_each_image_without_itself(detector: Detector) -> 
         features = detector.bank.gather(torch.tensor([row]))
         others = [other for other in range(len(detector.bank)) if other != row]
         keys = detector.bank.keys
-        nearest = max(others, key=lambda other, row=row: float(keys[row] @ keys[other]))
+        nearest = sorted(others, key=lambda other, row=row: -float(keys[row] @ keys[other]))[:3]
         with torch.inference_mode():
-            restored = detector.network(features, detector.bank.gather(torch.tensor([[nearest]])))
+            restored = detector.network(features, detector.bank.gather(torch.tensor([nearest])))
         levels = [
             torch.nn.functional.interpolate(
                 1 - torch.nn.functional.cosine_similarity(a, b)[:, None], (64, 64), mode="bilinear"
