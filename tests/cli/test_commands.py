@@ -67,6 +67,14 @@ def test_train_says_what_it_did(data: Path, tmp_path: Path, capsys: pytest.Captu
     config = (out / "config.yaml").read_text()
     assert "variant: gl" in config
     assert "seed: 3" in config
+    other = tmp_path / "other.yaml"
+    other.write_text("training: {loss: flattened}")
+    changed = [*arguments[:-1], str(tmp_path / "other"), *BACKBONE, "--variant", "gl", "--config", str(other)]
+    assert main(changed) == 0
+    assert "loss: flattened" in (tmp_path / "other" / "config.yaml").read_text()
+    other.write_text("training: {los: flattened}")
+    assert main(changed) == 2
+    assert "los" in capsys.readouterr().err
     assert (
         main([*arguments, *BACKBONE, "--variant", "lbn", "--seed", "3"]) == 2
     )  # another configuration's folder

@@ -10,6 +10,7 @@ from thfr.cli.arguments import (
     Commands,
     add_command,
     add_device,
+    existing_file,
     existing_folder,
     not_negative,
     positive,
@@ -64,6 +65,12 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         help="passes over the training images (default: the method's, and more for a small set)",
     )
+    parser.add_argument(
+        "--config",
+        type=existing_file,
+        metavar="FILE",
+        help="YAML of other fields to change, as in a run's config.yaml",
+    )
     threshold = parser.add_argument_group("threshold, set by the validation images and those held out")
     threshold.add_argument(
         "--holdout",
@@ -86,6 +93,7 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.config import RunConfig
     from thfr.data import load_dataset
     from thfr.evaluation.run import remember_data
+    from thfr.study.presets import changed, read_changes
     from thfr.training import train
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
@@ -100,6 +108,8 @@ def run(args: argparse.Namespace) -> Result:
         },
         "options",
     )
+    if args.config is not None:
+        config = changed(config, read_changes(args.config), str(args.config))
     dataset = load_dataset(args.dataset, args.data, args.category)
     detector = train(
         config,
