@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(search_threads, 2)
 
 // costs: [Q,B]. A warp a pair.
 template <typename U, typename T>
-__global__ void __launch_bounds__(search_threads)
+__global__ void __launch_bounds__(search_threads, 1)
     cost_kernel(const __grid_constant__ Target to, std::int64_t first, std::int64_t count, double* costs) {
   const std::int64_t pairs = to.queries.count * count, step = std::int64_t{gridDim.x} * search_warps;
   for (std::int64_t i = std::int64_t{blockIdx.x} * search_warps + threadIdx.x / 32; i < pairs; i += step) {
