@@ -48,10 +48,10 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "ablate"), "ablate grid"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        app.main([command, "--help"])
+        app.main([*command.split(), "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert "--json" in text
