@@ -14,19 +14,20 @@ from typing import Any
 
 import torch
 from thfr.backbones import create_backbone
-from thfr.config import ModelConfig, RunConfig
+from thfr.config import THFRConfig, THFRModelConfig
 from thfr.evaluation.latency import measure_latency
-from thfr.models import Detector, TemplateBank, THFRNetwork
+from thfr.methods import THFRDetector
+from thfr.models import TemplateBank, THFRNetwork
 
 TEMPLATES = 350  # as many as a category of MVTec LOCO AD has
 
 
-def random_detector(backbone: str, device: str, precision: Any, size: int, templates: int) -> Detector:
+def random_detector(backbone: str, device: str, precision: Any, size: int, templates: int) -> THFRDetector:
     torch.manual_seed(0)
-    model = ModelConfig(variant="thfr", backbone=backbone, size=size, pretrained=False)
+    model = THFRModelConfig(variant="thfr", backbone=backbone, size=size, pretrained=False)
     extractor = create_backbone(backbone, pretrained=False)
     network = THFRNetwork(model, extractor.channels)
-    detector = Detector(RunConfig(model=model), extractor, network, None, device, precision)
+    detector = THFRDetector(THFRConfig(model=model), extractor, network, None, device, precision)
     image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8)
     levels = [level.float().expand(templates, -1, -1, -1) for level in detector.features(image)]
     bank = TemplateBank.build([level + 0.1 * torch.randn_like(level) for level in levels])

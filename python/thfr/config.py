@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from thfr.backbones import BACKBONES, backbone_spec
 from thfr.errors import InputError
@@ -45,17 +53,34 @@ class _Base(BaseModel):
 
 
 class ModelConfig(_Base):
-    """The network, its backbone and its templates."""
+    """What every method has: a frozen backbone and an input size."""
 
-    variant: Variant = "thfr"
-    """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided
-    compensation.
-    """
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
     size: int = Field(default=256, ge=64, le=2048, multiple_of=32)
     """Edge of the square that images are resized to, in pixels."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        if value not in BACKBONES:
+            raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
+        return value
+
+    @property
+    def uses_templates(self) -> bool:
+        """Whether an image is compared with single good images, which a control can shuffle."""
+        return False
+
+
+class THFRModelConfig(ModelConfig):
+    """The network and its templates."""
+
+    variant: Variant = "thfr"
+    """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided
+    compensation.
+    """
     bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
     """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
     global_blocks: int = Field(default=3, ge=1)
@@ -87,13 +112,6 @@ class ModelConfig(_Base):
     """Share of the training images kept as templates."""
     bank_method: Literal["random", "coreset"] = "coreset"
 
-    @field_validator("backbone")
-    @classmethod
-    def _known_backbone(cls, value: str) -> str:
-        if value not in BACKBONES:
-            raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
-        return value
-
     @field_validator("compensation_levels")
     @classmethod
     def _ordered_levels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -102,7 +120,7 @@ class ModelConfig(_Base):
         return tuple(sorted(value))
 
     @model_validator(mode="after")
-    def _divisible(self) -> ModelConfig:
+    def _divisible(self) -> THFRModelConfig:
         if self.size % self.global_stride:
             raise ValueError(
                 f"global_stride: expected a divisor of size, {self.size}, got {self.global_stride}"
@@ -120,12 +138,45 @@ class ModelConfig(_Base):
 
 
 class TrainingConfig(_Base):
-    """How the network is fitted."""
+    """What the fitting of every method has."""
+
+    holdout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training images that is not learnt from but sets the threshold, beside a validation split
+    where there is one.
+    """
+    seed: int = Field(default=0, ge=0)
+
+    def steps(self, images: int) -> int:
+        """Optimisation steps for a training set of ``images`` images; 0 for a method without any."""
+        return 0
+
+
+class OptimisationConfig(TrainingConfig):
+    """What the fitting of every method has that is trained by gradient descent."""
+
+    epochs: int = Field(default=100, ge=1)
+    min_steps: int = Field(default=0, ge=0)
+    """Small sets get at least so many steps, whatever ``epochs`` says; 0 takes ``epochs`` at its word."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """No more steps than this, whatever ``epochs`` and ``min_steps`` say; None: no limit."""
+    batch_size: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of training; bf16 is automatic mixed precision. auto: bf16 where the machine has matrix units for it,
+    else fp32.
+    """
+
+    def steps(self, images: int) -> int:
+        per_epoch = -(-images // self.batch_size)
+        wanted = max(self.epochs * per_epoch, self.min_steps)
+        return wanted if self.max_steps is None else min(wanted, self.max_steps)
+
+
+class THFRTrainingConfig(OptimisationConfig):
+    """How the restoration network is fitted."""
 
     epochs: int = Field(default=7, ge=1)
     min_steps: int = Field(default=240, ge=0)
-    """Small sets get at least so many steps, whatever ``epochs`` says; 0 takes ``epochs`` at its word."""
-    batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     loss: Literal["location", "flattened"] = "location"
@@ -138,33 +189,49 @@ class TrainingConfig(_Base):
     """Largest edge of such a rectangle, in cells of stride 16."""
     augmentation: int = Field(default=0, ge=0)
     """Copies of each training image, slightly moved, turned and lit; templates are the originals only."""
-    holdout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the training images that is not learnt from but sets the threshold, beside a validation split
-    where there is one.
-    """
-    seed: int = Field(default=0, ge=0)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of training; bf16 is automatic mixed precision. auto: bf16 where the machine has matrix units for it,
-    else fp32.
-    """
-
-    def steps(self, images: int) -> int:
-        """Optimisation steps for a training set of ``images`` images."""
-        per_epoch = -(-images // self.batch_size)
-        return max(self.epochs * per_epoch, self.min_steps)
 
 
 class RunConfig(_Base):
-    """A whole run: what the run folder's ``config.yaml`` holds."""
+    """A whole run: what the run folder's ``config.yaml`` holds. Every method has a subclass."""
 
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
+    title: ClassVar[str]
+    """The method's name for people."""
+    paper: ClassVar[str]
+
+    method: str
+    model: SerializeAsAny[ModelConfig]
+    training: SerializeAsAny[TrainingConfig]
     weights_digest: str | None = None
     """SHA-256 of the backbone weights in use; filled in by training."""
     dataset: dict[str, str | int] = Field(default_factory=dict)
     """What was trained on: name, category, number of images, SHA-256 of their pixels; filled in by
     training.
     """
+
+    @property
+    def label(self) -> str:
+        """The method, and its variant where it has several, for tables and captions."""
+        return self.title
+
+    def summary(self) -> dict[str, Any]:
+        """What matters most, for JSON."""
+        model = self.model
+        return {
+            "method": self.method,
+            "backbone": model.backbone,
+            "size": model.size,
+            "seed": self.training.seed,
+        }
+
+    @classmethod
+    def from_values(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
+        """Build the configuration of the method that ``values`` name (THFR if none); InputError instead of
+        pydantic's own error.
+        """
+        from thfr.methods.registry import config_class  # its methods' configurations are subclasses of this
+
+        chosen = config_class(values.get("method", "thfr"), source) if cls is RunConfig else cls
+        return super(RunConfig, chosen).from_values(values, source)  # type: ignore[misc,return-value]
 
     def differences(self, other: RunConfig) -> list[str]:
         """Dotted names of the fields in which two runs differ, with both values."""
@@ -181,6 +248,26 @@ class RunConfig(_Base):
         if not path.is_file():
             raise InputError(f"config: no such file: {path} (is this a run folder of thfr train?)")
         return cls.from_yaml(path.read_text(encoding="utf-8"), str(path))
+
+
+class THFRConfig(RunConfig):
+    """A run of THFR."""
+
+    title: ClassVar[str] = "THFR"
+    paper: ClassVar[str] = (
+        "Guo et al., Template-guided Hierarchical Feature Restoration for Anomaly Detection, ICCV 2023"
+    )
+
+    method: Literal["thfr"] = "thfr"
+    model: THFRModelConfig = THFRModelConfig()
+    training: THFRTrainingConfig = THFRTrainingConfig()
+
+    @property
+    def label(self) -> str:
+        return {"thfr": "THFR", "gl": "G-L", "gbn": "GBN", "lbn": "LBN"}[self.model.variant]
+
+    def summary(self) -> dict[str, Any]:
+        return {**super().summary(), "variant": self.model.variant}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

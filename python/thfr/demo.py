@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.data import Dataset, load_dataset
 from thfr.data.synth import generate
 from thfr.errors import InputError
@@ -24,7 +24,7 @@ from thfr.evaluation import evaluate_maps, open_maps
 from thfr.evaluation.run import METRICS_FILE, remember_data
 from thfr.inference import predict, template_numbers
 from thfr.io import atomic_write_json, read_image
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.training import train
 from thfr.visualization import ColourScale, Entry, Report, write_contact_sheet, write_report
 from thfr.visualization.curves import overlap_curves
@@ -68,12 +68,12 @@ def run(
         InputError: a setting is out of range, or ``out`` is a file, or holds something else or a demo with
             other settings.
     """
-    config = RunConfig.from_values(
+    config = THFRConfig.from_values(
         {
-            "model": ModelConfig.from_values(
+            "model": THFRModelConfig.from_values(
                 {"backbone": BACKBONE, "size": size, "bottleneck_channels": 256}, "settings of the demo"
             ),
-            "training": TrainingConfig.from_values(
+            "training": THFRTrainingConfig.from_values(
                 {"epochs": 1, "min_steps": steps, "seed": seed}, "settings of the demo"
             ),
         },

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thfr.config import RunConfig
+from thfr.config import THFRConfig
 from thfr.data import load_dataset
 from thfr.errors import InputError
 from thfr.io import list_images, read_image
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.models.threshold import DEFAULT_RATE, Verdict
 from thfr.training import train
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray
 """A folder of images (with its sub-folders), one image, a list of them, or a uint8 RGB array [N,H,W,3]."""
 
-_DEFAULTS = RunConfig()
+_DEFAULTS = THFRConfig()
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class THFR:
             InputError: images, parameters or weights that cannot be used.
         """
         epochs = {} if self.epochs is None else {"epochs": self.epochs, "min_steps": 0}
-        config = RunConfig.from_values(
+        config = THFRConfig.from_values(
             {
                 "model": {
                     "variant": self.variant,

@@ -9,15 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from thfr.backbones import create_backbone
-from thfr.config import ModelConfig, RunConfig
-from thfr.models import Detector, TemplateBank, THFRNetwork
+from thfr.config import THFRConfig, THFRModelConfig
+from thfr.methods import THFRDetector
+from thfr.models import TemplateBank, THFRNetwork
 
 SIZE = 64
 
 
-def make_detector(variant: str) -> Detector:
+def make_detector(variant: str) -> THFRDetector:
     torch.manual_seed(0)
-    model = ModelConfig(
+    model = THFRModelConfig(
         variant=variant,
         backbone="tf_efficientnet_lite0",
         size=SIZE,
@@ -25,8 +26,8 @@ def make_detector(variant: str) -> Detector:
         pretrained=False,
     )
     extractor = create_backbone(model.backbone, pretrained=False)
-    detector = Detector(
-        RunConfig(model=model), extractor, THFRNetwork(model, extractor.channels), None, "cpu"
+    detector = THFRDetector(
+        THFRConfig(model=model), extractor, THFRNetwork(model, extractor.channels), None, "cpu"
     )
     if variant == "thfr":
         images = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8)
@@ -35,12 +36,12 @@ def make_detector(variant: str) -> Detector:
 
 
 @pytest.fixture(scope="session")
-def detector() -> Detector:
+def detector() -> THFRDetector:
     return make_detector("thfr")
 
 
 @pytest.fixture(scope="session")
-def gl_detector() -> Detector:
+def gl_detector() -> THFRDetector:
     return make_detector("gl")
 
 

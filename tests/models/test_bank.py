@@ -8,7 +8,7 @@ import pytest
 import torch
 from thfr.errors import InputError
 from thfr.models import TemplateBank
-from thfr.models.detector import save_tensors
+from thfr.models.tensors import save_tensors
 from torch import Tensor
 
 

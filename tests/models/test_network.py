@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from thfr.config import VARIANTS, ModelConfig, Variant
+from thfr.config import VARIANTS, THFRModelConfig, Variant
 from thfr.errors import InputError
 from thfr.models import THFRNetwork
 from torch import Tensor
@@ -25,7 +25,7 @@ def features(batch: int = 2, seed: int = 0, size: int = 64) -> list[Tensor]:
 def network(variant: Variant, **options: Any) -> THFRNetwork:
     torch.manual_seed(0)
     config = {"variant": variant, "backbone": "resnet18", "bottleneck_channels": 16, "size": 64, **options}
-    return THFRNetwork(ModelConfig.from_values(config), CHANNELS)
+    return THFRNetwork(THFRModelConfig.from_values(config), CHANNELS)
 
 
 def templates(seed: int = 1, count: int = 1, batch: int = 2, size: int = 64) -> list[Tensor]:
@@ -89,7 +89,7 @@ def test_no_path_from_input_to_output_but_the_bottlenecks(variant: Variant) -> N
 def test_local_bottlenecks_carry_only_few_numbers_a_place(variant: Variant) -> None:
     net = network(variant)
     assert [local.body[0].out_channels for local in net.locally] == [2, 2, 2]  # c/16, at least 2
-    width = ModelConfig(variant=variant, backbone="resnet18", bottleneck_channels=16, local_reduction=4)
+    width = THFRModelConfig(variant=variant, backbone="resnet18", bottleneck_channels=16, local_reduction=4)
     assert [local.body[0].out_channels for local in THFRNetwork(width, CHANNELS).locally] == [4, 3, 2]
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.errors import InputError
 from thfr.study import grids
 from thfr.study.cells import Cell, Evaluation, cell_path, read_cell, write_cell
 from thfr.study.presets import PRESETS, changed, load_preset
 
-CONFIG = RunConfig()
+CONFIG = THFRConfig()
 CATEGORY = grids.Category("mvtec_ad", "bottle", {"train": {"images": {"good": 4}}}, CONFIG)
 
 
@@ -97,13 +97,13 @@ def test_a_preset_pins_every_field_and_is_the_method_as_shipped(name: str) -> No
 
     text = (Path(thfr.study.__file__).parent / "presets" / f"{name}.yaml").read_text()
     default = yaml.safe_load(text)["default"]
-    assert set(default["model"]) == set(ModelConfig.model_fields)
-    assert set(default["training"]) == set(TrainingConfig.model_fields) - {"seed"}
+    assert set(default["model"]) == set(THFRModelConfig.model_fields)
+    assert set(default["training"]) == set(THFRTrainingConfig.model_fields) - {"seed"}
     preset = load_preset(name)
     assert preset.seeds == (0, 1, 2)
-    differing = preset.default.differences(RunConfig())
+    differing = preset.default.differences(THFRConfig())
     assert [line.split()[0] for line in differing] == ["model.bottleneck_channels"]
-    assert preset.default.model.bottleneck_width == RunConfig().model.bottleneck_width
+    assert preset.default.model.bottleneck_width == THFRConfig().model.bottleneck_width
 
 
 def test_a_category_may_differ() -> None:

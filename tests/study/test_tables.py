@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from thfr.cli import main
-from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.errors import InputError
 from thfr.study.published import official_categories, official_facts
 from thfr.study.render import as_csv, as_latex, as_markdown, as_values
@@ -27,8 +27,8 @@ def make_result(
 ) -> Result:
     """An MVTec AD result with ``value`` for every figure, on data as official as can be told."""
     facts = official_facts("mvtec_ad", category)
-    config = RunConfig(
-        model=ModelConfig(**model), training=TrainingConfig(seed=seed), weights_digest="ab" * 32
+    config = THFRConfig(
+        model=THFRModelConfig(**model), training=THFRTrainingConfig(seed=seed), weights_digest="ab" * 32
     )
     data = {
         split: {

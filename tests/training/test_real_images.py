@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.data import load_dataset
 from thfr.io import read_image
 from thfr.training import train
@@ -18,9 +18,9 @@ import thfr_ext
 @pytest.mark.slow
 def test_short_training_localises_transistor_defects(shared: Path, tmp_path: Path) -> None:
     dataset = load_dataset("mvtec_ad", shared / "data" / "mvtec_ad", "transistor_reduced")
-    config = RunConfig(
-        model=ModelConfig(backbone="resnet18", size=128, bottleneck_channels=128),
-        training=TrainingConfig(epochs=1, min_steps=40),
+    config = THFRConfig(
+        model=THFRModelConfig(backbone="resnet18", size=128, bottleneck_channels=128),
+        training=THFRTrainingConfig(epochs=1, min_steps=40),
     )
     weights = shared / "weights" / "resnet18_imagenet_timm_features.safetensors"
     detector = train(config, dataset, tmp_path / "run", weights=weights, device="cpu", progress=False)

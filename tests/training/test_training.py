@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from thfr.backbones import create_backbone
-from thfr.config import VARIANTS, ModelConfig, RunConfig, TrainingConfig
+from thfr.config import VARIANTS, RunConfig, THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.errors import InputError
 from thfr.io import read_image
-from thfr.models import Detector
-from thfr.training import compute_features, features, is_finished, train, trainer
+from thfr.methods import Detector
+from thfr.training import compute_features, features, is_finished, restoration, train
 from thfr.training.augmentation import augmented
 from thfr.training.batches import batch_rows, corrupted, held_out
-from thfr.training.trainer import level_loss
+from thfr.training.restoration import level_loss
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +40,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def tiny(variant: str = "thfr", seed: int = 0, **training: Any) -> RunConfig:
+def tiny(variant: str = "thfr", seed: int = 0, **training: Any) -> THFRConfig:
     """A run of seconds: 64 x 64, random backbone."""
-    return RunConfig(
-        model=ModelConfig(
+    return THFRConfig(
+        model=THFRModelConfig(
             variant=variant, backbone="resnet18", pretrained=False, size=64, bottleneck_channels=16
         ),
-        training=TrainingConfig(**{"epochs": 3, "min_steps": 0, "batch_size": 2, "seed": seed, **training}),
+        training=THFRTrainingConfig(
+            **{"epochs": 3, "min_steps": 0, "batch_size": 2, "seed": seed, **training}
+        ),
     )
 
 
-def run(config: RunConfig, images: list[Path], out: Path, **options: object) -> Detector:
+def run(config: THFRConfig, images: list[Path], out: Path, **options: object) -> Detector:
     return train(config, images, out, progress=False, device="cpu", **options)
 
 
@@ -89,14 +91,14 @@ def test_goes_on_exactly_after_an_exception(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tiny(), images, tmp_path / "whole")
-    step = trainer._Trainer._step
+    step = restoration._Fitting.step
 
-    def breaks(self: trainer._Trainer, number: int) -> list[float]:
+    def breaks(self: restoration._Fitting, number: int) -> dict[str, float]:
         if number == 5:
             raise KeyboardInterrupt
         return step(self, number)
 
-    monkeypatch.setattr(trainer._Trainer, "_step", breaks)
+    monkeypatch.setattr(restoration._Fitting, "step", breaks)
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), images, tmp_path / "broken", checkpoint_seconds=0)
     monkeypatch.undo()

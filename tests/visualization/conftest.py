@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.data import Dataset, load_dataset
 from thfr.data.synth import generate
 from thfr.evaluation.run import remember_data
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.training import train
 
 SIZE = 64
@@ -34,9 +34,11 @@ class Study:
 
 def small_run(out: Path, dataset: Dataset, variant: str, size: int = SIZE) -> Path:
     """A run of one epoch on features of an EfficientNet whose weights come with a package."""
-    model = ModelConfig(variant=variant, backbone="tf_efficientnet_lite0", size=size, bottleneck_channels=16)
-    training = TrainingConfig(epochs=1, min_steps=0)
-    train(RunConfig(model=model, training=training), dataset, out, device="cpu", progress=False)
+    model = THFRModelConfig(
+        variant=variant, backbone="tf_efficientnet_lite0", size=size, bottleneck_channels=16
+    )
+    training = THFRTrainingConfig(epochs=1, min_steps=0)
+    train(THFRConfig(model=model, training=training), dataset, out, device="cpu", progress=False)
     remember_data(out, dataset)
     return out
 

@@ -14,7 +14,7 @@ from PIL import Image
 from thfr.cli import main
 from thfr.data import load_dataset
 from thfr.io import read_map
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.visualization.qualitative import kinds_of_defect
 from thfr.visualization.results import open_results
 from thfr.visualization.strips import make_strips, typical_defects, visualize

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from thfr.data import load_dataset
 from thfr.errors import InputError
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.visualization import training
 from thfr.visualization.network import VisualizationNetwork
 from thfr.visualization.reconstruction import ErrorSum

@@ -9,8 +9,9 @@ from thfr.cli.arguments import Commands, add_command, add_device, add_precision,
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
-Time a trained run on this machine: milliseconds for a batch, by stage (feature extractor, template
-retrieval, restoration network, anomaly scoring). Reading and resizing images are not included.
+Time a trained run on this machine: milliseconds for a batch, by stage where its method names any (for
+THFR: feature extractor, template retrieval, restoration network, anomaly scoring). Reading and resizing
+images are not included.
 """
 
 
@@ -33,13 +34,12 @@ def run(args: argparse.Namespace) -> Result:
     import torch
 
     from thfr.evaluation.latency import measure_latency
-    from thfr.models import Detector
+    from thfr.methods import Detector
 
     detector = Detector.load(args.run_folder, args.device, args.precision)
     batches = [measure_latency(detector, batch, args.repeats, args.cuda_graph) for batch in (1, 16)]
-    model = detector.config.model
     values = {
-        "model": {"variant": model.variant, "backbone": model.backbone, "size": model.size},
+        "model": {**detector.config.summary(), "label": detector.config.label},
         "device": detector.device.type,
         "precision": detector.precision,
         "threads": torch.get_num_threads(),
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> Result:
 def _table(values: dict[str, Any]) -> str:
     model = values["model"]
     lines = [
-        f"{model['variant']} on {model['backbone']}, {model['size']} x {model['size']}, "
+        f"{model['label']} on {model['backbone']}, {model['size']} x {model['size']}, "
         f"{values['templates']} templates, {values['device']}, {values['precision']}, "
         f"{values['threads']} CPU threads"
     ]

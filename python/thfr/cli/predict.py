@@ -28,7 +28,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.inference import predict
-    from thfr.models import Detector
+    from thfr.methods import Detector
 
     detector = Detector.load(args.run_folder, args.device, args.precision)
     results = predict(detector, args.images, args.out, progress=True)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from thfr.cli.arguments import (
+    METHODS,
     Commands,
     add_command,
     add_device,
@@ -24,6 +25,9 @@ Learn what good products look like. Only images of good products are used.
 
   thfr train --dataset folder --data images/good --out runs/mine
   thfr train --dataset mvtec_loco --data mvtec_loco --category juice_bottle --out runs/juice_bottle
+
+THFR is the default; the other methods are there to be compared with it. All of them write a run folder that
+predict, evaluate, calibrate, report, gallery, bench and tables read.
 """
 _VARIANTS = "thfr: the whole method; gl: without templates; gbn, lbn: only its global or local bottleneck"
 
@@ -43,7 +47,8 @@ def add_parser(commands: Commands) -> None:
     data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
     model = parser.add_argument_group("model")
-    model.add_argument("--variant", choices=("thfr", "gl", "gbn", "lbn"), default="thfr", help=_VARIANTS)
+    model.add_argument("--method", choices=METHODS, default="thfr", help="what learns")
+    model.add_argument("--variant", choices=("thfr", "gl", "gbn", "lbn"), help=f"of THFR. {_VARIANTS}")
     model.add_argument(
         "--backbone",
         metavar="NAME",
@@ -98,12 +103,14 @@ def run(args: argparse.Namespace) -> Result:
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
+    variant = {} if args.variant is None else {"variant": args.variant}
     holdout = args.holdout
     if holdout is None:
         holdout = 0.1 if args.dataset == "folder" else 0.0
     config = RunConfig.from_values(
         {
-            "model": {"variant": args.variant, "backbone": args.backbone, "size": args.size},
+            "method": args.method,
+            "model": {"backbone": args.backbone, "size": args.size, **variant},
             "training": {"seed": args.seed, "holdout": holdout, **epochs},
         },
         "options",
@@ -123,17 +130,15 @@ def run(args: argparse.Namespace) -> Result:
     facts = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
     values = {
         "run": str(args.out),
-        "variant": args.variant,
-        "backbone": args.backbone,
-        "size": detector.size,
+        **detector.config.summary(),
         "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
         **facts,
     }
     threshold = detector.threshold
     limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
     text = (
-        f"{args.out}: {args.variant} on {args.backbone}, {facts['images']} images, {facts['steps']} steps, "
-        f"{facts['templates']} templates, {facts['train_seconds']:.0f} s on {facts['device']}\n"
+        f"{args.out}: {detector.config.label} on {args.backbone}, {facts['images']} images, "
+        f"{facts['steps']} steps, {facts['train_seconds']:.0f} s on {facts['device']}\n"
         f"{limit}\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     )

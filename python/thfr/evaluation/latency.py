@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import thfr_ext
 from thfr.inference.graph import GraphedScorer
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.training.trainer import peak_memory
 
-STAGES = ("extractor", "retrieval", "restoration", "scoring")
 _WARM_UP = 2
 
 
@@ -34,8 +32,8 @@ def measure_latency(detector: Detector, batch: int, repeats: int, cuda_graph: bo
     Returns:
         ``batch``, ``repeats``, ``images_per_second`` (of the median pass), ``peak_memory_bytes`` (of the
         GPU during this measurement, or of the whole process so far), and ``milliseconds``: for each stage
-        and their ``total`` (without ``graph``) the percentiles ``p50``, ``p95`` and ``p99`` of a pass over
-        one batch. A stage that the variant has not is absent.
+        that the method names and for the ``total`` (without ``graph``) the percentiles ``p50``, ``p95`` and
+        ``p99`` of a pass over one batch.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
@@ -61,9 +59,8 @@ def measure_latency(detector: Detector, batch: int, repeats: int, cuda_graph: bo
     }
 
 
-@torch.inference_mode()
 def _timed_pass(detector: Detector, images: Tensor, graph: GraphedScorer | None) -> dict[str, float]:
-    """One pass, the same steps as :meth:`Detector.score_prepared`: milliseconds of each stage."""
+    """One :meth:`Detector.score_prepared`: milliseconds of each stage that the method names, and in all."""
     times: dict[str, float] = {}
 
     def timed(stage: str, step: Callable[[], Any]) -> Any:
@@ -71,16 +68,14 @@ def _timed_pass(detector: Detector, images: Tensor, graph: GraphedScorer | None)
         result = step()
         if detector.device.type == "cuda":
             torch.cuda.synchronize(detector.device)
-        times[stage] = 1000 * (time.perf_counter() - start)
+        times[stage] = times.get(stage, 0.0) + 1000 * (time.perf_counter() - start)
         return result
 
-    bank, size = detector.bank, (detector.size, detector.size)
-    features = timed("extractor", lambda: detector.features(images))
-    count = detector.config.model.template_count
-    templates = timed("retrieval", lambda: bank.retrieve(features, count=count)) if bank is not None else None
-    restored = timed("restoration", lambda: detector.restored(features, templates))
-    timed("scoring", lambda: thfr_ext.anomaly_map(features, restored, size, sigma=4.0, combine="sum"))
-    total = sum(times.values())
+    detector.timer = timed
+    try:
+        timed("total", lambda: detector.score_prepared(images))
+    finally:
+        detector.timer = None
     if graph is not None:
         timed("graph", lambda: graph(images))
-    return {**times, "total": total}
+    return times

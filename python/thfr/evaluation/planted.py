@@ -11,8 +11,8 @@ from torch import Tensor
 
 from thfr.data.planted import LOGICAL, PLANTED, plant_all
 from thfr.errors import InputError
-from thfr.models import Detector
-from thfr.models.detector import Templates
+from thfr.methods import Detector
+from thfr.methods.base import Templates
 from thfr_ext import auroc
 from thfr_ext.metrics import AUPRO
 

@@ -14,8 +14,8 @@ from thfr.data import Dataset, Sample, fingerprint, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.protocols import evaluate_maps
 from thfr.io import atomic_write_json, read_image
-from thfr.models import Detector
-from thfr.models.detector import Templates
+from thfr.methods import Detector
+from thfr.methods.base import Templates
 
 SOURCE_FILE = "data.json"
 METRICS_FILE = "metrics.json"
@@ -77,7 +77,7 @@ def evaluate_run(
         progress: show a progress bar on stderr.
 
     Returns:
-        The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: variant, backbone, size and seed of
+        The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
         the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`).
 
     Raises:
@@ -87,13 +87,7 @@ def evaluate_run(
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector, data)
     metrics = evaluate_detector(detector, dataset, batch_size=batch_size, progress=progress)
-    model, training = detector.config.model, detector.config.training
-    metrics["model"] = {
-        "variant": model.variant,
-        "backbone": model.backbone,
-        "size": model.size,
-        "seed": training.seed,
-    }
+    metrics["model"] = detector.config.summary()
     metrics["data"] = fingerprint(dataset, progress=progress)
     atomic_write_json(folder / METRICS_FILE, metrics)
     return metrics

@@ -5,46 +5,33 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
-import thfr_ext
 from thfr.data import load_dataset, load_images
 from thfr.errors import InputError
-from thfr.models import Detector, Threshold
+from thfr.methods import Detector
+from thfr.models import Threshold
 from thfr.models.threshold import DEFAULT_RATE
 from thfr.visualization.scale import ColourScale, ScaleBuilder
 
-_MOST = 64  # templates scored; enough to know the range, seconds on a CPU
-_BATCH = 8
 
-
-@torch.inference_mode()
 def good_scale(detector: Detector) -> ColourScale:
-    """The colour scale of good images, from the detector's template bank alone: no image is needed.
-
-    The bank holds the features of good training images. Each of (at most 64 of) them is scored like a new
-    image, with the template it would find if it were not in the bank itself.
+    """The colour scale of good images, from what the detector keeps of them alone: no image is needed; see
+    :meth:`thfr.methods.Detector.good_maps`.
 
     Raises:
-        InputError: the detector has no bank (variants gl, gbn, lbn), or a bank of one image.
+        InputError: the detector keeps too little of them.
     """
-    bank = detector.bank
-    if bank is None or len(bank) < 2:
-        held = "no template bank" if bank is None else "a template bank of a single image"
-        raise InputError(f"good_scale: expected a detector with at least two templates, got {held}")
-    places = torch.arange(0, len(bank), max(1, len(bank) // _MOST))[:_MOST]
-    builder = ScaleBuilder()
-    for chosen in places.split(_BATCH):
-        features = bank.gather(chosen)
-        templates = bank.retrieve(features, bank.rows[chosen], detector.config.model.template_count)
-        restored = detector.network(features, templates)
-        maps, _ = thfr_ext.anomaly_map(
-            features, restored, (detector.size, detector.size), sigma=4.0, combine="sum"
+    maps = detector.good_maps()
+    if maps is None:
+        raise InputError(
+            "good_scale: expected a detector that can score its own training images, got "
+            f"{detector.config.label} with {0 if detector.bank is None else len(detector.bank)} template(s)"
         )
-        for anomaly_map in maps.cpu().numpy():
+    builder, images = ScaleBuilder(), 0
+    for batch in maps:
+        images += len(batch)
+        for anomaly_map in batch.cpu().numpy():
             builder.add(anomaly_map)
-    images = f"{len(places)} good training images, each without itself as a template"
-    return builder.from_good(f"the highest score of {images}")
+    return builder.from_good(f"the highest score of {images} good training images, each as if it were new")
 
 
 def calibrate(

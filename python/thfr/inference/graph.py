@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from thfr.errors import InputError
-from thfr.models import Detector
+from thfr.methods import Detector
 
 
 class GraphedScorer:

@@ -21,7 +21,8 @@ from thfr.errors import InputError
 from thfr.inference.calibration import good_scale
 from thfr.inference.sources import Item, collect
 from thfr.io import atomic_path, atomic_write_json, read_image, read_map, write_map
-from thfr.models import Detector, Threshold
+from thfr.methods import Detector
+from thfr.models import Threshold
 from thfr.models.threshold import Verdict
 from thfr.visualization import ColourScale, Entry, Report, ScaleBuilder, overlay, write_report
 from thfr.visualization.gallery import UNKNOWN
@@ -100,8 +101,8 @@ def predict(
 
     - for each image its anomaly map, TIFF float32 at the image's native size, and a PNG of the image with
       the map over it (and the ground truth's outline where it is known); all pictures of a call share one
-      colour scale, that of good images (:func:`thfr.inference.good_scale`) if the run has a template bank,
-      else that of the call's maps, with the run's threshold, if it has one, as the limit of the outlines;
+      colour scale, that of good images (:func:`thfr.inference.good_scale`) if the run can tell it, else
+      that of the call's maps, with the run's threshold, if it has one, as the limit of the outlines;
     - ``scores.csv`` and ``scores.json`` with a row an image, :data:`COLUMNS`; ``verdict`` is ``good`` or
       ``bad`` if the run has a threshold; the JSON also has ``failed``, ``scale`` and ``threshold``;
     - for an image or a folder ``report.html``, to look at.
@@ -131,8 +132,7 @@ def predict(
         raise InputError(f"predict: out must be a folder, got the file {target}")
     items = collect(source, target)
     detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
-    has_templates = detector.bank is not None and len(detector.bank) > 1
-    builder = None if has_templates else ScaleBuilder()
+    builder = None if detector.good_maps() is not None else ScaleBuilder()
     images: list[ImageResult] = []
     failed: dict[str, str] = {}
     with tqdm(total=len(items), desc="predict", unit="image", disable=not progress) as bar:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from thfr.errors import InputError
-from thfr.models import Detector
+from thfr.methods import Detector
 
 
 def template_numbers(
@@ -22,6 +22,6 @@ def template_numbers(
         rejects.
     """
     if detector.bank is None:
-        raise InputError(f"template_numbers: the variant {detector.config.model.variant} has no templates")
+        raise InputError(f"template_numbers: {detector.config.label} has no templates")
     places = detector.bank.nearest(detector.features(detector.prepare(images)))[:, 0]
     return [int(row) for row in detector.bank.rows[places.cpu()]]

@@ -1,8 +1,7 @@
-"""The THFR model: restoration network, template bank, and the detector made of them."""
+"""The parts of THFR: restoration network, template bank, threshold."""
 
 from thfr.models.bank import TemplateBank
-from thfr.models.detector import Detector, Scores, resolve_device
 from thfr.models.network import THFRNetwork
 from thfr.models.threshold import Threshold
 
-__all__ = ["Detector", "Scores", "THFRNetwork", "TemplateBank", "Threshold", "resolve_device"]
+__all__ = ["THFRNetwork", "TemplateBank", "Threshold"]

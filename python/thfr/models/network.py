@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thfr.backbones.factory import STRIDES
-from thfr.config import ModelConfig
+from thfr.config import THFRModelConfig
 from thfr.models.bottlenecks import GlobalBottleneck, LocalBottleneck
 from thfr.models.compensation import Compensation
 from thfr.models.layers import ResidualBlock, conv_norm
@@ -20,7 +20,7 @@ class DecoderStage(nn.Module):
     features.
     """
 
-    def __init__(self, inputs: int, channels: int, level: int, config: ModelConfig) -> None:
+    def __init__(self, inputs: int, channels: int, level: int, config: THFRModelConfig) -> None:
         super().__init__()
         width = max(channels, 64)
         self.stride = STRIDES[level]
@@ -62,7 +62,7 @@ class THFRNetwork(nn.Module):
     path from the input. ``channels``: of the three levels.
     """
 
-    def __init__(self, config: ModelConfig, channels: tuple[int, int, int]) -> None:
+    def __init__(self, config: THFRModelConfig, channels: tuple[int, int, int]) -> None:
         super().__init__()
         self.config, self.channels = config, channels
         width = config.bottleneck_width

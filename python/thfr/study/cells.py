@@ -12,7 +12,7 @@ from typing import Any
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.models.detector import Templates
+from thfr.methods.base import Templates
 
 FORMAT = "thfr-cell-1"
 CELLS, RUNS, LOGS = "cells", "runs", "logs"

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from thfr.config import RunConfig
+from thfr.config import RunConfig, THFRConfig
 from thfr.data import categories, fingerprint, load_dataset
 from thfr.errors import InputError
 from thfr.io import file_sha256
@@ -101,8 +101,8 @@ def templates(config: RunConfig) -> list[Setting]:
     Raises:
         InputError: the configuration has no templates, or keeps only some of them already.
     """
-    if not config.model.uses_templates:
-        raise InputError(f"ablate: templates: the variant {config.model.variant} has no templates")
+    if not isinstance(config, THFRConfig) or not config.model.uses_templates:
+        raise InputError(f"ablate: templates: {config.label} has no templates")
     if config.model.bank_ratio != 1:
         raise InputError(f"ablate: templates: model.bank_ratio must be 1, got {config.model.bank_ratio}")
     return [({}, config)]

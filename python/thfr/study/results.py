@@ -12,7 +12,7 @@ from typing import Any
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.evaluation.run import METRICS_FILE
-from thfr.models.detector import CONFIG_FILE
+from thfr.methods.base import CONFIG_FILE
 from thfr.study.cells import CELLS, Evaluation, read_cell
 from thfr.study.published import official_facts
 from thfr.study.summary import figures

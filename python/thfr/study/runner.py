@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from thfr.errors import InputError
 from thfr.study.cells import LOGS, RUNS, STAGE, Cell, cell_path, read_cell
-from thfr.training.trainer import LOG_FILE
+from thfr.training.loop import LOG_FILE
 
 _POLL_SECONDS = 0.2
 _LOCK_SECONDS = 10.0

@@ -113,14 +113,14 @@ def make_tables(results: Sequence[Result], published: Sequence[str], notes: Sequ
 
 
 def _named_groups(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results of each row of a table, by its name: variant and backbone, and what else tells it apart."""
+    """The results of each row of a table, by its name: method and backbone, and what else tells it apart."""
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         groups[result.row].append(result)
     alike: dict[str, list[list[Result]]] = defaultdict(list)
     for group in groups.values():
-        model = group[0].config.model
-        alike[f"{model.variant}, {model.backbone}"].append(group)
+        config = group[0].config
+        alike[f"{config.label}, {config.model.backbone}"].append(group)
     named: dict[str, list[Result]] = {}
     for name, members in alike.items():
         for number, group in enumerate(members, 1):

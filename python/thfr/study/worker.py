@@ -26,7 +26,8 @@ from thfr.data import Dataset, load_dataset, load_images
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_detector, evaluate_planted
 from thfr.evaluation.run import remember_data
-from thfr.models import Detector, TemplateBank
+from thfr.methods import Detector
+from thfr.models import TemplateBank
 from thfr.models.bank import key_of
 from thfr.study.cells import STAGE, Cell, Evaluation, cell_path, write_cell
 from thfr.training import train
@@ -93,9 +94,7 @@ def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed:
     bank = full = detector.bank
     if evaluation.bank_ratio is not None:
         if full is None:
-            raise InputError(
-                f"study: the variant {detector.config.model.variant} has no templates to choose from"
-            )
+            raise InputError(f"study: {detector.config.label} has no templates to choose from")
         bank = full.subsample(evaluation.bank_ratio, str(evaluation.bank_method), seed)
     detector.bank = bank
     started = time.monotonic()

@@ -1,9 +1,6 @@
-"""Training: ``train(config, dataset, out)`` gives a :class:`thfr.models.Detector`."""
+"""Training: ``train(config, dataset, out)`` gives a :class:`thfr.methods.Detector`."""
 
-from thfr.models import Detector
 from thfr.training.features import FeatureStore, compute_features
 from thfr.training.trainer import is_finished, train
 
-TrainedModel = Detector
-
-__all__ = ["Detector", "FeatureStore", "TrainedModel", "compute_features", "is_finished", "train"]
+__all__ = ["FeatureStore", "compute_features", "is_finished", "train"]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from thfr.errors import InputError
-from thfr.models.detector import save_tensors
+from thfr.models.tensors import save_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 

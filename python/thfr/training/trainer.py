@@ -1,13 +1,12 @@
-"""Training: from a list of good images to a run folder that holds a detector.
+"""Training: from a list of good images to a run folder that holds a detector of any method.
 
 A run folder: ``config.yaml``; ``log.jsonl``, one JSON object a line; ``checkpoint.safetensors`` while
-training goes on; ``network``, ``backbone`` and ``bank.safetensors`` and, last of all, ``run.json`` when done.
+training goes on; the method's files and ``backbone.safetensors`` and, last of all, ``run.json`` when done.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import resource
@@ -19,24 +18,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig, TrainingConfig
 from thfr.data import Dataset, Sample, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
-from thfr.models import Detector, TemplateBank, THFRNetwork, resolve_device
-from thfr.models.detector import CONFIG_FILE
+from thfr.methods import Detector, Material, detector_class, resolve_device
+from thfr.methods.base import CONFIG_FILE
 from thfr.models.threshold import DEFAULT_RATE
-from thfr.training.augmentation import augmented
-from thfr.training.batches import batch_rows, corrupted, held_out
-from thfr.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from thfr.training.features import compute_features
+from thfr.training.batches import held_out
+from thfr.training.checkpoint import CHECKPOINT_FILE
+from thfr.training.loop import log
 
 RUN_FILE = "run.json"
-LOG_FILE = "log.jsonl"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -56,7 +51,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     cache_budget: int = 4 << 30,
     false_alarm_rate: float = DEFAULT_RATE,
-) -> Detector:
+) -> Detector[Any]:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
     The same call on an unfinished run goes on from its checkpoint and ends bit for bit where an unbroken run
@@ -84,190 +79,33 @@ def train(
     if is_finished(out):
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
         return Detector.load(out, device)
-    trainer = _Trainer(
-        config, extractor.to(where), images, numbers, out, where, progress, checkpoint_seconds, cache_budget
-    )
-    return trainer.run(good, false_alarm_rate)
+    material = Material(images, numbers, out, where, progress, checkpoint_seconds, cache_budget)
+    started = time.monotonic()
+    detector, facts = detector_class(config.method).fit(config, extractor.to(where), material)
+    facts = {"train_seconds": round(time.monotonic() - started, 3), **facts}
+    if good is not None:
+        detector.calibrate(good, false_alarm_rate, "good images not learnt from")
+    detector.save(out)
+    _finish(out, config, facts, material, good)
+    return detector
 
 
-class _Trainer:
-    """One run, from images in memory to the written folder."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        extractor: FeatureExtractor,
-        images: Tensor,  # uint8 [N,3,S,S]
-        numbers: Tensor,  # int64 [N], among the images given to train()
-        out: Path,
-        device: torch.device,
-        progress: bool,
-        checkpoint_seconds: float,
-        cache_budget: int,
-    ) -> None:
-        self.config, self.extractor, self.out, self.device = config, extractor, out, device
-        self.progress, self.checkpoint_seconds = progress, checkpoint_seconds
-        self.started = time.monotonic()
-        self.precision = resolve_precision(config.training, device)
-        self.images, self.numbers = len(images), numbers
-        copies = augmented(images, config.training.augmentation, config.training.seed)
-        self.store = compute_features(
-            extractor, torch.cat([images, *copies]), device, out, cache_budget, progress=progress
-        )
-        self.total = config.training.steps(self.images)
-        self.network = self._make_network()
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            lr=config.training.learning_rate,
-            betas=config.training.betas,
-            fused=True,
-        )
-        self.bank, self.nearest = self._make_bank()
-
-    def run(self, good: Tensor | None, false_alarm_rate: float) -> Detector:
-        step, facts = self._resume()
-        spent = facts.get("seconds", 0.0)
-        saved = time.monotonic()
-        self.network.train()
-        with tqdm(
-            total=self.total, initial=step, desc="train", unit="step", disable=not self.progress
-        ) as bar:
-            while step < self.total:
-                losses = self._step(step)
-                step += 1
-                bar.update()
-                now = time.monotonic()
-                if step % 10 == 0 or step == self.total:
-                    loss = float(sum(losses))
-                    if not loss < float("inf"):
-                        raise RuntimeError(
-                            f"train: the loss is {loss} at step {step}; try a lower learning rate"
-                        )
-                    bar.set_postfix(loss=f"{loss:.4f}")
-                    self._log(
-                        step=step, loss=loss, levels=losses, seconds=round(spent + now - self.started, 3)
-                    )
-                if step < self.total and now - saved >= self.checkpoint_seconds:
-                    seconds = spent + now - self.started
-                    save_checkpoint(
-                        self.out / CHECKPOINT_FILE, self.network, self.optimizer, step, {"seconds": seconds}
-                    )
-                    saved = time.monotonic()
-        return self._finish(spent + time.monotonic() - self.started, good, false_alarm_rate)
-
-    def _step(self, step: int) -> list[float]:
-        settings = self.config.training
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_at(step, self.total)
-        rows = batch_rows(len(self.store), settings.batch_size, settings.seed, step)
-        target = self.store.gather(rows, self.device)
-        given = target
-        if settings.corruption:
-            given = corrupted(target, self.store.levels, settings.seed, step, settings.corruption_cells)
-        templates = None
-        if self.bank is not None:
-            assert self.nearest is not None
-            templates = [level.to(self.device) for level in self.bank.gather(self.nearest[rows])]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            restored = self.network(given, templates)
-        losses = [level_loss(*pair, settings.loss) for pair in zip(target, restored, strict=True)]
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()
-        self.optimizer.step()
-        return [float(loss.detach()) for loss in losses]
-
-    def _make_network(self) -> THFRNetwork:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.training.seed)
-            network = THFRNetwork(self.config.model, self.extractor.channels)
-        network.set_statistics(*self.store.statistics())
-        return network.to(self.device)
-
-    def _make_bank(self) -> tuple[TemplateBank | None, Tensor | None]:
-        """The bank, and for each training image the place [1] of its nearest template, never its own."""
-        model = self.config.model
-        if not model.uses_templates:
-            return None, None
-        originals = [level[: self.images] for level in self.store.levels]
-        bank = TemplateBank.build(originals, self.numbers, model.key_cells)
-        bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
-        if len(bank) < 2:
-            raise InputError(
-                f"train: bank_ratio {model.bank_ratio} of {self.images} images leaves {len(bank)} "
-                "template(s), needs at least 2"
-            )
-        nearest = []
-        for rows in torch.arange(len(self.store)).split(64):
-            features, own = [level[rows] for level in self.store.levels], self.numbers[rows % self.images]
-            nearest.append(bank.nearest(features, own))
-        return bank, torch.cat(nearest)
-
-    def _resume(self) -> tuple[int, dict[str, float]]:
-        path = self.out / CHECKPOINT_FILE
-        if not path.is_file():
-            return 0, {}
-        step, facts = load_checkpoint(path, self.network, self.optimizer)
-        if not 0 < step <= self.total:
-            raise InputError(f"train: the checkpoint {path} is at step {step}, this run has {self.total}")
-        self._log(resumed_at=step)
-        return step, facts
-
-    def _finish(self, seconds: float, good: Tensor | None, false_alarm_rate: float) -> Detector:
-        detector = Detector(self.config, self.extractor, self.network, self.bank, self.device)
-        if good is not None:
-            detector.calibrate(good, false_alarm_rate, "good images not learnt from")
-        detector.save(self.out)
-        facts = {
-            "steps": self.total,
-            "images": self.images,
-            "templates": 0 if self.bank is None else len(self.bank),
-            "calibration_images": 0 if good is None else len(good),
-            "train_seconds": round(seconds, 3),
-            "peak_memory_bytes": peak_memory(),
-            "precision": self.precision,
-            "device": self.device.type,
-            "weights_digest": self.extractor.weights_digest,
-            "features_mapped": self.store.mapped,
-        }
-        atomic_write_json(self.out / RUN_FILE, facts)
-        self._log(finished=True, **facts)
-        (self.out / CHECKPOINT_FILE).unlink(missing_ok=True)
-        if self.store.mapped:
-            detector = Detector.load(
-                self.out, self.device.type
-            )  # the bank must not point into the removed file
-        self.store.close()
-        return detector
-
-    def _log(self, **values: Any) -> None:
-        with (self.out / LOG_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-
-
-def level_loss(
-    wanted: Tensor,  # [B,C,H,W]
-    restored: Tensor,  # [B,C,H,W]
-    kind: str,
-) -> Tensor:
-    """The loss of one level, see :attr:`thfr.config.TrainingConfig.loss`."""
-    if kind == "flattened":
-        wanted, restored = (x.flatten(1)[:, :, None, None] for x in (wanted, restored))
-    return thfr_ext.cosine_distance(wanted, restored).mean()
-
-
-def rate_at(step: int, total: int) -> float:
-    """Factor on the learning rate: 20 steps of warm-up, then constant, linear decay over the last 30 %."""
-    left = 1 - step / total
-    return min(1.0, (step + 1) / 20) * min(1.0, left / 0.3 + 0.02)
-
-
-def resolve_precision(settings: TrainingConfig, device: torch.device) -> str:
-    """``auto`` is bf16 where the processor or GPU has matrix units for it, else fp32."""
-    if settings.precision != "auto":
-        return settings.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+def _finish(
+    out: Path, config: RunConfig, facts: dict[str, Any], material: Material, good: Tensor | None
+) -> None:
+    """Mark the run folder as finished."""
+    facts = {
+        "steps": config.training.steps(len(material.images)),
+        "images": len(material.images),
+        "calibration_images": 0 if good is None else len(good),
+        "peak_memory_bytes": peak_memory(),
+        "device": material.device.type,
+        "weights_digest": config.weights_digest,
+        **facts,
+    }
+    atomic_write_json(out / RUN_FILE, facts)
+    log(out, finished=True, **facts)
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
 def peak_memory() -> int:

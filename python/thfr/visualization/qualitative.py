@@ -91,7 +91,8 @@ def _note(entry: Entry, total: int) -> str:
 
 
 def _caption(results: RunResults, per_kind: int) -> str:
-    model = results.detector.config.model
+    config = results.detector.config
+    model = config.model
     which = (
         "the image of median score of each kind"
         if per_kind == 1
@@ -99,6 +100,6 @@ def _caption(results: RunResults, per_kind: int) -> str:
     )
     restored = "" if results.visualizer is None else f" Restored: {results.visualizer.honest_note()}"
     return (
-        f"{model.variant.upper()} on {model.backbone}, {model.size} x {model.size} pixels. Shown: {which}, "
+        f"{config.label} on {model.backbone}, {model.size} x {model.size} pixels. Shown: {which}, "
         f"chosen by this rule alone. One colour scale for all images, by {results.scale.source}.{restored}"
     )

@@ -19,8 +19,8 @@ from thfr.errors import InputError
 from thfr.evaluation.run import data_of_run
 from thfr.inference import predict, template_numbers
 from thfr.io import atomic_write_json, read_image
-from thfr.models import Detector
-from thfr.models.detector import BACKBONE_FILE, BANK_FILE, CONFIG_FILE, NETWORK_FILE
+from thfr.methods import Detector
+from thfr.methods.base import BACKBONE_FILE, CONFIG_FILE
 from thfr.models.threshold import THRESHOLD_FILE
 from thfr.visualization.gallery import Entry
 from thfr.visualization.reconstruction import Visualizer
@@ -30,7 +30,6 @@ from thfr.visualization.training import has_visualizer, load_visualizer
 RESULTS_FOLDER = "results"
 SOURCE_FILE = "source.json"
 _BATCH = 8
-_DECIDING = (CONFIG_FILE, NETWORK_FILE, BACKBONE_FILE, BANK_FILE, THRESHOLD_FILE)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class RunResults:
 
         def draw() -> np.ndarray:
             features = self.detector.features(self.detector.prepare([read_image(sample.path)]))
-            restored, _ = self.detector.restore(features)
+            restored = self.detector.restorations(features)
             return visualizer.pictures(restored)[0]
 
         return draw
@@ -113,7 +112,7 @@ def results_of(run: Path, detector: Detector, dataset: Dataset, *, progress: boo
         InputError: see :func:`thfr.inference.predict`.
     """
     out = run / RESULTS_FOLDER
-    source = _source(run, dataset)
+    source = _source(run, detector, dataset)
     if not _holds(out, source):
         (out / SOURCE_FILE).unlink(missing_ok=True)
         predict(detector, dataset, out, progress=progress)
@@ -164,11 +163,11 @@ def defects_of(dataset: Dataset, sample: Sample) -> tuple[str, ...]:
     return (sample.kind,)
 
 
-def _source(run: Path, dataset: Dataset) -> dict[str, Any]:
+def _source(run: Path, detector: Detector, dataset: Dataset) -> dict[str, Any]:
     """What the results of a run depend on: the files that decide its scores, and the test images."""
     digests = {
         name: hashlib.sha256((run / name).read_bytes()).hexdigest()
-        for name in _DECIDING
+        for name in (CONFIG_FILE, BACKBONE_FILE, THRESHOLD_FILE, *detector.FILES)
         if (run / name).is_file()
     }
     images = {name_of(sample): sample.path.stat().st_size for sample in dataset.test}

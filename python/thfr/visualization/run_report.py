@@ -16,7 +16,6 @@ from thfr.visualization.gallery import Report
 from thfr.visualization.plots import kind_label
 from thfr.visualization.report import write_report
 from thfr.visualization.results import RunResults, open_results
-from thfr.visualization.strips import LABELS
 
 REPORT_FILE = "report.html"
 
@@ -57,13 +56,14 @@ def report_of_run(
 
 def make_report(results: RunResults, per_kind: int | None = None, progress: bool = False) -> Report:
     """The figures, curves and images of a run's test split."""
-    dataset, model = results.dataset, results.detector.config.model
+    dataset, config = results.dataset, results.detector.config
+    model = config.model
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
     metrics = evaluate_maps(dataset, maps, results.scores, progress=progress)
     curves = overlap_curves(dataset, maps)
     facts = json.loads((results.run / RUN_FILE).read_text(encoding="utf-8"))
     lines = {
-        "method": f"{LABELS[model.variant]}, Template-guided Hierarchical Feature Restoration (ICCV 2023)",
+        "method": f"{config.label} ({config.paper})",
         "features": f"{model.backbone}, {model.size} x {model.size} pixels",
         "templates": f"{facts['templates']} good images" if model.uses_templates else "none",
         "training": f"{facts['images']} good images, {facts['steps']} steps on {facts['device']} in "
@@ -72,7 +72,7 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     if results.visualizer is not None:
         lines["restored"] = results.visualizer.honest_note()
     return Report(
-        title=f"{kind_label(dataset.category)}: {LABELS[model.variant]} on {len(dataset.test)} test images",
+        title=f"{kind_label(dataset.category)}: {config.label} on {len(dataset.test)} test images",
         entries=results.entries(progress=progress),
         scale=results.scale,
         metrics=metrics,

@@ -17,7 +17,7 @@ from thfr.data.base import GOOD
 from thfr.errors import InputError
 from thfr.inference import template_numbers
 from thfr.io import read_image
-from thfr.models import Detector
+from thfr.methods import Detector
 from thfr.visualization.gallery import pictures, stretched
 from thfr.visualization.grid import PANEL_EDGE, Grid, Row, write_grid
 from thfr.visualization.plots import kind_label
@@ -27,8 +27,7 @@ from thfr.visualization.results import RunResults, name_of, open_run, results_of
 from thfr.visualization.training import features_of, train_visualizer
 from thfr.visualization.typical import typical
 
-LABELS = {"gbn": "GBN", "lbn": "LBN", "gl": "G-L", "thfr": "THFR"}
-"""The variants in the supplement's order, by its names."""
+_ORDER = ("GBN", "LBN", "G-L", "THFR")  # of the supplement
 STRIPS_FOLDER = "strips"
 
 
@@ -127,14 +126,18 @@ def check_beside(run: Path, detector: Detector, beside: Sequence[Path]) -> None:
     """Refuse runs whose features are not those of ``run``: one visualization network must fit them all.
 
     Raises:
-        InputError: a run has another backbone, size, weights or training images; names it and what differs.
+        InputError: a run restores no features, or has another backbone, size, weights or training images;
+            names it and what differs.
     """
     expected = features_of(detector)
+    _check_restores(run, detector)
     for path in beside:
         try:
-            found = features_of(Detector.load(path, "cpu"))
+            other = Detector.load(path, "cpu")
         except InputError as error:
             raise InputError(f"visualize: beside: {error}") from error
+        _check_restores(path, other)
+        found = features_of(other)
         differing = [
             f"{name} is {found[name]!r}, there {expected[name]!r}"
             for name in expected
@@ -144,6 +147,13 @@ def check_beside(run: Path, detector: Detector, beside: Sequence[Path]) -> None:
             raise InputError(
                 f"visualize: beside: {path} must have the features and data of {run}: {'; '.join(differing)}"
             )
+
+
+def _check_restores(run: Path, detector: Detector) -> None:
+    if not detector.RESTORES:
+        raise InputError(
+            f"visualize: {run} is a run of {detector.config.label}, which restores no features to be drawn"
+        )
 
 
 def make_strips(
@@ -192,11 +202,12 @@ def write_strips(
     """
     columns = list(dict.fromkeys(name for strip in strips for name in strip.panels))
     kinds = {sample: name for name, samples in kinds_of_defect(results).items() for sample in samples}
-    model = results.detector.config.model
+    config = results.detector.config
+    model = config.model
     caption = (
         f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
         f"restored: {visualizer.honest_note()} The anomaly map is that of "
-        f"{LABELS[model.variant]} ({results.run.name}), its colour scale by {results.scale.source}."
+        f"{config.label} ({results.run.name}), its colour scale by {results.scale.source}."
     )
 
     def grid(shown: Sequence[Strip]) -> Grid:
@@ -219,18 +230,19 @@ def write_strips(
 
 def _label(detector: Detector, path: Path, taken: Sequence[tuple[str, object]]) -> str:
     """The variant's name, with the run's where two runs are of one variant."""
-    label = LABELS[detector.config.model.variant]
+    label = detector.config.label
     return f"{label} ({path.name})" if any(label == other for other, _ in taken) else label
 
 
 def _place(label: str) -> int:
-    return list(LABELS.values()).index(label.split(" ")[0])
+    name = label.split(" ")[0]
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
 def _restored(
     detector: Detector, visualizer: Visualizer, features: Sequence[list[Tensor]]
 ) -> list[np.ndarray]:
-    return [visualizer.pictures(detector.restore(levels)[0])[0] for levels in features]
+    return [visualizer.pictures(detector.restorations(levels))[0] for levels in features]
 
 
 def _templates(

@@ -22,16 +22,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from thfr.config import TrainingConfig
 from thfr.data import Dataset, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.models import Detector
-from thfr.models.detector import load_tensors, save_tensors
+from thfr.methods import Detector
+from thfr.models.tensors import load_tensors, save_tensors
 from thfr.training.batches import batch_rows
 from thfr.training.checkpoint import load_checkpoint, save_checkpoint
 from thfr.training.features import FeatureStore, compute_features
-from thfr.training.trainer import rate_at, resolve_precision
+from thfr.training.loop import rate_at
+from thfr.training.precision import resolve_precision
 from thfr.visualization.network import VisualizationNetwork
 from thfr.visualization.reconstruction import ErrorSum, Visualizer
 from thfr.visualization.scrambled import scrambled
@@ -166,7 +166,7 @@ class _Trainer:
             network = VisualizationNetwork(self.detector.extractor.channels)
         self.network = network.to(self.device).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, fused=True)
-        self.bf16 = resolve_precision(TrainingConfig(), self.device) == "bf16"
+        self.bf16 = resolve_precision("auto", self.device) == "bf16"
 
     def run(self, checkpoint_seconds: float) -> dict[str, Any]:
         """Train, and say how well the network reconstructs images that it has not seen."""

@@ -1,0 +1,342 @@
+"""What every method is: fitted on good images, it gives anomaly maps and image scores, and can be stored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from thfr.backbones import FeatureExtractor, create_backbone
+from thfr.config import RunConfig
+from thfr.errors import InputError
+from thfr.io import atomic_write_text
+from thfr.models.bank import TemplateBank
+from thfr.models.tensors import load_tensors, save_tensors
+from thfr.models.threshold import Threshold
+
+Templates = Literal["nearest", "random"]
+Precision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+CONFIG_FILE = "config.yaml"
+BACKBONE_FILE = "backbone.safetensors"
+MODEL_FILE = "model.safetensors"
+
+_Result = TypeVar("_Result")
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+DetectorT = TypeVar("DetectorT", bound="Detector[Any]")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What :meth:`Detector.score` gives: anomaly maps at each image's own size, and one score an image."""
+
+    maps: list[np.ndarray]  # float32 [H_i,W_i]
+    scores: np.ndarray  # float32 [B]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a method is fitted on, where, and how."""
+
+    images: Tensor
+    """uint8 [N,3,S,S], RGB, good, at input size."""
+    numbers: Tensor
+    """int64 [N]: which of the images given to :func:`thfr.training.train` they are."""
+    out: Path
+    """The run folder, for log, checkpoints and mapped files."""
+    device: torch.device
+    progress: bool = False
+    checkpoint_seconds: float = 60.0
+    cache_budget: int = 4 << 30
+    """Bytes of features to keep in memory; more go to a mapped file in ``out``."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in {"cpu", "cuda"}:
+        raise InputError(f"device: expected auto, cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda was asked for, but torch sees no CUDA device")
+    return torch.device(device)
+
+
+class Detector(ABC, Generic[ConfigT]):
+    """A fitted method; made by :func:`thfr.training.train` or :meth:`load`.
+
+    Attributes: ``config``; ``extractor``, the frozen backbone; ``bank``, the templates of a method that has
+    them; ``threshold``, None where no good images were kept for it; ``device``; ``precision``: what
+    convolutions and matrix products compute in; in fp16 (CUDA only) and bf16 the features are channels-last.
+    """
+
+    FILES: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
+    """What :meth:`save` writes of the model, beside configuration and backbone."""
+    RESTORES: ClassVar[bool] = False
+    """Whether it has :meth:`restorations`."""
+    bank: TemplateBank | None = None
+
+    def __init__(
+        self,
+        config: ConfigT,
+        extractor: FeatureExtractor,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        threshold: Threshold | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        if precision not in PRECISIONS or (precision == "fp16" and self.device.type == "cpu"):
+            got = f"{precision!r} on {self.device}"
+            raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
+        self.config, self.precision, self.threshold = config, precision, threshold
+        self.extractor = self._placed(extractor)
+        self.timer: Callable[[str, Callable[[], Any]], Any] | None = None
+
+    def _placed(self, module: Any) -> Any:
+        """A module on the detector's device, in evaluation mode and laid out for its precision."""
+        module = module.to(self.device).eval()
+        if self.precision != "fp32":
+            convert_conv2d_weight_memory_format(module, torch.channels_last)
+        return module
+
+    def _computing(self) -> torch.autocast:
+        """Where convolutions and matrix products compute in the precision asked for."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32", cache_enabled=False)
+
+    def _stage(self, name: str, step: Callable[[], _Result]) -> _Result:
+        """Run a step of :meth:`_score` that ``thfr bench`` names in its table."""
+        return step() if self.timer is None else self.timer(name, step)
+
+    @property
+    def size(self) -> int:
+        """Edge of the square input in pixels."""
+        return self.config.model.size
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls: type[DetectorT], config: Any, extractor: FeatureExtractor, material: Material
+    ) -> tuple[DetectorT, dict[str, Any]]:
+        """Learn from good images; gives the detector and facts about the fitting, for ``run.json``.
+
+        Raises:
+            InputError: the images do not suffice for the configuration.
+        """
+
+    @abstractmethod
+    def _score(
+        self,
+        images: Tensor,  # uint8 [B,3,S,S]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+        """Anomaly maps and image scores; larger is more anomalous."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything learnt, for ``model.safetensors``."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_state(
+        cls: type[DetectorT],
+        config: Any,
+        extractor: FeatureExtractor,
+        state: dict[str, Tensor],
+        device: torch.device,
+        precision: Precision,
+    ) -> DetectorT:
+        """The inverse of :meth:`state`.
+
+        Raises:
+            InputError, KeyError, RuntimeError: the state does not fit the configuration.
+        """
+        raise NotImplementedError
+
+    def good_maps(self) -> Iterator[Tensor] | None:
+        """Maps [B,S,S] of good training images, each as if it were new, where the method can make them from
+        what it keeps; None where it cannot.
+        """
+        return None
+
+    def restorations(
+        self,
+        features: list[Tensor],  # three [B,C_l,H_l,W_l]
+    ) -> list[Tensor]:
+        """What the method takes the features of these images to be if nothing is wrong with them: levels like
+        those of :meth:`features`.
+
+        Raises:
+            InputError: the method restores no features (``RESTORES``).
+        """
+        raise InputError(f"Detector: {self.config.label} restores no features")
+
+    def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Resize uint8 RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor
+        [B,3,S,S].
+        """
+        if len(images) == 0:
+            raise InputError("Detector: images is empty")
+        edge = (self.size, self.size)
+        prepared = torch.empty((len(images), 3, *edge), dtype=torch.uint8)
+        for index, image in enumerate(images):
+            if (
+                not isinstance(image, np.ndarray)
+                or image.dtype != np.uint8
+                or image.ndim != 3
+                or image.shape[2] != 3
+            ):
+                got = (
+                    f"{image.dtype} {list(image.shape)}"
+                    if isinstance(image, np.ndarray)
+                    else type(image).__name__
+                )
+                raise InputError(f"Detector: images[{index}] must be a uint8 array [H,W,3], got {got}")
+            resized = Image.fromarray(image).resize(edge, Image.Resampling.BILINEAR)
+            prepared[index] = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+        return prepared
+
+    @torch.inference_mode()
+    def features(
+        self,
+        images: Tensor,  # uint8 [B,3,S,S]
+    ) -> list[Tensor]:
+        """The extractor's three feature levels, in the precision asked for."""
+        pixels = images.to(self.device).float().div_(255)
+        if self.precision == "fp32":
+            return self.extractor(pixels)  # type: ignore[no-any-return]
+        with self._computing():
+            levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
+        return [level.to(PRECISIONS[self.precision]) for level in levels]
+
+    @torch.inference_mode()
+    def score_prepared(
+        self,
+        images: Tensor,  # uint8 [B,3,S,S]
+        templates: Templates = "nearest",
+        seed: int = 0,
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+        """Anomaly maps and scores of images of the input size: one batch, all at once.
+
+        ``templates="random"`` gives every image a random template instead of its nearest: the control
+        experiment that shows how much the templates matter; ``seed`` and the image's position choose it.
+
+        Raises:
+            InputError: random templates of a method that has none.
+        """
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, self.size, self.size):
+            raise ValueError(
+                f"Detector: images must be uint8 [B,3,{self.size},{self.size}], "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        if templates == "nearest":
+            return self._score(images)
+        if templates != "random":
+            raise InputError(f'Detector: templates must be "nearest" or "random", got {templates!r}')
+        return self._score_shuffled(images, seed)
+
+    def _score_shuffled(
+        self,
+        images: Tensor,  # uint8 [B,3,S,S]
+        seed: int,
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+        raise InputError(f"Detector: {self.config.label} has no templates to shuffle")
+
+    def score(
+        self,
+        images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
+        batch_size: int = 8,
+        templates: Templates = "nearest",
+        seed: int = 0,
+    ) -> Scores:
+        """Anomaly maps at each image's own size (bilinear from the input size) and image scores;
+        ``templates`` as in :meth:`score_prepared`.
+        """
+        prepared = self.prepare(images)
+        maps: list[np.ndarray] = []
+        scores: list[Tensor] = []
+        for start in range(0, len(prepared), batch_size):
+            batch, values = self.score_prepared(prepared[start : start + batch_size], templates, seed + start)
+            scores.append(values.cpu())
+            for image, single in zip(images[start : start + batch_size], batch, strict=True):
+                native = F.interpolate(
+                    single[None, None], image.shape[:2], mode="bilinear", align_corners=False
+                )
+                maps.append(native[0, 0].cpu().numpy())
+        return Scores(maps, torch.cat(scores).numpy())
+
+    def calibrate(
+        self,
+        images: Tensor,  # uint8 [N,3,S,S], good, not seen by training
+        rate: float,
+        source: str,
+        batch_size: int = 8,
+    ) -> Threshold:
+        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it.
+
+        ``source``: which images they are, in words. Raises InputError without an image, or for a rate outside
+        of (0, 1).
+        """
+        scores = [self.score_prepared(batch)[1].cpu() for batch in images.split(batch_size) if len(batch)]
+        flat = torch.cat(scores).tolist() if scores else []
+        self.threshold = Threshold.from_scores(flat, rate, source)
+        return self.threshold
+
+    def save(self, folder: Path) -> None:
+        """Write configuration, backbone, model and threshold: the folder then needs nothing else."""
+        save_tensors(self.extractor.state_dict(), folder / BACKBONE_FILE)
+        if self.threshold is not None:
+            self.threshold.save(folder)
+        self._save_model(folder)
+        atomic_write_text(folder / CONFIG_FILE, self.config.to_yaml())
+
+    def _save_model(self, folder: Path) -> None:
+        save_tensors(self.state(), folder / MODEL_FILE)
+
+    @staticmethod
+    def load(folder: Path, device: str = "auto", precision: Precision = "fp32") -> Detector[Any]:
+        """Read a folder written by :meth:`save`, of any method; InputError names what is missing or
+        damaged.
+        """
+        from thfr.methods.registry import detector_class  # its methods are subclasses of this
+
+        folder = Path(folder)
+        config = RunConfig.read(folder / CONFIG_FILE)
+        where = resolve_device(device)
+        chosen = detector_class(config.method)
+        for name in chosen.FILES[:1]:
+            if not (folder / name).is_file():
+                raise InputError(f"Detector.load: {folder} holds no {name}: has its training finished?")
+        extractor = create_backbone(config.model.backbone, pretrained=False)
+        load_tensors(extractor, folder / BACKBONE_FILE)
+        extractor.weights_digest = config.weights_digest
+        detector = chosen._load_model(folder, config, extractor, where, precision)
+        detector.threshold = Threshold.load(folder)
+        return detector
+
+    @classmethod
+    def _load_model(
+        cls: type[DetectorT],
+        folder: Path,
+        config: Any,
+        extractor: FeatureExtractor,
+        device: torch.device,
+        precision: Precision,
+    ) -> DetectorT:
+        path = folder / MODEL_FILE
+        try:
+            return cls.from_state(config, extractor, load_file(path), device, precision)
+        except InputError:
+            raise
+        except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+            raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
