@@ -197,6 +197,7 @@ class RunConfig(_Base):
     title: ClassVar[str]
     """The method's name for people."""
     paper: ClassVar[str]
+    uses_backbone: ClassVar[bool] = True
 
     method: str
     model: SerializeAsAny[ModelConfig]

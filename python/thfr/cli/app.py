@@ -18,6 +18,7 @@ from thfr.cli import (
     ablate,
     bench,
     calibrate,
+    compare,
     demo,
     doctor,
     evaluate,
@@ -62,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
         *(demo, train, calibrate, predict, evaluate, report, gallery, visualize),
-        *(ablate, tables, synth, doctor, bench),
+        *(ablate, compare, tables, synth, doctor, bench),
     ):
         module.add_parser(commands)
     return parser

@@ -20,7 +20,7 @@ from thfr.study.presets import changed
 CHANNELS = (64, 128, 256, 512, 1024, 2048, 4096)
 RATIOS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
 METHODS = ("random", "coreset")
-COMPENSATION = ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3))
+COMPENSATION = ((1, 2, 3), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3))
 
 Setting = tuple[dict[str, Any], RunConfig]
 """What is varied, by the name it is reported under, and the configuration that results."""

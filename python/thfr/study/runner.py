@@ -43,8 +43,9 @@ class Place:
     keep_runs: bool = False
 
 
-def run_cells(cells: Sequence[Cell], place: Place) -> Outcome:
-    """Train and evaluate every cell that ``place.out`` does not hold yet, with a progress bar on stderr.
+def run_cells(cells: Sequence[Cell], place: Place, label: str = "") -> Outcome:
+    """Train and evaluate every cell that ``place.out`` does not hold yet, with a progress bar on stderr,
+    which begins with ``label``.
 
     Each cell is a process of its own, so that its peak memory is its own and a crash loses one cell. A cell
     that fails is named with its reason, and the others go on. After an interruption, ``kill -9`` included,
@@ -59,7 +60,7 @@ def run_cells(cells: Sequence[Cell], place: Place) -> Outcome:
         done = len(cells) - len(waiting)
         with tqdm(total=sum(map(_steps, waiting)), unit="step", mininterval=1.0, disable=not waiting) as bar:
             for number, cell in enumerate(waiting, done + 1):
-                bar.set_description(f"cell {number} of {len(cells)}")
+                bar.set_description(f"{label}cell {number} of {len(cells)}")
                 reason = _run_one(cell, place, bar, lock)
                 if reason is not None:
                     failed[cell.name] = reason

@@ -13,7 +13,7 @@ from thfr.evaluation.table import columns
 
 MEAN = "mean"
 Row = dict[str, Any]
-_PLAIN = {"templates": "nearest", "bank_ratio": None, "bank_method": None}
+PLAIN = {"templates": "nearest", "bank_ratio": None, "bank_method": None}
 _SHOWN = ("image_auroc", "pixel_auroc", "au_pro")
 _PLANTED = ("image_auroc", "logical", "structural", "au_pro")
 _SPRO = "localization.auc_spro"
@@ -42,7 +42,7 @@ def summarise(cells: Iterable[Mapping[str, Any]]) -> list[Row]:
     """One row for each category, setting and evaluation, in the order of the cells.
 
     A row: ``dataset``, ``category``, ``setting``, ``evaluation``, ``seeds``, ``templates`` (number in the
-    bank), ``train_seconds`` (mean), ``peak_memory_bytes`` (largest) and ``figures``: name -> None if a seed
+    bank), ``train_seconds`` (mean), ``milliseconds`` (for an image alone, mean), ``peak_memory_bytes`` (largest) and ``figures``: name -> None if a seed
     does not define it, else ``values`` by seed, their ``mean`` and ``std``, the sample standard deviation,
     None for one seed. Where a study has several categories and each has the row with the same seeds, a row
     of the category ``mean`` follows: the mean over the categories for every seed, then over the seeds.
@@ -76,9 +76,16 @@ def _row(key: list[Any], members: list[tuple[Mapping[str, Any], Mapping[str, Any
         "seeds": [cell["config"]["training"]["seed"] for cell, _ in members],
         "templates": members[0][1]["templates"],
         "train_seconds": statistics.mean(cell["run"]["train_seconds"] for cell, _ in members),
+        "milliseconds": _latency([cell for cell, _ in members]),
         "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell, _ in members),
         "figures": {name: spread([one[name] for one in by_seed]) for name in by_seed[0]},
     }
+
+
+def _latency(cells: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean over the seeds of the milliseconds an image takes alone; None for cells that do not have it."""
+    known = [cell["milliseconds"] for cell in cells if "milliseconds" in cell]
+    return statistics.mean(known) if len(known) == len(cells) else None
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any] | None:
@@ -117,6 +124,7 @@ def _mean_row(group: Sequence[Row]) -> Row:
         "category": MEAN,
         "templates": None,
         "train_seconds": statistics.mean(row["train_seconds"] for row in group),
+        "milliseconds": None,
         "peak_memory_bytes": max(row["peak_memory_bytes"] for row in group),
         "figures": averaged,
     }
@@ -139,7 +147,7 @@ def label(row: Row, fields: Sequence[str] | None = None) -> str:
 
 def short(name: str) -> str:
     """A field's name in words: ``model.local_reduction`` is "local reduction"."""
-    return name.partition(".")[2].replace("_", " ")
+    return name.rpartition(".")[2].replace("_", " ")
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -152,7 +160,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         "dataset",
         "category",
         *fields,
-        *_PLAIN,
+        *PLAIN,
         "bank_templates",
         "seeds",
         "train_seconds",
@@ -161,7 +169,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer.writerow([*head, *(f"{name} {what}" for name in names for what in ("mean", "std"))])
     for row in rows:
         line = [row["dataset"], row["category"], *(row["setting"].get(key) for key in fields)]
-        line += [row["evaluation"][key] for key in _PLAIN]
+        line += [row["evaluation"][key] for key in PLAIN]
         line += [row["templates"], " ".join(map(str, row["seeds"])), round(row["train_seconds"], 1)]
         line += [row["peak_memory_bytes"]]
         for name in names:

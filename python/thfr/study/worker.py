@@ -25,6 +25,7 @@ from torch.nn.functional import cosine_similarity
 from thfr.data import Dataset, load_dataset, load_images
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_detector, evaluate_planted
+from thfr.evaluation.latency import measure_latency
 from thfr.evaluation.run import remember_data
 from thfr.methods import Detector
 from thfr.models import TemplateBank
@@ -34,6 +35,7 @@ from thfr.training import train
 from thfr.training.trainer import RUN_FILE, divide, peak_memory
 
 _BATCH = 8
+_TIMED = 9  # passes of which the median counts
 PARENT_GONE = 3  # exit code
 
 
@@ -78,6 +80,7 @@ def carry_out(
         "trained": detector.config.model_dump(mode="json"),
         "run": facts,
         "results": found,
+        "milliseconds": measure_latency(detector, 1, _TIMED)["milliseconds"]["total"]["p50"],
         "seconds": round(time.monotonic() - started, 3),
         "peak_memory_bytes": peak_memory(),
         "versions": versions(detector.device),

@@ -1,0 +1,128 @@
+"""``thfr compare``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thfr.cli.arguments import (
+    METHODS,
+    Commands,
+    add_command,
+    add_device,
+    existing_file,
+    existing_folder,
+    not_negative,
+    positive,
+)
+from thfr.cli.output import Result
+
+_DESCRIPTION = """\
+Fit and evaluate every method on the same data, split, backbone and metrics, and lay the figures, times and
+memory side by side: OUT/comparison.md, .csv and .json.
+
+  thfr compare --data mvtec_ad=ROOT mvtec_loco=ROOT --backbone resnet18=FILE tf_efficientnet_lite0 --out OUT
+
+Every fitting with its evaluation is a cell (see `thfr ablate`): the same command goes on after an
+interruption and repeats no finished cell. `thfr tables OUT` puts them beside the published figures.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands, "compare", run, help="every method on the same data", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "--data", nargs="+", required=True, metavar="DATASET=ROOT",
+        help="mvtec_ad or mvtec_loco and its folder; both may be given",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for cells and tables")
+    parser.add_argument(
+        "--category", nargs="+", metavar="NAME", default=[], help="folders in the ROOTs (default: all)"
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="NAME", default=list(METHODS),
+                        help=f"of {', '.join(METHODS)} (default: all)")  # fmt: skip
+    parser.add_argument(
+        "--backbone", nargs="+", metavar="NAME[=FILE]", default=["wide_resnet50_2"],
+        help="extractors, each with its weights if they are in a file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", choices=("paper", "cpu"), default="paper",
+        help="paper: the defaults of each method's paper; cpu: fewer steps and narrower networks for those "
+        "that would take hours without a GPU (python/thfr/study/presets/methods_cpu)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=existing_file, metavar="FILE",
+        help="YAML of fields to change, by method, as in `rd4ad: {training: {epochs: 10}}`",
+    )  # fmt: skip
+    parser.add_argument("--size", type=positive, default=256, help="edge of the input in pixels")
+    parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", default=[0], help="seeds")
+    parser.add_argument("--keep-runs", action="store_true", help="keep the fitted runs, OUT/runs")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.study.comparison import as_markdown, comparison_cells, read_method_changes, write_comparison
+    from thfr.study.runner import Outcome, Place, run_cells
+
+    backbones = _pairs(args, "--backbone", args.backbone)
+    found = _categories(args)
+    changes = {} if args.config is None else read_method_changes(args.config)
+    finished, failed = [], {}
+    for number, (backbone, file) in enumerate(backbones.items()):
+        weights = None if file is None else existing_file(file)
+        for root, categories in found.items():
+            cells = comparison_cells(
+                categories,
+                args.methods,
+                backbone,
+                weights,
+                budget=args.budget,
+                size=args.size,
+                changes=changes,
+                seeds=list(dict.fromkeys(args.seeds)),
+                first=number == 0,
+            )
+            place = Place(root, args.out, weights, args.device, args.keep_runs)
+            outcome = run_cells(cells, place, f"{backbone}, {root.name}: ")
+            finished += outcome.finished
+            failed |= outcome.failed
+    report = write_comparison(Outcome(finished, failed), args.out)
+    text = [as_markdown(report["rows"])]
+    text += [f"failed: {name}: {reason}" for name, reason in failed.items()]
+    text += [f"written: {path}" for path in report["files"]]
+    return Result("\n".join(text), report, exit_code=1 if failed else 0)
+
+
+def _categories(args: argparse.Namespace) -> dict[Path, list[tuple[str, str, dict[str, Any]]]]:
+    """Data set, name and fingerprint of the categories asked for, by the folder they are in."""
+    from thfr.data import categories
+    from thfr.study.grids import find_categories
+
+    found: dict[Path, list[tuple[str, str, dict[str, Any]]]] = {}
+    for dataset, folder in _pairs(args, "--data", args.data).items():
+        if dataset not in ("mvtec_ad", "mvtec_loco") or folder is None:
+            args.parser.error(
+                f"--data: expected mvtec_ad=ROOT or mvtec_loco=ROOT, got {dataset}{'' if folder is None else '='}"
+            )
+        root = existing_folder(folder)
+        here = [name for name in args.category if name in categories(root)]
+        if here or not args.category:
+            found[root] = [(dataset, *one) for one in find_categories(dataset, root, here)]
+    missing = set(args.category) - {name for entries in found.values() for _, name, _ in entries}
+    if missing:
+        args.parser.error(f"--category: none of the folders holds {', '.join(sorted(missing))}")
+    return found
+
+
+def _pairs(args: argparse.Namespace, option: str, texts: Sequence[str]) -> dict[str, str | None]:
+    """``NAME=VALUE`` or ``NAME`` (None), each name once."""
+    pairs: dict[str, str | None] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if name in pairs or (equals and not value):
+            args.parser.error(f"{option}: {'given twice' if name in pairs else 'nothing behind ='}: {text}")
+        pairs[name] = value if equals else None
+    return pairs

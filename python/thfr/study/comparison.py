@@ -1,0 +1,166 @@
+"""Every method on the same data, split, backbone and metrics: the cells of ``thfr compare`` and its table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thfr.config import RunConfig
+from thfr.errors import InputError
+from thfr.io import atomic_write_json, atomic_write_text
+from thfr.methods import METHODS, config_class
+from thfr.study.cells import Cell
+from thfr.study.grids import Category, make_cells
+from thfr.study.presets import changed, read_changes
+from thfr.study.report import distinct
+from thfr.study.runner import Outcome
+from thfr.study.summary import PLAIN, Row, show_spread, summarise
+
+_FIGURES = ("image_auroc", "pixel_auroc", "au_pro")
+_HEAD = ("image AUROC", "pixel AUROC", "AU-PRO", "fit, s", "ms an image", "memory, MB")
+
+
+def method_config(
+    method: str,
+    backbone: str,
+    size: int = 256,
+    budget: str = "paper",
+    changes: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """A method's configuration: its paper's defaults; with ``budget`` "cpu" what `presets/methods_cpu` makes
+    smaller; then ``changes`` of its sections ``model`` and ``training``.
+    """
+    values = {"method": method, "model": {"backbone": backbone, "size": size}}
+    config = config_class(method).from_values(values, f"options of {method}")
+    if budget == "cpu":
+        config = changed(config, smaller(method), f"budget of {method}")
+    return changed(config, dict(changes or {}), f"changes of {method}")
+
+
+def smaller(method: str) -> dict[str, Any]:
+    """What the budget "cpu" changes in a method's configuration: nothing where the paper's is small enough."""
+    path = files("thfr.study") / "presets" / "methods_cpu" / f"{method}.yaml"
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+
+
+def read_method_changes(path: Path) -> dict[str, dict[str, Any]]:
+    """A YAML file of fields to change, by method.
+
+    Raises:
+        InputError: it cannot be read, or names no method.
+    """
+    values = read_changes(path)
+    for method, fields in values.items():
+        config_class(method, str(path))
+        if not isinstance(fields, dict):
+            raise InputError(f"config: {path}: {method} must hold a mapping, got {type(fields).__name__}")
+    return values
+
+
+def comparison_cells(
+    categories: Sequence[tuple[str, str, dict[str, Any]]],
+    methods: Sequence[str],
+    backbone: str,
+    weights: Path | None,
+    *,
+    budget: str,
+    size: int,
+    changes: Mapping[str, Any],
+    seeds: Sequence[int],
+    first: bool,
+) -> list[Cell]:
+    """The cells of one backbone. ``categories``: data set, name and fingerprint of each; ``changes``: by
+    method. A method that does not use the backbone is only there for the ``first`` one.
+    """
+    cells = []
+    for method in methods:
+        config = method_config(method, backbone, size, budget, changes.get(method))
+        if not (config.uses_backbone or first):
+            continue
+        setting = {"method": method, "backbone": backbone if config.uses_backbone else "none"}
+        for dataset, name, data in categories:
+            cells += make_cells(Category(dataset, name, data, config), [(setting, config)], seeds, weights)
+    return cells
+
+
+def write_comparison(outcome: Outcome, out: Path) -> dict[str, Any]:
+    """Write ``out/comparison.md``, ``.csv`` and ``.json``; gives what the JSON holds."""
+    rows = [row for row in summarise(outcome.finished) if row["category"] != "mean"]
+    report = {
+        "rows": rows,
+        "failed": outcome.failed,
+        "configurations": [
+            {"category": cell["category"], "setting": cell["setting"], **cell["trained"]}
+            for cell in outcome.finished
+        ],
+        "data": {cell["category"]: cell["data"] for cell in outcome.finished},
+        "weights_sha256": sorted({str(cell["run"]["weights_digest"]) for cell in outcome.finished}),
+        "versions": distinct([cell["versions"] for cell in outcome.finished]),
+        "files": [str(out / f"comparison.{suffix}") for suffix in ("md", "csv", "json")],
+    }
+    atomic_write_text(out / "comparison.md", as_markdown(rows))
+    atomic_write_text(out / "comparison.csv", as_csv(rows))
+    atomic_write_json(out / "comparison.json", report)
+    return report
+
+
+def _line(row: Row) -> list[str]:
+    """A row's figures in the order of :data:`_HEAD`; times and memory of several seeds are mean and largest."""
+    shown = [show_spread(row["figures"].get(name)) for name in _FIGURES]
+    latency = row["milliseconds"]
+    return [
+        *shown,
+        f"{row['train_seconds']:.0f}",
+        "-" if latency is None else f"{latency:.0f}",
+        f"{row['peak_memory_bytes'] / 1e6:.0f}",
+    ]
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table a category: a line for each method and backbone, those with random templates left out."""
+    parts = []
+    for category in dict.fromkeys(row["category"] for row in rows):
+        parts += [
+            f"## {category}",
+            "",
+            f"| method | backbone | {' | '.join(_HEAD)} |",
+            f"|{' --- |' * (len(_HEAD) + 2)}",
+        ]
+        for row in _plain(rows, category):
+            title = config_class(row["setting"]["method"]).title
+            parts.append(f"| {title} | {row['setting']['backbone']} | {' | '.join(_line(row))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The same at full precision, figures from 0 to 1, times in s and ms, memory in bytes."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    spreads = [f"{name} {what}" for name in _FIGURES for what in ("mean", "std")]
+    writer.writerow(
+        ["dataset", "category", "method", "backbone", "seeds", *spreads, "train_seconds", "milliseconds"]
+        + ["peak_memory_bytes"]
+    )
+    for row in _plain(rows):
+        found = [row["figures"].get(name) or {"mean": None, "std": None} for name in _FIGURES]
+        writer.writerow(
+            [row["dataset"], row["category"], row["setting"]["method"], row["setting"]["backbone"]]
+            + [" ".join(map(str, row["seeds"]))]
+            + [one[what] for one in found for what in ("mean", "std")]
+            + [row["train_seconds"], row["milliseconds"], row["peak_memory_bytes"]]
+        )
+    return buffer.getvalue()
+
+
+def _plain(rows: Sequence[Row], category: str | None = None) -> list[Row]:
+    """The rows without random templates, method by method."""
+    plain = [row for row in rows if row["evaluation"] == PLAIN and category in (None, row["category"])]
+    order = list(METHODS)
+    return sorted(plain, key=lambda row: order.index(row["setting"]["method"]))

@@ -1,0 +1,131 @@
+"""`thfr compare` end to end, and what it takes for a method's configuration."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from thfr.cli.arguments import METHODS as NAMES
+from thfr.errors import InputError
+from thfr.methods import METHODS, config_class, detector_class
+from thfr.study.comparison import method_config, smaller
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+
+
+def test_the_command_line_knows_every_method() -> None:
+    assert list(METHODS) == list(NAMES)
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_every_method_is_complete(method: str) -> None:
+    config = config_class(method).from_values({"method": method})
+    assert config.method == method
+    assert config.title
+    assert config.paper
+    assert type(config).from_yaml(config.to_yaml()) == config
+    assert detector_class(method).FILES
+    assert method_config(method, "resnet18", 128, "cpu").model.size == 128  # its smaller fields exist
+
+
+def test_changes_win_over_the_budget() -> None:
+    method, fields = next(
+        (name, smaller(name)) for name in NAMES if "epochs" in smaller(name).get("training", {})
+    )
+    assert method_config(method, "resnet18", budget="cpu").training.epochs == fields["training"]["epochs"]  # type: ignore[attr-defined]
+    changed = method_config(method, "resnet18", budget="cpu", changes={"training": {"epochs": 77}})
+    assert changed.training.epochs == 77  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def tiny_methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "methods.yaml"
+    model = {"pretrained": False}
+    training = {"epochs": 1, "min_steps": 0, "batch_size": 2}
+    values = {
+        "thfr": {"model": {**model, "bottleneck_channels": 16}, "training": training},
+        "patchcore": {"model": model},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_two_methods_on_two_backbones(data: Path, tiny_methods: Path, tmp_path: Path, call: Call) -> None:
+    command = [
+        "compare",
+        "--data",
+        f"mvtec_ad={data}",
+        "--category",
+        "plate",
+        "--methods",
+        "patchcore",
+        "thfr",
+    ]
+    command += ["--backbone", "resnet18", "tf_efficientnet_lite0", "--size", "64", "--config", tiny_methods]
+    command += ["--out", tmp_path, "--device", "cpu"]
+    code, report = call(*command)
+    assert code == 0
+    rows = [row for row in report["rows"] if row["evaluation"]["templates"] == "nearest"]
+    found = {tuple(row["setting"].values()) for row in rows}
+    assert found == {(m, b) for m in ("patchcore", "thfr") for b in ("resnet18", "tf_efficientnet_lite0")}
+    assert all(row["milliseconds"] > 0 and row["train_seconds"] > 0 for row in rows)
+    lines = (tmp_path / "comparison.md").read_text().splitlines()
+    assert sum(line.startswith(("| PatchCore |", "| THFR |")) for line in lines) == 4
+    with (tmp_path / "comparison.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["method"] for row in table] == ["thfr", "thfr", "patchcore", "patchcore"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    assert call(*command)[0] == 0  # all there: nothing is repeated
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    code, tables = call("tables", tmp_path, "--out", tmp_path / "tables", "--published", "PatchCore", "THFR")
+    assert code == 0
+    measured = {row["method"] for table in tables["tables"] for row in table["rows"] if not row["published"]}
+    assert {"PatchCore, resnet18", "THFR, tf_efficientnet_lite0"} <= measured
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "folder=."], "expected mvtec_ad=ROOT"),
+        (["--data", "mvtec_ad"], "expected mvtec_ad=ROOT"),
+        (["--data", "mvtec_ad={data}", "--category", "cup"], "none of the folders holds cup"),
+        (["--data", "mvtec_ad={data}", "--backbone", "resnet18", "resnet18"], "given twice"),
+        (["--data", "mvtec_ad={data}", "--backbone", "vgg"], "backbone"),
+        (["--data", "mvtec_ad={data}", "--methods", "magic"], "invalid choice"),
+    ],
+)
+def test_wrong_options(
+    data: Path,
+    tmp_path: Path,
+    call: Call,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    from thfr.cli import main
+
+    options = [text.format(data=data) for text in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        raise SystemExit(main(["compare", *options, "--out", str(tmp_path / "out")]))
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_changes_of_no_method(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from thfr.cli import main
+
+    path = tmp_path / "changes.yaml"
+    path.write_text("magic: {training: {epochs: 1}}")
+    options = ["--data", f"mvtec_ad={data}", "--category", "plate", "--config", str(path)]
+    assert main(["compare", *options, "--out", str(tmp_path / "out")]) == 2
+    assert "method must be one of" in capsys.readouterr().err
+
+
+def test_a_method_without_steps_has_no_epochs() -> None:
+    with pytest.raises(InputError, match=r"training\.epochs"):
+        method_config("padim", "resnet18", changes={"training": {"epochs": 3}})
