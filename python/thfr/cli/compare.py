@@ -13,7 +13,6 @@ from thfr.cli.arguments import (
     add_command,
     add_device,
     existing_file,
-    existing_folder,
     not_negative,
     positive,
 )
@@ -70,9 +69,10 @@ def run(args: argparse.Namespace) -> Result:
     backbones = _pairs(args, "--backbone", args.backbone)
     found = _categories(args)
     changes = {} if args.config is None else read_method_changes(args.config)
-    finished, failed = [], {}
+    finished: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
     for number, (backbone, file) in enumerate(backbones.items()):
-        weights = None if file is None else existing_file(file)
+        weights = None if file is None else Path(file)
         for root, categories in found.items():
             cells = comparison_cells(
                 categories,
@@ -104,10 +104,8 @@ def _categories(args: argparse.Namespace) -> dict[Path, list[tuple[str, str, dic
     found: dict[Path, list[tuple[str, str, dict[str, Any]]]] = {}
     for dataset, folder in _pairs(args, "--data", args.data).items():
         if dataset not in ("mvtec_ad", "mvtec_loco") or folder is None:
-            args.parser.error(
-                f"--data: expected mvtec_ad=ROOT or mvtec_loco=ROOT, got {dataset}{'' if folder is None else '='}"
-            )
-        root = existing_folder(folder)
+            args.parser.error(f"--data: expected mvtec_ad=ROOT or mvtec_loco=ROOT, got {dataset}={folder}")
+        root = Path(folder)
         here = [name for name in args.category if name in categories(root)]
         if here or not args.category:
             found[root] = [(dataset, *one) for one in find_categories(dataset, root, here)]
