@@ -50,7 +50,7 @@ def test_cells_have_the_control_where_there_are_templates() -> None:
 def test_the_structures_are_different_networks() -> None:
     settings = grids.structure(CONFIG)
     assert len({config.model.model_dump_json() for _, config in settings}) == len(settings) == 10
-    assert [setting["structure"] for setting, _ in settings][:4] == ["gbn", "lbn", "gl", "thfr, level 1"]
+    assert [setting["structure"] for setting, _ in settings][:4] == ["gbn", "lbn", "gl", "thfr"]
     last, config = settings[-1]
     assert last == {"structure": "thfr"}
     assert config == CONFIG

@@ -105,7 +105,7 @@ def _categories(args: argparse.Namespace) -> dict[Path, list[tuple[str, str, dic
     for dataset, folder in _pairs(args, "--data", args.data).items():
         if dataset not in ("mvtec_ad", "mvtec_loco") or folder is None:
             args.parser.error(f"--data: expected mvtec_ad=ROOT or mvtec_loco=ROOT, got {dataset}={folder}")
-        root = Path(folder)
+        root = Path(str(folder))
         here = [name for name in args.category if name in categories(root)]
         if here or not args.category:
             found[root] = [(dataset, *one) for one in find_categories(dataset, root, here)]

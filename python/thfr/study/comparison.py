@@ -44,7 +44,7 @@ def method_config(
 
 
 def smaller(method: str) -> dict[str, Any]:
-    """What the budget "cpu" changes in a method's configuration: nothing where the paper's is small enough."""
+    """What the budget "cpu" changes in a method's configuration: nothing where the paper's will do."""
     path = files("thfr.study") / "presets" / "methods_cpu" / f"{method}.yaml"
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
@@ -111,7 +111,7 @@ def write_comparison(outcome: Outcome, out: Path) -> dict[str, Any]:
 
 
 def _line(row: Row) -> list[str]:
-    """A row's figures in the order of :data:`_HEAD`; times and memory of several seeds are mean and largest."""
+    """A row's figures in the order of :data:`_HEAD`; of several seeds mean times and largest memory."""
     shown = [show_spread(row["figures"].get(name)) for name in _FIGURES]
     latency = row["milliseconds"]
     return [
@@ -144,10 +144,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     spreads = [f"{name} {what}" for name in _FIGURES for what in ("mean", "std")]
-    writer.writerow(
-        ["dataset", "category", "method", "backbone", "seeds", *spreads, "train_seconds", "milliseconds"]
-        + ["peak_memory_bytes"]
-    )
+    head = ["dataset", "category", "method", "backbone", "seeds"]
+    writer.writerow([*head, *spreads, "train_seconds", "milliseconds", "peak_memory_bytes"])
     for row in _plain(rows):
         found = [row["figures"].get(name) or {"mean": None, "std": None} for name in _FIGURES]
         writer.writerow(

@@ -42,8 +42,9 @@ def summarise(cells: Iterable[Mapping[str, Any]]) -> list[Row]:
     """One row for each category, setting and evaluation, in the order of the cells.
 
     A row: ``dataset``, ``category``, ``setting``, ``evaluation``, ``seeds``, ``templates`` (number in the
-    bank), ``train_seconds`` (mean), ``milliseconds`` (for an image alone, mean), ``peak_memory_bytes`` (largest) and ``figures``: name -> None if a seed
-    does not define it, else ``values`` by seed, their ``mean`` and ``std``, the sample standard deviation,
+    bank), ``train_seconds`` (mean), ``milliseconds`` (for an image alone, mean), ``peak_memory_bytes``
+    (largest) and ``figures``: name -> None if a seed does not define it, else ``values`` by seed, their
+    ``mean`` and ``std``, the sample standard deviation,
     None for one seed. Where a study has several categories and each has the row with the same seeds, a row
     of the category ``mean`` follows: the mean over the categories for every seed, then over the seeds.
     """
