@@ -68,6 +68,27 @@ def add_device(parser: argparse._ActionsContainer, default: str = "auto") -> Non
     )
 
 
+def add_run(parser: argparse._ActionsContainer, optional: bool = False) -> None:
+    """The positional RUN."""
+    parser.add_argument(
+        "run_folder",
+        metavar="RUN",
+        nargs="?" if optional else None,
+        type=existing_folder,
+        help="folder of `thfr train`",
+    )
+
+
+def add_data_of_run(parser: argparse._ActionsContainer) -> None:
+    """``--data`` of the commands that find their data by RUN."""
+    parser.add_argument(
+        "--data",
+        type=existing_folder,
+        metavar="ROOT",
+        help="folder of the data set, if it was moved since training",
+    )
+
+
 def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, add_precision, existing_folder, positive
+from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run, positive
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -17,7 +17,7 @@ images are not included.
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "bench", run, help="time a run on this machine", description=_DESCRIPTION)
-    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    add_run(parser)
     parser.add_argument(
         "--repeats", type=positive, metavar="N", default=30, help="measured passes for a batch size"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, rate
+from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder, rate
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -20,7 +20,7 @@ n of them allow 1 / (n + 1).
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "calibrate", run, help="set the threshold", description=_DESCRIPTION)
-    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    add_run(parser)
     parser.add_argument(
         "images",
         metavar="FOLDER",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder
+from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder
 from thfr.cli.output import Result
 from thfr.errors import InputError
 
@@ -26,9 +26,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands, "evaluate", run, help="the benchmark's figures", description=_DESCRIPTION, epilog=_EPILOG
     )
-    parser.add_argument(
-        "run_folder", metavar="RUN", nargs="?", type=existing_folder, help="folder of `thfr train`"
-    )
+    add_run(parser, optional=True)
     parser.add_argument(
         "--data",
         type=existing_folder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, positive
+from thfr.cli.arguments import Commands, add_command, add_data_of_run, add_device, add_run, positive
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -21,7 +21,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands, "gallery", run, help="a page of typical defects, for print", description=_DESCRIPTION
     )
-    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    add_run(parser)
     parser.add_argument(
         "--per-kind",
         type=positive,
@@ -29,12 +29,7 @@ def add_parser(commands: Commands) -> None:
         default=1,
         help="images of each kind of defect, evenly spread over the order of their scores",
     )
-    parser.add_argument(
-        "--data",
-        type=existing_folder,
-        metavar="ROOT",
-        help="folder of the data set; only needed if it was moved since training",
-    )
+    add_data_of_run(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the pages (default: RUN/gallery)")
     add_device(parser)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, add_precision, existing_folder
+from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
 from thfr.cli.output import Result
 
 _SHOWN = 20
@@ -19,7 +19,7 @@ def add_parser(commands: Commands) -> None:
         help="score new images",
         description="Score images with a trained run and write scores, anomaly maps and a report to look at.",
     )
-    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    add_run(parser)
     parser.add_argument("images", metavar="IMAGE|FOLDER", type=Path, help="an image, or a folder of images")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add_device(parser)

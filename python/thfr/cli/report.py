@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, positive
+from thfr.cli.arguments import Commands, add_command, add_data_of_run, add_device, add_run, positive
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -19,16 +19,11 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands, "report", run, help="a page on a run's test images", description=_DESCRIPTION
     )
-    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    add_run(parser)
     parser.add_argument(
         "--per-kind", type=positive, metavar="N", help="images of each kind in the gallery (default: all)"
     )
-    parser.add_argument(
-        "--data",
-        type=existing_folder,
-        metavar="ROOT",
-        help="folder of the data set; only needed if it was moved since training",
-    )
+    add_data_of_run(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: RUN/report.html)")
     add_device(parser)
 

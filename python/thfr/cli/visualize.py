@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_folder, not_negative, positive
+from thfr.cli.arguments import (
+    Commands,
+    add_command,
+    add_data_of_run,
+    add_device,
+    add_run,
+    existing_folder,
+    not_negative,
+    positive,
+)
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -35,7 +44,7 @@ def add_parser(commands: Commands) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    parser.add_argument("run_folder", metavar="RUN", type=existing_folder, help="folder of `thfr train`")
+    add_run(parser)
     parser.add_argument(
         "--beside",
         nargs="+",
@@ -51,12 +60,7 @@ def add_parser(commands: Commands) -> None:
         metavar="KIND/ID",
         help="test images to draw (default: of each kind of defect the one of median score)",
     )
-    parser.add_argument(
-        "--data",
-        type=existing_folder,
-        metavar="ROOT",
-        help="folder of the data set; only needed if it was moved since training",
-    )
+    add_data_of_run(parser)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the pictures (default: strips in RUN)"
     )
