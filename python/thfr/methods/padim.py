@@ -1,0 +1,212 @@
+"""PaDiM: a Gaussian at each place.
+
+Defard, Setkov, Loesch, Audigier, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and
+Localization, ICPR 2021 (arXiv:2011.08785): embedding (section III.A), distribution (III.B, equation 1), map
+(III.C, equation 2).
+
+Differs from the paper: ``stride`` may make the places coarser, where time or memory is short. Fitting takes
+sums over the images instead of a store of their features, and as many passes over the images as keep the sums
+in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from thfr.backbones import FeatureExtractor
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.errors import InputError
+from thfr.methods.base import Detector, Material, Precision
+from thfr.methods.maps import smooth_map
+from thfr.methods.patches import averaged, concatenated
+from thfr.models.threshold import Threshold
+from thfr.training.batches import generator
+from thfr.training.features import feature_batches
+
+_CHANNELS = 7  # independent random stream
+_CHUNK = 64 << 20  # bytes of one fp64 step of the factorisation
+_BATCH = 16  # images whose sums are taken at once
+
+
+class PaDiMModelConfig(ModelConfig):
+    """The embedding and its distribution."""
+
+    dimension: int | None = Field(default=None, ge=1)
+    """Channels of the embedding, drawn at random from those of all levels; None: 550 for wide_resnet50_2, else
+    100.
+    """
+    regularisation: float = Field(default=0.01, gt=0)
+    """Epsilon, added to the variance of each channel."""
+    stride: Literal[4, 8, 16] = 4
+    """Pixels between places."""
+
+    @property
+    def embedding(self) -> int:
+        """``dimension``, or the backbone's default."""
+        return self.dimension or (550 if self.backbone == "wide_resnet50_2" else 100)
+
+
+class PaDiMConfig(RunConfig):
+    """A run of PaDiM."""
+
+    title: ClassVar[str] = "PaDiM"
+    paper: ClassVar[str] = (
+        "Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization, "
+        "ICPR 2021"
+    )
+
+    method: Literal["padim"] = "padim"
+    model: PaDiMModelConfig = PaDiMModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class PaDiMDetector(Detector[PaDiMConfig]):
+    """The map is the Mahalanobis distance at each of P places, the score its maximum.
+
+    ``channels``: int64 [D]; ``means``: fp32 [P,D]; ``whitenings``: fp32 [P,D,D], inverse Cholesky factors W of
+    the covariances, so that the distance is ``|W (x - mean)|``.
+    """
+
+    def __init__(
+        self,
+        config: PaDiMConfig,
+        extractor: FeatureExtractor,
+        channels: Tensor,
+        means: Tensor,
+        whitenings: Tensor,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        threshold: Threshold | None = None,
+    ) -> None:
+        super().__init__(config, extractor, device, precision, threshold)
+        self.channels, self.means = channels.to(self.device), means.to(self.device)
+        self.whitenings = whitenings.to(self.device)
+
+    @classmethod
+    def fit(
+        cls, config: PaDiMConfig, extractor: FeatureExtractor, material: Material
+    ) -> tuple[PaDiMDetector, dict[str, Any]]:
+        model = config.model
+        dimension, available = model.embedding, sum(extractor.channels)
+        if dimension > available:
+            raise InputError(
+                f"PaDiM: dimension must be at most {available}, all channels of {extractor.name}, got {dimension}"
+            )
+        rng = generator(config.training.seed, _CHANNELS, 0)
+        channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(material.device)
+        places = (model.size // model.stride) ** 2
+        means = torch.empty(places, dimension, device=material.device)
+        whitenings = torch.empty(places, dimension, dimension, device=material.device)
+        together = max(1, material.cache_budget // (8 * dimension**2))  # a place's fp64 sums
+        bands = torch.arange(places).split(together)
+        for number, band in enumerate(bands):
+            title = f"features {number + 1}/{len(bands)}"
+            mean, covariance = _moments(extractor, material, channels, band, model.stride, title)
+            means[band] = mean.float()
+            for part in torch.arange(len(band)).split(max(1, _CHUNK // (8 * dimension**2))):
+                whitenings[band[part]] = whitening(covariance[part], model.regularisation).float()
+        facts = {"places": places, "dimension": dimension, "passes": len(bands)}
+        return cls(config, extractor, channels, means, whitenings, material.device), facts
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._stage("extractor", lambda: self.features(images))
+        embedded = embedding(features, self.channels, self.config.model.stride)
+        distances = self._stage(
+            "distance", lambda: mahalanobis(embedded, self.means, self.whitenings)
+        )
+        edge = self.size // self.config.model.stride
+        maps = self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size))
+        return maps, maps.amax((1, 2))
+
+    def state(self) -> dict[str, Tensor]:
+        return {"channels": self.channels, "means": self.means, "whitenings": self.whitenings}
+
+    @classmethod
+    def from_state(
+        cls,
+        config: PaDiMConfig,
+        extractor: FeatureExtractor,
+        state: dict[str, Tensor],
+        device: torch.device,
+        precision: Precision,
+    ) -> PaDiMDetector:
+        places, dimension = (config.model.size // config.model.stride) ** 2, config.model.embedding
+        shapes = {
+            "channels": (dimension,),
+            "means": (places, dimension),
+            "whitenings": (places, dimension, dimension),
+        }
+        for name, shape in shapes.items():
+            if state[name].shape != shape:
+                got = list(state[name].shape)
+                raise InputError(f"PaDiM: {name} must be {list(shape)}, got {got}")
+        return cls(config, extractor, *(state[name] for name in shapes), device, precision)
+
+
+def embedding(
+    levels: list[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    channels: Tensor,  # int64 [D], among those of all levels
+    stride: int,
+) -> Tensor:  # fp32 [P,B,D]
+    """The chosen channels at each place: a coarser level's vector is that of all places it covers."""
+    merged = averaged(levels, stride)
+    starts = [0, *torch.tensor([level.shape[1] for level in merged]).cumsum(0).tolist()]
+    parts = [
+        level[:, channels[(channels >= start) & (channels < start + level.shape[1])] - start].float()
+        for start, level in zip(starts[:-1], merged, strict=True)
+    ]
+    return concatenated(parts, "nearest").flatten(2).permute(2, 0, 1)
+
+
+def mahalanobis(
+    embedded: Tensor,  # fp32 [P,B,D]
+    means: Tensor,  # fp32 [P,D]
+    whitenings: Tensor,  # fp32 [P,D,D]
+) -> Tensor:  # fp32 [B,P]
+    """The Mahalanobis distance to the place's own distribution."""
+    return torch.bmm(embedded - means[:, None], whitenings.transpose(1, 2)).norm(dim=2).T
+
+
+def whitening(
+    covariances: Tensor,  # fp64 [P,D,D]
+    regularisation: float,
+) -> Tensor:  # fp64 [P,D,D]
+    """W with ``W^T W`` the inverse of ``covariance + regularisation * I``: that of its Cholesky factor."""
+    identity = torch.eye(covariances.shape[1], dtype=covariances.dtype, device=covariances.device)
+    factors = torch.linalg.cholesky(covariances + regularisation * identity)
+    return torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
+
+
+@torch.inference_mode()
+def _moments(
+    extractor: FeatureExtractor,
+    material: Material,
+    channels: Tensor,
+    band: Tensor,  # int64 [p], places
+    stride: int,
+    title: str,
+) -> tuple[Tensor, Tensor]:  # fp64 [p,D], [p,D,D]
+    """Mean and covariance at some places, by the pairwise update of Chan, Golub and LeVeque (1979)."""
+    dimension, seen = len(channels), 0
+    options: dict[str, Any] = {"dtype": torch.float64, "device": material.device}
+    mean = torch.zeros(len(band), dimension, **options)
+    scatter = torch.zeros(len(band), dimension, dimension, **options)
+    for _, levels in feature_batches(
+        extractor, material.images, material.device, _BATCH, material.progress, title
+    ):
+        values = embedding(levels, channels, stride)[band.to(material.device)].double()
+        count = values.shape[1]
+        new = values.mean(1)
+        values -= new[:, None]
+        shift = (new - mean)[:, :, None] * (seen * count / (seen + count)) ** 0.5
+        # one more row holds the distance of the two means
+        values = torch.cat([values, shift.transpose(1, 2)], 1)
+        scatter.baddbmm_(values.transpose(1, 2), values)
+        mean += (new - mean) * (count / (seen + count))
+        seen += count
+    return mean, scatter.div_(seen - 1)

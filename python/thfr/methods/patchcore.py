@@ -1,0 +1,255 @@
+"""PatchCore: a memory of patch features, thinned by a coreset.
+
+Roth, Pemula, Zepeda, Schölkopf, Brox, Gehler, Towards Total Recall in Industrial Anomaly Detection, CVPR 2022:
+locally aware patch features (section 3.1), coreset-reduced memory bank (3.2), image score (3.3, equations 6
+and 7).
+
+Where the paper leaves a choice, or this differs:
+- Each level is averaged over neighbourhoods, then its channels are pooled to half of ``dimension``; a level
+  with fewer is scaled instead, which gives the distances that repeating its channels would.
+- ``bank_limit`` and ``candidates`` bound bank and coreset where time is short; the paper has neither.
+- The bank is kept as fp16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import thfr_ext
+from thfr.backbones import FeatureExtractor
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.errors import InputError
+from thfr.methods.base import Detector, Material, Precision
+from thfr.methods.maps import smooth_map
+from thfr.methods.patches import concatenated, rows
+from thfr.models.threshold import Threshold
+from thfr.training.batches import generator
+from thfr.training.features import feature_batches
+
+_PROJECTION, _CANDIDATES = 5, 6  # independent random streams
+
+
+class PatchCoreModelConfig(ModelConfig):
+    """Patch features and the bank of them."""
+
+    neighbourhood: int = Field(default=3, ge=1, le=15)
+    """Edge of the square of places, odd, over which a patch feature is averaged."""
+    dimension: int = Field(default=1024, ge=2, multiple_of=2)
+    """Most channels of a patch feature, half of them of each level."""
+    bank_ratio: float = Field(default=0.1, gt=0, le=1)
+    """Share of the training patches kept in the bank."""
+    bank_limit: int | None = Field(default=None, ge=1)
+    """Most patches kept in the bank, whatever ``bank_ratio`` says; None: no limit."""
+    support: int = Field(default=9, ge=0)
+    """Patches of the bank around the one that is nearest to an image's most anomalous patch, by which the image
+    score is re-weighted; 0: it is not.
+    """
+
+    @field_validator("neighbourhood")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"expected an odd number, got {value}")
+        return value
+
+
+class PatchCoreTrainingConfig(TrainingConfig):
+    """How the bank is chosen."""
+
+    projection: int = Field(default=128, ge=1)
+    """Dimensions of the random projection in which the coreset compares patches."""
+    candidates: int | None = Field(default=None, ge=1)
+    """Patches, drawn at random, that the coreset chooses from; None: all."""
+
+
+class PatchCoreConfig(RunConfig):
+    """A run of PatchCore."""
+
+    title: ClassVar[str] = "PatchCore"
+    paper: ClassVar[str] = "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022"
+
+    method: Literal["patchcore"] = "patchcore"
+    model: PatchCoreModelConfig = PatchCoreModelConfig()
+    training: PatchCoreTrainingConfig = PatchCoreTrainingConfig()
+
+
+class PatchCoreDetector(Detector[PatchCoreConfig]):
+    """The map is the distance of each patch to the nearest one in the bank, fp16 [M,D]; the image score is the
+    largest, re-weighted.
+    """
+
+    def __init__(
+        self,
+        config: PatchCoreConfig,
+        extractor: FeatureExtractor,
+        patches: Tensor,  # fp16 [M,D]
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        threshold: Threshold | None = None,
+    ) -> None:
+        super().__init__(config, extractor, device, precision, threshold)
+        self.patches = patches.to(self.device)
+
+    @classmethod
+    def fit(
+        cls, config: PatchCoreConfig, extractor: FeatureExtractor, material: Material
+    ) -> tuple[PatchCoreDetector, dict[str, Any]]:
+        """Two passes over the images instead of a store of patches: the first keeps what the coreset compares,
+        the second the patches that it chose. Memory is that of the bank and ``projection`` numbers a
+        candidate.
+        """
+        total = len(material.images) * (config.model.size // 8) ** 2
+        candidates = _candidates(total, config.training)
+        size = bank_size(total, len(candidates), config.model)
+        chosen = candidates
+        if size < len(candidates):
+            projected = _projected(config, extractor, material, candidates)
+            with tqdm(total=size, desc="coreset", unit="patch", disable=not material.progress) as bar:
+                order = thfr_ext.greedy_coreset(
+                    projected, size, config.training.seed, progress=lambda done, _: bar.update(done - bar.n)
+                )
+            chosen = candidates[order.cpu()].sort().values
+        patches = _collected(config, extractor, material, chosen)
+        facts = {"patches": total, "candidates": len(candidates), "bank": size}
+        return cls(config, extractor, patches, material.device), facts
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        model, edge = self.config.model, self.size // 8
+        features = self._stage("extractor", lambda: self.features(images))
+        queries = rows(patch_features(features, model.neighbourhood, model.dimension))
+        found = self._stage("retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2"))
+        distances, nearest = (result.view(len(images), edge * edge) for result in found)
+        scores, places = distances.max(1)
+        if model.support:
+            worst = queries.view(len(images), edge * edge, -1)[torch.arange(len(images)), places]
+            closest = nearest.gather(1, places[:, None])[:, 0]
+            scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
+        return self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size)), scores
+
+    def state(self) -> dict[str, Tensor]:
+        return {"patches": self.patches}
+
+    @classmethod
+    def from_state(
+        cls,
+        config: PatchCoreConfig,
+        extractor: FeatureExtractor,
+        state: dict[str, Tensor],
+        device: torch.device,
+        precision: Precision,
+    ) -> PatchCoreDetector:
+        patches = state["patches"]
+        width = sum(min(config.model.dimension // 2, channels) for channels in extractor.channels[1:])
+        if patches.dim() != 2 or patches.shape[1] != width or patches.dtype != torch.float16:
+            got = f"{patches.dtype} {list(patches.shape)}"
+            raise InputError(f"PatchCore: patches must be fp16 [M,{width}], got {got}")
+        return cls(config, extractor, patches, device, precision)
+
+
+def patch_features(
+    levels: list[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    neighbourhood: int,
+    dimension: int,
+) -> Tensor:  # fp32 [B,D,H_2,W_2]
+    """Locally aware patch features: levels 2 and 3 averaged over neighbourhoods (zeros beyond the border), the
+    third up-sampled to the second, each with at most ``dimension / 2`` channels; equations 1 to 3.
+    """
+    width = dimension // 2
+    parts = []
+    for level in levels[1:]:
+        part = F.avg_pool2d(level.float(), neighbourhood, stride=1, padding=neighbourhood // 2)
+        if part.shape[1] > width:
+            pooled = F.adaptive_avg_pool1d(part.flatten(2).transpose(1, 2), width)
+            part = pooled.transpose(1, 2).unflatten(2, level.shape[2:])
+        else:
+            part = part * math.sqrt(width / part.shape[1])
+        parts.append(part)
+    return concatenated(parts)
+
+
+def reweighting(
+    worst: Tensor,  # fp32 [B,D], each image's most anomalous patch
+    nearest: Tensor,  # int64 [B], its nearest patch of the bank
+    distances: Tensor,  # fp32 [B], to that
+    bank: Tensor,  # [M,D]
+    support: int,
+) -> Tensor:  # fp32 [B]
+    """The factor on the image score, equation 7: nearly 1 where the nearest patch of the bank is a rare one, far
+    from the ``support`` patches of the bank around it (itself included), else down to ``1 - 1 / support``.
+    """
+    count = min(support, len(bank))
+    around = thfr_ext.nearest_templates(bank[nearest], bank, k=count, metric="l2")[1]
+    others = (bank[around].float() - worst[:, None]).norm(dim=2)
+    return 1 - (distances - others.logsumexp(1)).exp()
+
+
+def bank_size(total: int, candidates: int, model: PatchCoreModelConfig) -> int:
+    """Patches to keep of ``total``, at most as many as there are candidates."""
+    wanted = max(1, round(model.bank_ratio * total))
+    return min(wanted, candidates, model.bank_limit or wanted)
+
+
+def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int64, ascending
+    if training.candidates is None or training.candidates >= total:
+        return torch.arange(total)
+    rng = generator(training.seed, _CANDIDATES, 0)
+    return torch.randperm(total, generator=rng)[: training.candidates].sort().values
+
+
+def _selected(
+    config: PatchCoreConfig,
+    extractor: FeatureExtractor,
+    material: Material,
+    numbers: Tensor,  # int64 [n], ascending, among all patches of all images
+    description: str,
+) -> Iterator[tuple[slice, Tensor]]:
+    """These patches, an image batch at a time: which of ``numbers`` they are, and fp32 [.,D]."""
+    model = config.model
+    each = (model.size // 8) ** 2
+    batches = feature_batches(
+        extractor, material.images, material.device, progress=material.progress, description=description
+    )
+    for image, levels in batches:
+        first = image * each
+        bounds = torch.tensor([first, first + len(levels[0]) * each])
+        begin, end = torch.searchsorted(numbers, bounds).tolist()
+        if begin < end:
+            patches = rows(patch_features(levels, model.neighbourhood, model.dimension))
+            yield slice(begin, end), patches[(numbers[begin:end] - first).to(patches.device)]
+
+
+def _projected(
+    config: PatchCoreConfig, extractor: FeatureExtractor, material: Material, numbers: Tensor
+) -> Tensor:  # fp32 [n,projection]
+    """What the coreset compares: random projections (Johnson and Lindenstrauss) of the patches."""
+    training = config.training
+    rng = generator(training.seed, _PROJECTION, 0)
+    projection, projected = None, torch.empty(len(numbers), training.projection, device=material.device)
+    for place, patches in _selected(config, extractor, material, numbers, "features"):
+        if projection is None:
+            projection = torch.randn(patches.shape[1], training.projection, generator=rng).to(patches)
+        torch.mm(patches, projection, out=projected[place])
+    return projected
+
+
+def _collected(
+    config: PatchCoreConfig, extractor: FeatureExtractor, material: Material, numbers: Tensor
+) -> Tensor:  # fp16 [n,D]
+    bank: Tensor | None = None
+    for place, patches in _selected(config, extractor, material, numbers, "bank"):
+        if bank is None:
+            bank = torch.empty(
+                len(numbers), patches.shape[1], dtype=torch.float16, device=material.device
+            )
+        bank[place] = patches
+    assert bank is not None
+    return bank

@@ -1,0 +1,47 @@
+"""One vector a place, made of several levels of a backbone: what the memory methods compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from thfr.backbones.factory import STRIDES
+
+
+def averaged(
+    levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    stride: int,
+) -> list[Tensor]:
+    """The levels that are finer than ``stride`` averaged to it, the others as they are."""
+    return [
+        F.avg_pool2d(level, stride // own) if own < stride else level
+        for level, own in zip(levels, STRIDES, strict=True)
+    ]
+
+
+def concatenated(
+    levels: Sequence[Tensor],  # [B,C_l,H_l,W_l], the finest first
+    mode: str = "bilinear",
+) -> Tensor:  # [B,sum of C_l,H,W]
+    """All levels at the size of the first, up-sampled by ``mode``: "bilinear" or "nearest"."""
+    size = levels[0].shape[2:]
+    corners = False if mode == "bilinear" else None
+    return torch.cat(
+        [
+            level
+            if level.shape[2:] == size
+            else F.interpolate(level, size=size, mode=mode, align_corners=corners)
+            for level in levels
+        ],
+        1,
+    )
+
+
+def rows(
+    features: Tensor,  # [B,C,H,W]
+) -> Tensor:  # [B*H*W,C]
+    """The vectors of all places, image by image, row by row."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)

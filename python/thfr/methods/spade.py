@@ -1,0 +1,165 @@
+"""SPADE: nearest training images, then nearest places in them.
+
+Cohen, Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020 (arXiv:2005.02357): image
+score (section 3.2), sub-image anomaly detection via image alignment (3.3), feature pyramid (3.4).
+
+Differs from the paper:
+- The image key is the global average of the last level there is, at stride 16; the paper has one at stride 32.
+- ``stride`` may make the finest level of the pyramid coarser, where time is short.
+- The gallery is kept as fp16.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+import thfr_ext
+from thfr.backbones import FeatureExtractor
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.errors import InputError
+from thfr.methods.base import Detector, Material, Precision
+from thfr.methods.maps import smooth_map
+from thfr.methods.patches import averaged, concatenated, rows
+from thfr.models.threshold import Threshold
+from thfr.training.features import compute_features
+
+_TOGETHER = 4  # gallery images searched at once: their pyramids must fit into memory
+
+
+class SPADEModelConfig(ModelConfig):
+    """The two searches."""
+
+    image_neighbours: int = Field(default=50, ge=1)
+    """Training images, K, whose distance is the image score and whose places are searched (all, where there
+    are fewer).
+    """
+    place_neighbours: int = Field(default=1, ge=1, le=64)
+    """Places, kappa, whose mean squared distance is that of a place."""
+    stride: Literal[4, 8, 16] = 4
+    """Pixels between places."""
+
+
+class SPADEConfig(RunConfig):
+    """A run of SPADE."""
+
+    title: ClassVar[str] = "SPADE"
+    paper: ClassVar[str] = (
+        "Cohen and Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020"
+    )
+
+    method: Literal["spade"] = "spade"
+    model: SPADEModelConfig = SPADEModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class SPADEDetector(Detector[SPADEConfig]):
+    """Compares an image with the K training images nearest to it.
+
+    ``gallery``: the training images' levels, none finer than ``stride``, fp16 [N,C_l,H_l,W_l]; ``keys``: their
+    image keys, fp16 [N,C_3]. The image score is the mean squared distance to the K keys, not a figure of the
+    map.
+    """
+
+    def __init__(
+        self,
+        config: SPADEConfig,
+        extractor: FeatureExtractor,
+        gallery: list[Tensor],
+        keys: Tensor,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        threshold: Threshold | None = None,
+    ) -> None:
+        super().__init__(config, extractor, device, precision, threshold)
+        self.gallery, self.keys = [level.to(self.device) for level in gallery], keys.to(self.device)
+
+    @classmethod
+    def fit(
+        cls, config: SPADEConfig, extractor: FeatureExtractor, material: Material
+    ) -> tuple[SPADEDetector, dict[str, Any]]:
+        store = compute_features(
+            extractor,
+            material.images,
+            material.device,
+            material.out,
+            material.cache_budget,
+            batch_size=8,
+            progress=material.progress,
+            keep=lambda levels: [*averaged(levels, config.model.stride), image_keys(levels)],
+        )
+        *gallery, keys = store.levels
+        detector = cls(config, extractor, gallery, keys, material.device)
+        facts = {"gallery": len(keys), "features_mapped": store.mapped}
+        store.close()  # a mapped file loses its name; the gallery keeps its content
+        return detector, facts
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._stage("extractor", lambda: self.features(images))
+        scores, neighbours = self._stage("retrieval of images", lambda: self._nearest_images(features))
+        levels = averaged(features, self.config.model.stride)
+        distances = self._stage(
+            "retrieval of places",
+            lambda: torch.stack(
+                [
+                    self._place_distances([level[image] for level in levels], neighbours[image])
+                    for image in range(len(images))
+                ]
+            ),
+        )
+        return self._stage("scoring", lambda: smooth_map(distances, self.size)), scores
+
+    def _nearest_images(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:  # fp32 [B], int64 [B,K]
+        count = min(self.config.model.image_neighbours, len(self.keys))
+        found = thfr_ext.nearest_templates(image_keys(features).float(), self.keys, k=count, metric="l2")
+        return found[0].square().mean(1), found[1]
+
+    def _place_distances(
+        self,
+        levels: list[Tensor],  # three [C_l,H_l,W_l], of one image
+        neighbours: Tensor,  # int64 [K], in the gallery
+    ) -> Tensor:  # fp32 [H,W]
+        """Mean squared distance of every place to the nearest places of all neighbours."""
+        queries = rows(concatenated([level[None].float() for level in levels]))
+        count = self.config.model.place_neighbours
+        nearest = queries.new_empty(len(queries), 0)
+        for some in neighbours.split(_TOGETHER):
+            bank = rows(concatenated([level[some].float() for level in self.gallery]))
+            found = thfr_ext.nearest_templates(queries, bank, k=count, metric="l2")[0]
+            nearest = torch.cat([nearest, found], 1).topk(count, 1, largest=False).values
+        return nearest.square().mean(1).view(max(level.shape[1:] for level in levels))
+
+    def state(self) -> dict[str, Tensor]:
+        return {**{f"level{index}": level for index, level in enumerate(self.gallery)}, "keys": self.keys}
+
+    @classmethod
+    def from_state(
+        cls,
+        config: SPADEConfig,
+        extractor: FeatureExtractor,
+        state: dict[str, Tensor],
+        device: torch.device,
+        precision: Precision,
+    ) -> SPADEDetector:
+        *gallery, keys = (state[name] for name in ("level0", "level1", "level2", "keys"))
+        model, images = config.model, len(keys)
+        wanted = [
+            (images, channels, *2 * (model.size // max(stride, model.stride),))
+            for channels, stride in zip(extractor.channels, extractor.strides, strict=True)
+        ]
+        for found, shape in zip([*gallery, keys], [*wanted, wanted[-1][:2]], strict=True):
+            if found.shape != shape or found.dtype != torch.float16:
+                got = f"{found.dtype} {list(found.shape)}"
+                raise InputError(f"SPADE: the gallery must be fp16 {list(shape)}, got {got}")
+        return cls(config, extractor, gallery, keys, device, precision)
+
+
+def image_keys(
+    levels: list[Tensor],  # three [B,C_l,H_l,W_l]
+) -> Tensor:  # [B,C_3]
+    """What images are compared by: the global average of the coarsest level."""
+    return levels[2].mean((2, 3))
