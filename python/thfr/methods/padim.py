@@ -36,8 +36,8 @@ class PaDiMModelConfig(ModelConfig):
     """The embedding and its distribution."""
 
     dimension: int | None = Field(default=None, ge=1)
-    """Channels of the embedding, drawn at random from those of all levels; None: 550 for wide_resnet50_2, else
-    100.
+    """Channels of the embedding, drawn at random from those of all levels; None: 550 for wide_resnet50_2,
+    else 100.
     """
     regularisation: float = Field(default=0.01, gt=0)
     """Epsilon, added to the variance of each channel."""
@@ -55,8 +55,8 @@ class PaDiMConfig(RunConfig):
 
     title: ClassVar[str] = "PaDiM"
     paper: ClassVar[str] = (
-        "Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization, "
-        "ICPR 2021"
+        "Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and "
+        "Localization, ICPR 2021"
     )
 
     method: Literal["padim"] = "padim"
@@ -67,8 +67,8 @@ class PaDiMConfig(RunConfig):
 class PaDiMDetector(Detector[PaDiMConfig]):
     """The map is the Mahalanobis distance at each of P places, the score its maximum.
 
-    ``channels``: int64 [D]; ``means``: fp32 [P,D]; ``whitenings``: fp32 [P,D,D], inverse Cholesky factors W of
-    the covariances, so that the distance is ``|W (x - mean)|``.
+    ``channels``: int64 [D]; ``means``: fp32 [P,D]; ``whitenings``: fp32 [P,D,D], inverse Cholesky factors W
+    of the covariances, so that the distance is ``|W (x - mean)|``.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         dimension, available = model.embedding, sum(extractor.channels)
         if dimension > available:
             raise InputError(
-                f"PaDiM: dimension must be at most {available}, all channels of {extractor.name}, got {dimension}"
+                f"PaDiM: dimension must be at most {available}, all channels of {extractor.name}, "
+                f"got {dimension}"
             )
         rng = generator(config.training.seed, _CHANNELS, 0)
         channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(material.device)
@@ -116,9 +117,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
         embedded = embedding(features, self.channels, self.config.model.stride)
-        distances = self._stage(
-            "distance", lambda: mahalanobis(embedded, self.means, self.whitenings)
-        )
+        distances = self._stage("distance", lambda: mahalanobis(embedded, self.means, self.whitenings))
         edge = self.size // self.config.model.stride
         maps = self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size))
         return maps, maps.amax((1, 2))
@@ -143,9 +142,9 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         }
         for name, shape in shapes.items():
             if state[name].shape != shape:
-                got = list(state[name].shape)
-                raise InputError(f"PaDiM: {name} must be {list(shape)}, got {got}")
-        return cls(config, extractor, *(state[name] for name in shapes), device, precision)
+                raise InputError(f"PaDiM: {name} must be {list(shape)}, got {list(state[name].shape)}")
+        channels, means, whitenings = (state[name] for name in shapes)
+        return cls(config, extractor, channels, means, whitenings, device, precision)
 
 
 def embedding(

@@ -1,8 +1,8 @@
 """PatchCore: a memory of patch features, thinned by a coreset.
 
-Roth, Pemula, Zepeda, Schölkopf, Brox, Gehler, Towards Total Recall in Industrial Anomaly Detection, CVPR 2022:
-locally aware patch features (section 3.1), coreset-reduced memory bank (3.2), image score (3.3, equations 6
-and 7).
+Roth, Pemula, Zepeda, Schölkopf, Brox, Gehler, Towards Total Recall in Industrial Anomaly Detection, CVPR
+2022: locally aware patch features (section 3.1), coreset-reduced memory bank (3.2), image score (3.3,
+equations 6 and 7).
 
 Where the paper leaves a choice, or this differs:
 - Each level is averaged over neighbourhoods, then its channels are pooled to half of ``dimension``; a level
@@ -49,8 +49,8 @@ class PatchCoreModelConfig(ModelConfig):
     bank_limit: int | None = Field(default=None, ge=1)
     """Most patches kept in the bank, whatever ``bank_ratio`` says; None: no limit."""
     support: int = Field(default=9, ge=0)
-    """Patches of the bank around the one that is nearest to an image's most anomalous patch, by which the image
-    score is re-weighted; 0: it is not.
+    """Patches of the bank around the one that is nearest to an image's most anomalous patch, by which the
+    image score is re-weighted; 0: it is not.
     """
 
     @field_validator("neighbourhood")
@@ -82,8 +82,8 @@ class PatchCoreConfig(RunConfig):
 
 
 class PatchCoreDetector(Detector[PatchCoreConfig]):
-    """The map is the distance of each patch to the nearest one in the bank, fp16 [M,D]; the image score is the
-    largest, re-weighted.
+    """The map is the distance of each patch to the nearest one in the bank, ``patches``, fp16 [M,D]; the
+    image score is the largest, re-weighted.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     def fit(
         cls, config: PatchCoreConfig, extractor: FeatureExtractor, material: Material
     ) -> tuple[PatchCoreDetector, dict[str, Any]]:
-        """Two passes over the images instead of a store of patches: the first keeps what the coreset compares,
-        the second the patches that it chose. Memory is that of the bank and ``projection`` numbers a
-        candidate.
+        """Two passes over the images instead of a store of patches: the first keeps what the coreset
+        compares, the second the patches that it chose. So memory is that of the bank and ``projection``
+        numbers a candidate.
         """
         total = len(material.images) * (config.model.size // 8) ** 2
         candidates = _candidates(total, config.training)
@@ -126,7 +126,9 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         model, edge = self.config.model, self.size // 8
         features = self._stage("extractor", lambda: self.features(images))
         queries = rows(patch_features(features, model.neighbourhood, model.dimension))
-        found = self._stage("retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2"))
+        found = self._stage(
+            "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
+        )
         distances, nearest = (result.view(len(images), edge * edge) for result in found)
         scores, places = distances.max(1)
         if model.support:
@@ -160,8 +162,8 @@ def patch_features(
     neighbourhood: int,
     dimension: int,
 ) -> Tensor:  # fp32 [B,D,H_2,W_2]
-    """Locally aware patch features: levels 2 and 3 averaged over neighbourhoods (zeros beyond the border), the
-    third up-sampled to the second, each with at most ``dimension / 2`` channels; equations 1 to 3.
+    """Locally aware patch features: levels 2 and 3 averaged over neighbourhoods (zeros beyond the border),
+    the third up-sampled to the second, each with at most ``dimension / 2`` channels; equations 1 to 3.
     """
     width = dimension // 2
     parts = []
@@ -183,8 +185,9 @@ def reweighting(
     bank: Tensor,  # [M,D]
     support: int,
 ) -> Tensor:  # fp32 [B]
-    """The factor on the image score, equation 7: nearly 1 where the nearest patch of the bank is a rare one, far
-    from the ``support`` patches of the bank around it (itself included), else down to ``1 - 1 / support``.
+    """The factor on the image score, equation 7: nearly 1 where the nearest patch of the bank is a rare one,
+    far from the ``support`` patches of the bank around it (itself included), else down to
+    ``1 - 1 / support``.
     """
     count = min(support, len(bank))
     around = thfr_ext.nearest_templates(bank[nearest], bank, k=count, metric="l2")[1]
@@ -247,9 +250,7 @@ def _collected(
     bank: Tensor | None = None
     for place, patches in _selected(config, extractor, material, numbers, "bank"):
         if bank is None:
-            bank = torch.empty(
-                len(numbers), patches.shape[1], dtype=torch.float16, device=material.device
-            )
+            bank = torch.empty(len(numbers), patches.shape[1], dtype=torch.float16, device=material.device)
         bank[place] = patches
     assert bank is not None
     return bank

@@ -11,6 +11,9 @@ from thfr.methods.base import Detector
 
 METHODS: dict[str, tuple[str, str, str]] = {
     "thfr": ("thfr.methods.thfr", "THFRConfig", "THFRDetector"),
+    "spade": ("thfr.methods.spade", "SPADEConfig", "SPADEDetector"),
+    "padim": ("thfr.methods.padim", "PaDiMConfig", "PaDiMDetector"),
+    "patchcore": ("thfr.methods.patchcore", "PatchCoreConfig", "PatchCoreDetector"),
 }
 """Name -> module, its configuration and its detector."""
 

@@ -4,7 +4,7 @@ Cohen, Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 20
 score (section 3.2), sub-image anomaly detection via image alignment (3.3), feature pyramid (3.4).
 
 Differs from the paper:
-- The image key is the global average of the last level there is, at stride 16; the paper has one at stride 32.
+- The image key is the global average of the last level there is, at stride 16; the paper's is at 32.
 - ``stride`` may make the finest level of the pyramid coarser, where time is short.
 - The gallery is kept as fp16.
 """
@@ -59,9 +59,9 @@ class SPADEConfig(RunConfig):
 class SPADEDetector(Detector[SPADEConfig]):
     """Compares an image with the K training images nearest to it.
 
-    ``gallery``: the training images' levels, none finer than ``stride``, fp16 [N,C_l,H_l,W_l]; ``keys``: their
-    image keys, fp16 [N,C_3]. The image score is the mean squared distance to the K keys, not a figure of the
-    map.
+    ``gallery``: the training images' levels, none finer than ``stride``, fp16 [N,C_l,H_l,W_l]; ``keys``:
+    their image keys, fp16 [N,C_3]. The image score is the mean squared distance to the K keys, not a figure
+    of the map.
     """
 
     def __init__(
