@@ -11,6 +11,8 @@ from thfr.methods.base import Detector
 
 METHODS: dict[str, tuple[str, str, str]] = {
     "thfr": ("thfr.methods.thfr", "THFRConfig", "THFRDetector"),
+    "cflow": ("thfr.methods.cflow", "CFLOWConfig", "CFLOWDetector"),
+    "draem": ("thfr.methods.draem", "DRAEMConfig", "DRAEMDetector"),
 }
 """Name -> module, its configuration and its detector."""
 
