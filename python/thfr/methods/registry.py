@@ -14,6 +14,8 @@ METHODS: dict[str, tuple[str, str, str]] = {
     "spade": ("thfr.methods.spade", "SPADEConfig", "SPADEDetector"),
     "padim": ("thfr.methods.padim", "PaDiMConfig", "PaDiMDetector"),
     "patchcore": ("thfr.methods.patchcore", "PatchCoreConfig", "PatchCoreDetector"),
+    "cflow": ("thfr.methods.cflow", "CFLOWConfig", "CFLOWDetector"),
+    "draem": ("thfr.methods.draem", "DRAEMConfig", "DRAEMDetector"),
 }
 """Name -> module, its configuration and its detector."""
 

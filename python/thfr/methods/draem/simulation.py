@@ -1,0 +1,56 @@
+"""Simulated anomalies (DRAEM, section 3.3): a random texture blended into an image where noise is high."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from thfr.methods.draem.noise import integer, perlin_noise, random_gradients, uniform
+from thfr.methods.draem.textures import TextureSource
+
+_THRESHOLD = 0.5
+_LARGEST_EXPONENT = 5  # of two: lattices of 1 to 32 cells an edge
+
+
+def anomaly_mask(size: int, rng: torch.Generator) -> Tensor:
+    """Where the anomaly is: noise over a lattice of random fineness and direction, above 0.5; bool
+    [size,size], may be empty.
+    """
+    rows, columns = (2 ** integer(rng, 0, _LARGEST_EXPONENT) for _ in range(2))
+    noise = perlin_noise(random_gradients(rows, columns, rng), (size, size))
+    return turned(noise[None], 90, rng, "reflection")[0] > _THRESHOLD
+
+
+def simulate(
+    image: Tensor,  # [3,S,S] in [0,1]
+    textures: TextureSource,
+    share: float,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor]:  # [3,S,S] and bool [S,S]
+    """With probability ``share`` a copy of ``image`` with an anomaly, and where it is; else the image itself
+    and an empty mask. The texture's opacity is anything from 0.1 to 1.
+    """
+    if uniform(rng) >= share:
+        return image, torch.zeros(image.shape[1:], dtype=torch.bool)
+    mask = anomaly_mask(image.shape[1], rng)
+    blended = torch.lerp(image, textures.draw(rng), uniform(rng, 0.1, 1.0))
+    return torch.where(mask, blended, image), mask
+
+
+def turned(
+    image: Tensor,  # [C,S,S]
+    largest: float,
+    rng: torch.Generator,
+    padding: Literal["border", "reflection"] = "border",
+) -> Tensor:  # [C,S,S]
+    """The image turned by up to ``largest`` degrees either way; ``padding``: what comes into view."""
+    angle = math.radians(uniform(rng, -largest, largest))
+    cos, sin = math.cos(angle), math.sin(angle)
+    grid = F.affine_grid(
+        torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]]), [1, *image.shape], align_corners=False
+    )
+    return F.grid_sample(image[None], grid, padding_mode=padding, align_corners=False)[0]
