@@ -11,6 +11,9 @@ from thfr.methods.base import Detector
 
 METHODS: dict[str, tuple[str, str, str]] = {
     "thfr": ("thfr.methods.thfr", "THFRConfig", "THFRDetector"),
+    "rd4ad": ("thfr.methods.rd4ad", "RD4ADConfig", "RD4ADDetector"),
+    "student_teacher": ("thfr.methods.student_teacher", "StudentTeacherConfig", "StudentTeacherDetector"),
+    "gcad": ("thfr.methods.gcad", "GCADConfig", "GCADDetector"),
 }
 """Name -> module, its configuration and its detector."""
 
