@@ -14,8 +14,11 @@ METHODS: dict[str, tuple[str, str, str]] = {
     "spade": ("thfr.methods.spade", "SPADEConfig", "SPADEDetector"),
     "padim": ("thfr.methods.padim", "PaDiMConfig", "PaDiMDetector"),
     "patchcore": ("thfr.methods.patchcore", "PatchCoreConfig", "PatchCoreDetector"),
+    "rd4ad": ("thfr.methods.rd4ad", "RD4ADConfig", "RD4ADDetector"),
+    "student_teacher": ("thfr.methods.student_teacher", "StudentTeacherConfig", "StudentTeacherDetector"),
     "cflow": ("thfr.methods.cflow", "CFLOWConfig", "CFLOWDetector"),
     "draem": ("thfr.methods.draem", "DRAEMConfig", "DRAEMDetector"),
+    "gcad": ("thfr.methods.gcad", "GCADConfig", "GCADDetector"),
 }
 """Name -> module, its configuration and its detector."""
 

@@ -1,0 +1,190 @@
+"""GCAD: Bergmann, Batzner, Fauser, Sattlegger and Steger, Beyond Dents and Scratches: Logical Constraints in
+Unsupervised Anomaly Detection and Localization, IJCV 2022.
+
+Two branches. Local: a network regresses a pretrained encoder's descriptors. Global: an encoder with a
+bottleneck of a few numbers is distilled from the same descriptors, and a second network without any
+bottleneck regresses *its* output. A structural defect breaks the first regression; an image whose parts are
+each normal but do not belong together makes the global encoder say something else than the second network,
+which judges by the look of a place. Both errors are standardised on good images and summed, over the scales.
+
+Deviations from the paper, whose code and layer tables are not public:
+- The pretrained encoder is the frozen backbone itself, not patch CNNs of receptive fields of 17 and 33 pixels
+  distilled on ImageNet, which is not at hand; its levels at strides 8 and 16 are the two scales.
+- The networks' layers are our own: strided 5x5 convolutions down to stride 32, up-sampling and 3x3
+  convolutions, with skip connections in the regression networks and without in the global encoder. There
+  is one descriptor a cell of the level, not one a pixel. Batch norm behind the convolutions and batches of 8
+  with ten times the learning rate make the training converge in a fraction of the steps.
+- All networks are trained together on the sum of the three losses; the global regression does not push its
+  target.
+- Error maps are standardised on a share of the training images that is not learnt from, and the sum is
+  smoothed (sigma 4 pixels) as the maps of every method here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thfr.methods.regression import Trunk, conv, initialise
+from thfr.methods.regression_detector import (
+    RegressionConfig,
+    RegressionDetector,
+    RegressionModelConfig,
+    RegressionNetwork,
+    RegressionTrainingConfig,
+)
+
+_DEPTH = 5  # the networks go down to stride 2^5
+
+
+class GCADModelConfig(RegressionModelConfig):
+    """Both branches."""
+
+    levels: tuple[Literal[1, 2, 3], ...] = (2, 3)
+    width: int = Field(default=64, ge=4)
+    """Channels of every network at stride 2; each stride has twice as many, up to 8 times."""
+    bottleneck: int = Field(default=32, ge=1)
+    """Numbers that the global encoder says about an image."""
+    descriptor: int = Field(default=10, ge=1)
+    """Channels of the global encoder's output."""
+
+
+class GCADTrainingConfig(RegressionTrainingConfig):
+    """How all networks are fitted, together."""
+
+    epochs: int = Field(default=500, ge=1)
+
+
+class GCADConfig(RegressionConfig):
+    """A run of GCAD."""
+
+    title: ClassVar[str] = "GCAD"
+    paper: ClassVar[str] = (
+        "Bergmann et al., Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection "
+        "and Localization, IJCV 2022"
+    )
+
+    method: Literal["gcad"] = "gcad"
+    model: GCADModelConfig = GCADModelConfig()
+    training: GCADTrainingConfig = GCADTrainingConfig()
+
+
+class UNet(nn.Module):
+    """A regression network: its skip connections reproduce any detail, and no bottleneck ties a place to the
+    rest of the image.
+    """
+
+    def __init__(self, outputs: int, stride: int, width: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(width, _DEPTH)
+        widths, last = self.trunk.channels, _index(stride)
+        self.up = nn.ModuleList(
+            conv(widths[index + 1] + widths[index], widths[index])
+            for index in range(_DEPTH - 2, last - 1, -1)
+        )
+        self.head = nn.Sequential(conv(widths[last], widths[last]), nn.Conv2d(widths[last], outputs, 1))
+
+    def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
+        *skips, x = self.trunk(images)
+        for layer in self.up:
+            x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], 1))
+        descriptors: Tensor = self.head(x)
+        return descriptors
+
+
+class GlobalEncoder(nn.Module):
+    """The image through ``bottleneck`` numbers to a map: what does not follow from a few numbers about the
+    whole image cannot be in it.
+    """
+
+    def __init__(self, outputs: int, stride: int, width: int, bottleneck: int, size: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(width, _DEPTH)
+        cells, widths, last = size // 2**_DEPTH, self.trunk.channels, _index(stride)
+        self.squeeze = nn.Conv2d(widths[-1], bottleneck, cells)
+        self.expand = nn.ConvTranspose2d(bottleneck, widths[-1], cells)
+        self.up = nn.ModuleList(
+            conv(widths[index + 1], widths[index]) for index in range(_DEPTH - 2, last - 1, -1)
+        )
+        self.head = nn.Conv2d(widths[last], outputs, 1)
+
+    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,bottleneck,1,1]
+        """The few numbers."""
+        numbers: Tensor = self.squeeze(self.trunk(images)[-1])
+        return numbers
+
+    def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
+        x = self.expand(self.squeezed(images))
+        for layer in self.up:
+            x = layer(F.interpolate(x, scale_factor=2.0))
+        descriptors: Tensor = self.head(x)
+        return descriptors
+
+
+def _index(stride: int) -> int:
+    """Which of a trunk's maps has this stride."""
+    return stride.bit_length() - 2
+
+
+class Branches(nn.Module):
+    """Both branches at one scale, a level of C channels; ``target`` is that level, standardised."""
+
+    def __init__(self, channels: int, stride: int, model: GCADModelConfig) -> None:
+        super().__init__()
+        self.local_regression = UNet(channels, stride, model.width)
+        self.encoder = GlobalEncoder(model.descriptor, stride, model.width, model.bottleneck, model.size)
+        self.lift = nn.Conv2d(model.descriptor, channels, 1)
+        self.global_regression = UNet(model.descriptor, stride, model.width)
+        initialise(self)
+
+    def losses(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Local regression; distillation of the target into the global encoder; global regression."""
+        encoded = self.encoder(images)
+        return {
+            "local": F.mse_loss(self.local_regression(images).float(), target),
+            "distillation": F.mse_loss(self.lift(encoded).float(), target),
+            "global": F.mse_loss(self.global_regression(images).float(), encoded.detach().float()),
+        }
+
+    def errors(self, images: Tensor, target: Tensor) -> list[Tensor]:
+        """Squared errors of the local and of the global regression, [B,h,w] each."""
+        local = self.local_regression(images).float() - target
+        of_global = self.global_regression(images).float() - self.encoder(images).float()
+        return [local.square().sum(1), of_global.square().sum(1)]
+
+
+class GCADNetwork(RegressionNetwork):
+    """Both branches at all scales."""
+
+    def __init__(self, model: GCADModelConfig, channels: tuple[int, ...]) -> None:
+        super().__init__(model.levels, channels, 2 * len(model.levels))
+        self.branches = nn.ModuleList(
+            Branches(count, 2 ** (level + 1), model)
+            for level, count in zip(model.levels, self.channels, strict=True)
+        )
+
+    def losses(self, images: Tensor, features: list[Tensor]) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        for level, both, target in zip(self.levels, self.branches, self.targets(features), strict=True):
+            assert isinstance(both, Branches)
+            parts |= {f"{name}{level}": loss for name, loss in both.losses(images, target).items()}
+        return parts
+
+    def errors(self, images: Tensor, features: list[Tensor]) -> list[Tensor]:
+        maps = []
+        for both, target in zip(self.branches, self.targets(features), strict=True):
+            assert isinstance(both, Branches)
+            maps += both.errors(images, target)
+        return maps
+
+
+class GCADDetector(RegressionDetector):
+    """Pretrained encoder and both branches."""
+
+    @staticmethod
+    def make_network(config: Any, channels: tuple[int, ...]) -> GCADNetwork:
+        return GCADNetwork(config.model, channels)

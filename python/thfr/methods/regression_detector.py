@@ -1,0 +1,219 @@
+"""The detector of methods whose networks regress a frozen teacher's descriptors from the image."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import Any, Literal, TypeVar
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from thfr.backbones import FeatureExtractor
+from thfr.config import ModelConfig, RunConfig
+from thfr.methods.base import Detector, Material, Precision
+from thfr.methods.maps import smooth_map
+from thfr.methods.optimisation import AdamConfig, AdamSteps
+from thfr.methods.regression import MapScale, Standardiser
+from thfr.models.threshold import Threshold
+from thfr.training.batches import batch_rows, held_out
+from thfr.training.features import compute_features
+from thfr.training.loop import optimise
+
+_BATCH = 8
+
+RegressionT = TypeVar("RegressionT", bound="RegressionDetector")
+
+
+class RegressionModelConfig(ModelConfig):
+    """Networks that regress the teacher's levels."""
+
+    levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
+    """Levels of the backbone that are regressed, 1 at stride 4 to 3 at stride 16: the receptive fields."""
+
+    @field_validator("levels")
+    @classmethod
+    def _some_levels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError(f"expected at least one level, and each once, got {value}")
+        return tuple(sorted(value))
+
+
+class RegressionTrainingConfig(AdamConfig):
+    """How such networks are fitted."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    batch_size: int = Field(default=8, ge=1)
+    normalisation_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images, at least one, that is not learnt from but scales the error maps."""
+
+
+class RegressionConfig(RunConfig):
+    """A run of such a method."""
+
+    model: RegressionModelConfig
+    training: RegressionTrainingConfig
+
+
+class RegressionNetwork(nn.Module):
+    """Teacher's statistics, networks and the scales of their error maps.
+
+    In methods ``images`` are [B,3,S,S] as the backbone sees them, ``features`` the extractor's three levels.
+    """
+
+    def __init__(self, levels: tuple[int, ...], channels: tuple[int, ...], maps: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.channels = tuple(channels[level - 1] for level in levels)
+        self.standardise = nn.ModuleList(Standardiser(count) for count in self.channels)
+        self.scale = MapScale(maps)
+
+    def targets(self, features: list[Tensor]) -> list[Tensor]:
+        """The levels that are regressed, standardised."""
+        return [
+            standardise(features[level - 1].float())
+            for level, standardise in zip(self.levels, self.standardise, strict=True)
+        ]
+
+    def losses(self, images: Tensor, features: list[Tensor]) -> dict[str, Tensor]:
+        """The parts of the loss by name."""
+        raise NotImplementedError
+
+    def errors(self, images: Tensor, features: list[Tensor]) -> list[Tensor]:
+        """Error maps [B,h,w], as many as ``scale`` has, each on a scale of its own."""
+        raise NotImplementedError
+
+
+class RegressionDetector(Detector[RegressionConfig]):
+    """The map is the sum of all error maps, each standardised on good images; the score its maximum."""
+
+    def __init__(
+        self,
+        config: RegressionConfig,
+        extractor: FeatureExtractor,
+        network: RegressionNetwork,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        threshold: Threshold | None = None,
+    ) -> None:
+        super().__init__(config, extractor, device, precision, threshold)
+        self.network: RegressionNetwork = self._placed(network)
+
+    @staticmethod
+    @abstractmethod
+    def make_network(config: Any, channels: tuple[int, ...]) -> RegressionNetwork:
+        """The method's network, of random weights from torch's global generator."""
+
+    @classmethod
+    def fit(
+        cls: type[RegressionT], config: RegressionConfig, extractor: FeatureExtractor, material: Material
+    ) -> tuple[RegressionT, dict[str, Any]]:
+        started = time.monotonic()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            network = cls.make_network(config, extractor.channels)
+        fitting = _Fitting(config, extractor, material, network.to(material.device))
+        try:
+            seconds = optimise(
+                material, network, fitting.adam.optimizer, fitting.adam.total, fitting.step, started
+            )
+            detector = cls(config, extractor, network, material.device)
+            network.scale.fit(fitting.errors_of_unseen())
+        finally:
+            fitting.store.close()
+        return detector, {
+            "steps": fitting.adam.total,
+            "normalisation_images": len(fitting.unseen),
+            "train_seconds": round(seconds, 3),
+            "precision": fitting.adam.precision,
+        }
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._stage("extractor", lambda: self.features(images))
+        errors = self._stage("regression", lambda: self._errors(images, features))
+        return self._stage("scoring", lambda: self._map(errors))
+
+    def _errors(self, images: Tensor, features: list[Tensor]) -> list[Tensor]:
+        with self._computing():
+            return self.network.errors(_as_seen(self.extractor, images, self.device), features)
+
+    def _map(self, errors: list[Tensor]) -> tuple[Tensor, Tensor]:
+        maps = torch.stack([smooth_map(error, self.size) for error in self.network.scale(errors)]).sum(0)
+        return maps, maps.amax((1, 2))
+
+    def state(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
+
+    @classmethod
+    def from_state(
+        cls: type[RegressionT],
+        config: RegressionConfig,
+        extractor: FeatureExtractor,
+        state: dict[str, Tensor],
+        device: torch.device,
+        precision: Precision,
+    ) -> RegressionT:
+        network = cls.make_network(config, extractor.channels)
+        network.load_state_dict(state, strict=True)
+        return cls(config, extractor, network, device, precision)
+
+
+class _Fitting:
+    """What one fitting needs at every step: images and their frozen features."""
+
+    def __init__(
+        self,
+        config: RegressionConfig,
+        extractor: FeatureExtractor,
+        material: Material,
+        network: RegressionNetwork,
+    ) -> None:
+        self.settings, self.device, self.network = config.training, material.device, network
+        self.images, self.extractor = material.images, extractor
+        self.store = compute_features(
+            extractor,
+            material.images,
+            material.device,
+            material.out,
+            material.cache_budget,
+            progress=material.progress,
+        )
+        means, deviations = self.store.statistics()
+        for level, standardise in zip(network.levels, network.standardise, strict=True):
+            assert isinstance(standardise, Standardiser)
+            standardise.set_statistics(means[level - 1], deviations[level - 1])
+        count = len(material.images)
+        self.unseen = held_out(count, self.settings.normalisation_share, self.settings.seed)
+        kept = torch.ones(count, dtype=torch.bool)
+        kept[self.unseen] = False
+        self.learnt = kept.nonzero().flatten()
+        self.adam = AdamSteps(self.settings, network, len(self.learnt), material.device)
+
+    def step(self, number: int) -> dict[str, float]:
+        settings = self.settings
+        rows = self.learnt[batch_rows(len(self.learnt), settings.batch_size, settings.seed, number)]
+        images, features = self._taken(rows)
+        with self.adam.computing():
+            losses = self.network.losses(images, features)
+        return self.adam.take(number, losses)
+
+    @torch.inference_mode()
+    def errors_of_unseen(self) -> list[list[Tensor]]:
+        """Error maps of the good images that were not learnt from, by batch."""
+        return [self.network.errors(*self._taken(rows)) for rows in self.unseen.split(_BATCH)]
+
+    def _taken(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
+        images = _as_seen(self.extractor, self.images[rows], self.device)
+        return images, self.store.gather(rows, self.device)
+
+
+def _as_seen(
+    extractor: FeatureExtractor,
+    images: Tensor,  # uint8 [B,3,S,S]
+    device: torch.device,
+) -> Tensor:  # fp32 [B,3,S,S]
+    """Images as the teacher sees them."""
+    return extractor.normalise(images.to(device).float().div_(255))
