@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 # One worker of pytest-xdist a core: more threads than free cores slow everything down tenfold.
 torch.set_num_threads(1)
@@ -31,3 +33,36 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"no real images: {SHARED / 'data'} is absent (set THFR_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tiny MVTec AD categories, ``plate`` and ``bottle``."""
+    root = tmp_path_factory.mktemp("mvtec_ad")
+    write_category(root, "plate", 0)
+    write_category(root, "bottle", 1)
+    return root
+
+
+def write_category(root: Path, name: str, seed: int) -> None:
+    """4 training images, 2 good and 2 scratched test images of 40 x 48."""
+    rng = np.random.default_rng(seed)
+
+    def write(place: str, scratched: bool = False) -> None:
+        path = root / name / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.normal(128, 10, (40, 48, 3)).clip(0, 255).astype(np.uint8)
+        if scratched:
+            pixels[10:20, 10:30] = 255
+            mask = np.zeros((40, 48), np.uint8)
+            mask[10:20, 10:30] = 255
+            mask_path = root / name / "ground_truth" / "scratch" / f"{path.stem}_mask.png"
+            mask_path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(mask_path)
+        Image.fromarray(pixels).save(path)
+
+    for number in range(4):
+        write(f"train/good/{number:03d}")
+    for number in range(2):
+        write(f"test/good/{number:03d}")
+        write(f"test/scratch/{number:03d}", scratched=True)

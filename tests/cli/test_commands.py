@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 from thfr import demo
 from thfr.cli import main
 from thfr.data import load_dataset
@@ -23,30 +22,8 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MVTec AD category: 4 training images, 2 good and 2 scratched test images of 40 x 48."""
-    root = tmp_path_factory.mktemp("mvtec_ad")
-    rng = np.random.default_rng(0)
-
-    def write(place: str, scratched: bool = False) -> None:
-        path = root / "plate" / f"{place}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.normal(128, 10, (40, 48, 3)).clip(0, 255).astype(np.uint8)
-        if scratched:
-            pixels[10:20, 10:30] = 255
-            mask = np.zeros((40, 48), np.uint8)
-            mask[10:20, 10:30] = 255
-            mask_path = root / "plate" / "ground_truth" / "scratch" / f"{path.stem}_mask.png"
-            mask_path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mask).save(mask_path)
-        Image.fromarray(pixels).save(path)
-
-    for number in range(4):
-        write(f"train/good/{number:03d}")
-    for number in range(2):
-        write(f"test/good/{number:03d}")
-        write(f"test/scratch/{number:03d}", scratched=True)
-    return root
+def data(plates: Path) -> Path:
+    return plates / "plate"
 
 
 @pytest.fixture(scope="module")

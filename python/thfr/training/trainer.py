@@ -153,7 +153,10 @@ def _claim(out: Path, config: RunConfig) -> None:
         raise InputError(f"train: expected a run folder, got the file {out}")
     path = out / CONFIG_FILE
     if path.is_file():
-        differing = config.differences(RunConfig.read(path))
+        there = RunConfig.read(path)
+        if there.method != config.method:
+            raise InputError(f"train: {out} holds a run of the method {there.method}, not {config.method}")
+        differing = config.differences(there)
         if differing:
             raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
         return

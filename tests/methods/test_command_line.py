@@ -1,0 +1,128 @@
+"""Every method through every command, on tiny data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from thfr.cli import main
+from thfr.cli.arguments import METHODS
+from thfr.data import load_dataset, load_images
+from thfr.methods import Detector
+
+SIZE = 64
+# what makes a fitting one of a second, beside the smaller networks of the comparison's own budget
+SMALL: dict[str, dict[str, Any]] = {
+    "thfr": {"model": {"bottleneck_channels": 16}, "training": {"epochs": 1, "min_steps": 0}},
+    "spade": {"model": {"image_neighbours": 2}},
+    "padim": {"model": {"dimension": 20, "stride": 8}},
+    "patchcore": {"model": {"bank_limit": 60}},
+    "rd4ad": {"training": {"max_steps": 2, "batch_size": 2}},
+    "student_teacher": {"training": {"max_steps": 2, "batch_size": 2}, "model": {"width": 4}},
+    "cflow": {"training": {"max_steps": 4, "batch_size": 2}, "model": {"couplings": 1}},
+    "draem": {
+        "model": {"reconstruction_width": 2, "discrimination_width": 2, "network_size": None, "smoothing": 5},
+        "training": {"max_steps": 2, "batch_size": 2},
+    },
+    "gcad": {"training": {"max_steps": 2, "batch_size": 2}, "model": {"width": 4}},
+}
+
+Trained = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def trained(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run of a method, trained when it is first asked for."""
+    from thfr.study.comparison import smaller
+
+    runs: dict[str, Path] = {}
+
+    def run(method: str) -> Path:
+        if method not in runs:
+            folder = tmp_path_factory.mktemp(method)
+            (folder / "budget.yaml").write_text(yaml.safe_dump(merged(smaller(method), SMALL[method])))
+            command = ["train", "--method", method, "--dataset", "mvtec_ad", "--data", str(plates)]
+            command += ["--category", "plate", "--backbone", "tf_efficientnet_lite0", "--size", str(SIZE)]
+            command += ["--config", str(folder / "budget.yaml"), "--holdout", "0.25", "--device", "cpu"]
+            assert main([*command, "--out", str(folder / "run")]) == 0
+            runs[method] = folder / "run"
+        return runs[method]
+
+    return run
+
+
+def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    sections = first.keys() | second.keys()
+    return {name: {**first.get(name, {}), **second.get(name, {})} for name in sections}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_evaluated_predicted_calibrated_and_shown(
+    method: str, trained: Trained, plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(method)
+    assert main(["evaluate", str(run), "--device", "cpu", "--json"]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["model"]["method"] == method
+    assert 0 <= metrics["image_auroc"] <= 1
+    test = plates / "plate" / "test" / "scratch"
+    assert main(["predict", str(run), str(test), "--out", str(tmp_path / "found"), "--device", "cpu"]) == 0
+    found = json.loads((tmp_path / "found" / "scores.json").read_text())
+    assert len(found["images"]) == 2
+    assert all(image["verdict"] in ("good", "bad") for image in found["images"])
+    assert main(["calibrate", str(run), "--false-alarm-rate", "0.5"]) == 0
+    assert main(["report", str(run), "--out", str(tmp_path / "report.html"), "--device", "cpu"]) == 0
+    assert "scratch" in (tmp_path / "report.html").read_text()
+    assert main(["gallery", str(run), "--out", str(tmp_path / "gallery"), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert main(["bench", str(run), "--repeats", "1", "--device", "cpu", "--json"]) == 0
+    times = json.loads(capsys.readouterr().out.splitlines()[-1])["batches"][0]["milliseconds"]
+    named = sum(time["p50"] for stage, time in times.items() if stage != "total")
+    assert 0 < named <= 1.001 * times["total"]["p50"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_image_scores_the_same_alone_and_in_a_batch(method: str, trained: Trained, plates: Path) -> None:
+    detector = Detector.load(trained(method), "cpu")
+    samples = load_dataset("mvtec_ad", plates, "plate").test
+    images = load_images(samples, (SIZE, SIZE))
+    maps, scores = detector.score_prepared(images)
+    alone = [detector.score_prepared(image[None]) for image in images]
+    assert maps.shape == (len(images), SIZE, SIZE)
+    assert torch.isfinite(maps).all()
+    torch.testing.assert_close(maps, torch.cat([one for one, _ in alone]), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(scores, torch.cat([one for _, one in alone]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "thfr"])
+def test_what_only_thfr_has_is_refused(
+    method: str, trained: Trained, plates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--method", method, "--variant", "gl", "--dataset", "mvtec_ad", "--data", str(plates)]
+    assert main([*command, "--category", "plate", "--out", "unused"]) == 2
+    assert "model.variant" in capsys.readouterr().err
+    detector = Detector.load(trained(method), "cpu")
+    images = torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="no templates to shuffle"):
+        detector.score_prepared(images, templates="random")
+
+
+def test_a_run_of_another_method_is_not_gone_on_with(
+    trained: Trained, plates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--method", "padim", "--dataset", "mvtec_ad", "--data", str(plates)]
+    command += ["--category", "plate", "--backbone", "tf_efficientnet_lite0", "--size", str(SIZE)]
+    assert main([*command, "--out", str(trained("patchcore"))]) == 2
+    assert "holds a run of the method patchcore, not padim" in capsys.readouterr().err
+
+
+def test_pictures_need_a_method_that_restores_features(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["visualize", str(trained("padim")), "--device", "cpu"]) == 2
+    assert "PaDiM, which restores no features" in capsys.readouterr().err
