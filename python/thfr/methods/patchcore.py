@@ -132,7 +132,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         distances, nearest = (result.view(len(images), edge * edge) for result in found)
         scores, places = distances.max(1)
         if model.support:
-            worst = queries.view(len(images), edge * edge, -1)[torch.arange(len(images)), places]
+            worst = queries.view(len(images), edge * edge, -1).take_along_dim(places[:, None, None], 1)[:, 0]
             closest = nearest.gather(1, places[:, None])[:, 0]
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
         return self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size)), scores
