@@ -104,21 +104,22 @@ class GlobalEncoder(nn.Module):
     def __init__(self, outputs: int, stride: int, width: int, bottleneck: int, size: int) -> None:
         super().__init__()
         self.trunk = Trunk(width, _DEPTH)
-        cells, widths, last = size // 2**_DEPTH, self.trunk.channels, _index(stride)
-        self.squeeze = nn.Conv2d(widths[-1], bottleneck, cells)
-        self.expand = nn.ConvTranspose2d(bottleneck, widths[-1], cells)
+        self.cells, widths, last = size // 2**_DEPTH, self.trunk.channels, _index(stride)
+        self.squeeze = nn.Conv2d(widths[-1], bottleneck, self.cells)
+        self.expand = nn.Linear(bottleneck, widths[-1] * self.cells**2)
+        self.activate = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(5e-3, inplace=True))
         self.up = nn.ModuleList(
             conv(widths[index + 1], widths[index]) for index in range(_DEPTH - 2, last - 1, -1)
         )
         self.head = nn.Conv2d(widths[last], outputs, 1)
 
-    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,bottleneck,1,1]
+    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,bottleneck]
         """The few numbers."""
         numbers: Tensor = self.squeeze(self.trunk(images)[-1])
-        return numbers
+        return numbers.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
-        x = self.expand(self.squeezed(images))
+        x = self.activate(self.expand(self.squeezed(images)).unflatten(1, (-1, self.cells, self.cells)))
         for layer in self.up:
             x = layer(F.interpolate(x, scale_factor=2.0))
         descriptors: Tensor = self.head(x)

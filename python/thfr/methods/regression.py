@@ -91,7 +91,7 @@ class Trunk(nn.Module):
 def initialise(module: nn.Module) -> None:
     """He initialisation of the convolutions, which then lie channels-last."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
