@@ -7,13 +7,13 @@ blocks (with their soft clamping and random permutations) are those of FrEIA, as
 
 Where this deviates from the paper:
 
-- Levels are those of every method here, at strides 4, 8 and 16; the paper takes strides 8, 16 and 32 as well.
-- Log-likelihoods become probabilities relative to the largest one among (at most 32) training images, not
-  among the test images: an image's map must not depend on what else is being tested.
+- Levels are those of every method here, at strides 4, 8 and 16; the paper's three are one coarser.
+- Log-likelihoods, divided by the number of channels, become probabilities relative to the largest one among
+  (at most 32) training images, not among the test images: an image's map must not depend on what else is
+  being tested.
 - Vectors are standardised, channel by channel, before the first block: an invertible layer of fixed weights.
 - Maps are smoothed with sigma 4 like those of every method here; the paper up-samples only.
 - All levels take their step together; the density of each is its own, so it is as if each had an optimiser.
-- What is left of the learning rate is a cosine from 1 to 0 after a warm-up over 2 % of the steps.
 """
 
 from __future__ import annotations
@@ -311,7 +311,9 @@ class _Fitting:
 
 
 def rate_at(step: int, total: int) -> float:
-    """Factor on the learning rate: warm-up over the first 2 % of the steps, then a cosine down to 0."""
+    """Factor on the learning rate: warm-up over 2 % of the steps (the paper's 2 of 100 epochs), then
+    a cosine down to 0.
+    """
     warm = max(1, total // 50)
     if step < warm:
         return (step + 1) / warm
