@@ -67,7 +67,7 @@ def feature_batches(
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """Run the extractor over all images: the number of a batch's first image, and its three fp32 levels.
 
-    Small batches: on a CPU they are as quick as large ones, and those of WideResNet50 take 60 MB an image.
+    Batches are small by default, so that the activations of WideResNet50 take a few hundred megabytes.
 
     Raises InputError if a feature is not finite or exceeds the range of fp16.
     """
