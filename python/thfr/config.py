@@ -198,6 +198,7 @@ class RunConfig(_Base):
     """The method's name for people."""
     paper: ClassVar[str]
     uses_backbone: ClassVar[bool] = True
+    """False: no weights are loaded or stored, and ``model.backbone`` means nothing."""
 
     method: str
     model: SerializeAsAny[ModelConfig]

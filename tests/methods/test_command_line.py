@@ -126,3 +126,15 @@ def test_pictures_need_a_method_that_restores_features(
 ) -> None:
     assert main(["visualize", str(trained("padim")), "--device", "cpu"]) == 2
     assert "PaDiM, which restores no features" in capsys.readouterr().err
+
+
+def test_weights_are_refused_where_no_backbone_is_used(
+    trained: Trained, plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not (trained("draem") / "backbone.safetensors").exists()
+    weights = tmp_path / "weights.safetensors"
+    weights.touch()
+    command = ["train", "--method", "draem", "--dataset", "mvtec_ad", "--data", str(plates), "--size", "64"]
+    command += ["--category", "plate", "--weights", str(weights), "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "DRAEM uses no backbone" in capsys.readouterr().err

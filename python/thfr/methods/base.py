@@ -294,7 +294,8 @@ class Detector(ABC, Generic[ConfigT]):
 
     def save(self, folder: Path) -> None:
         """Write configuration, backbone, model and threshold: the folder then needs nothing else."""
-        save_tensors(self.extractor.state_dict(), folder / BACKBONE_FILE)
+        if self.config.uses_backbone:
+            save_tensors(self.extractor.state_dict(), folder / BACKBONE_FILE)
         if self.threshold is not None:
             self.threshold.save(folder)
         self._save_model(folder)
@@ -318,7 +319,8 @@ class Detector(ABC, Generic[ConfigT]):
             if not (folder / name).is_file():
                 raise InputError(f"Detector.load: {folder} holds no {name}: has its training finished?")
         extractor = create_backbone(config.model.backbone, pretrained=False)
-        load_tensors(extractor, folder / BACKBONE_FILE)
+        if config.uses_backbone:
+            load_tensors(extractor, folder / BACKBONE_FILE)
         extractor.weights_digest = config.weights_digest
         detector = chosen._load_model(folder, config, extractor, where, precision)
         detector.threshold = Threshold.load(folder)

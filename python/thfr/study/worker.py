@@ -69,7 +69,8 @@ def carry_out(
     started = time.monotonic()
     dataset = load_dataset(cell.dataset, data, cell.category)
     folder = Path(run)
-    detector = train(cell.config, dataset, folder, weights=weights, device=device, progress=False)
+    used = weights if cell.config.uses_backbone else None
+    detector = train(cell.config, dataset, folder, weights=used, device=device, progress=False)
     remember_data(folder, dataset)
     facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     found = []

@@ -116,11 +116,13 @@ def peak_memory() -> int:
 
 def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExtractor:
     model = config.model
+    if weights is not None and not config.uses_backbone:
+        raise InputError(f"train: weights were given, but {config.title} uses no backbone")
     if weights is not None and not model.pretrained:
         raise InputError("train: weights were given together with pretrained=False")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)  # only a test's random weights depend on it
-        return create_backbone(model.backbone, weights, model.pretrained)
+        return create_backbone(model.backbone, weights, model.pretrained and config.uses_backbone)
 
 
 def divide(
