@@ -28,8 +28,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.regression import Trunk, conv, initialise
+from thfr.methods.regression import Trunk, conv
 from thfr.methods.regression_detector import (
     RegressionConfig,
     RegressionDetector,
@@ -140,7 +141,7 @@ class Branches(nn.Module):
         self.encoder = GlobalEncoder(model.descriptor, stride, model.width, model.bottleneck, model.size)
         self.lift = nn.Conv2d(model.descriptor, channels, 1)
         self.global_regression = UNet(model.descriptor, stride, model.width)
-        initialise(self)
+        convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def losses(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Local regression; distillation of the target into the global encoder; global regression."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 
 class Standardiser(nn.Module):
@@ -86,13 +85,3 @@ class Trunk(nn.Module):
             x = layer(x)
             maps.append(x)
         return maps
-
-
-def initialise(module: nn.Module) -> None:
-    """He initialisation of the convolutions, which then lie channels-last."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-    convert_conv2d_weight_memory_format(module, torch.channels_last)

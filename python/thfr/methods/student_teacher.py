@@ -25,8 +25,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.regression import Trunk, conv, initialise
+from thfr.methods.regression import Trunk, conv
 from thfr.methods.regression_detector import (
     RegressionConfig,
     RegressionDetector,
@@ -78,7 +79,7 @@ class PatchStudent(nn.Module):
             _head(self.trunk.channels[level], outputs)
             for level, outputs in zip(levels, channels, strict=True)
         )
-        initialise(self)
+        convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,S,S] -> [B,C_l,S/s_l,S/s_l]
         maps = self.trunk(images)
