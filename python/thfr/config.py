@@ -215,6 +215,11 @@ class RunConfig(_Base):
         """The method, and its variant where it has several, for tables and captions."""
         return self.title
 
+    @property
+    def full_label(self) -> str:
+        """The method and the backbone that it uses, if any."""
+        return f"{self.label}, {self.model.backbone}" if self.uses_backbone else self.label
+
     def summary(self) -> dict[str, Any]:
         """What matters most, for JSON."""
         model = self.model

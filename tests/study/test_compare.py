@@ -13,6 +13,7 @@ from thfr.cli.arguments import METHODS as NAMES
 from thfr.errors import InputError
 from thfr.methods import METHODS, config_class, detector_class
 from thfr.study.comparison import method_config, smaller
+from thfr.study.results import configuration_key
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -129,3 +130,12 @@ def test_changes_of_no_method(tmp_path: Path, data: Path, capsys: pytest.Capture
 def test_a_method_without_steps_has_no_epochs() -> None:
     with pytest.raises(InputError, match=r"training\.epochs"):
         method_config("padim", "resnet18", changes={"training": {"epochs": 3}})
+
+
+def test_a_method_without_a_backbone_is_one_row_whatever_backbone_it_names() -> None:
+    configs = [method_config("draem", name) for name in ("resnet18", "tf_efficientnet_lite0")]
+    assert configuration_key(configs[0]) == configuration_key(configs[1])
+    assert {config.full_label for config in configs} == {"DRAEM"}
+    others = [method_config("padim", name) for name in ("resnet18", "tf_efficientnet_lite0")]
+    assert configuration_key(others[0]) != configuration_key(others[1])
+    assert [config.full_label for config in others] == ["PaDiM, resnet18", "PaDiM, tf_efficientnet_lite0"]

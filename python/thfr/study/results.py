@@ -102,6 +102,8 @@ def _of_cell(path: Path) -> Result | None:
 def configuration_key(config: RunConfig) -> str:
     """Equal for configurations that differ in seed and data only."""
     values = config.model_dump(mode="json", exclude={"dataset": True, "training": {"seed"}})
+    if not config.uses_backbone:
+        values["weights_digest"] = values["model"]["backbone"] = None
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

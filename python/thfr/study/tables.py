@@ -119,8 +119,7 @@ def _named_groups(results: Sequence[Result]) -> dict[str, list[Result]]:
         groups[result.row].append(result)
     alike: dict[str, list[list[Result]]] = defaultdict(list)
     for group in groups.values():
-        config = group[0].config
-        alike[f"{config.label}, {config.model.backbone}"].append(group)
+        alike[group[0].config.full_label].append(group)
     named: dict[str, list[Result]] = {}
     for name, members in alike.items():
         for number, group in enumerate(members, 1):
@@ -136,6 +135,8 @@ def _differing(result: Result, others: Iterable[Result]) -> list[str]:
     def flat(one: Result) -> dict[str, Any]:
         sections = one.config.model_dump(mode="json", include={"model", "training", "weights_digest"})
         weights = (sections.pop("weights_digest") or "")[:10]
+        if not one.config.uses_backbone:
+            weights = sections["model"]["backbone"] = ""
         fields = {name: value for section in sections.values() for name, value in section.items()}
         return {**fields, "weights": weights}
 

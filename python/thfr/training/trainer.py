@@ -73,7 +73,10 @@ def train(
     good = load_images(unseen, (size, size), progress=progress) if unseen else None
     extractor = _make_extractor(config, weights)
     config = config.model_copy(
-        update={"weights_digest": extractor.weights_digest, "dataset": _describe(dataset, images)}
+        update={
+            "weights_digest": extractor.weights_digest if config.uses_backbone else None,
+            "dataset": _describe(dataset, images),
+        }
     )
     _claim(out, config)
     if is_finished(out):
