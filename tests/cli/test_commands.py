@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data(plates: Path) -> Path:
-    return plates / "plate"
+def data(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a single category: it need not be named."""
+    root = tmp_path_factory.mktemp("single")
+    shutil.copytree(plates / "plate", root / "plate")
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -125,9 +125,9 @@ def test_rows_are_told_apart_by_what_differs() -> None:
     ]
     names = list(make_tables(results, []).rows)
     assert names == [
-        "thfr, wide_resnet50_2, local reduction 8",
-        "thfr, wide_resnet50_2, local reduction 16",
-        "gl, wide_resnet50_2",
+        "THFR, wide_resnet50_2, local reduction 8",
+        "THFR, wide_resnet50_2, local reduction 16",
+        "G-L, wide_resnet50_2",
     ]
 
 
@@ -139,15 +139,15 @@ def test_two_sets_of_files_make_no_row() -> None:
 def test_every_format_holds_the_figures() -> None:
     made = make_tables([make_result("bottle", seed, 0.9 + seed / 100) for seed in (0, 1)], ["THFR"])
     markdown, latex = as_markdown(made), as_latex(made)
-    assert "| thfr, wide_resnet50_2 (measured) | <u>90.5 ± 0.7</u> | - |" in markdown
-    assert r"thfr, wide\_resnet50\_2 (measured) & \underline{90.5}$\pm$0.7 & - &" in latex
+    assert "| THFR, wide_resnet50_2 (measured) | <u>90.5 ± 0.7</u> | - |" in markdown
+    assert r"THFR, wide\_resnet50\_2 (measured) & \underline{90.5}$\pm$0.7 & - &" in latex
     assert latex.count(r"\begin{tabular}{lcccccccccccccccc}") == 3
     assert latex.count(r"\toprule") == latex.count(r"\midrule") == latex.count(r"\bottomrule") == 3
     lines = list(csv.DictReader(io.StringIO(as_csv(made))))
     measured = [line for line in lines if line["published"] == "False" and line["figure"] == "au_pro"]
     assert [(line["category"], float(line["mean"])) for line in measured] == [("bottle", pytest.approx(90.5))]
     assert len([line for line in lines if line["published"] == "True"]) == 3 * 16
-    origin = json.loads(json.dumps(as_values(made)))["rows"]["thfr, wide_resnet50_2"]
+    origin = json.loads(json.dumps(as_values(made)))["rows"]["THFR, wide_resnet50_2"]
     facts = origin["categories"]["mvtec_ad/bottle"]
     assert (facts["seeds"], facts["weights_sha256"]) == ([0, 1], ["ab" * 32])
     assert facts["config"]["model"]["local_reduction"] == 16
@@ -188,9 +188,9 @@ def test_runs_are_read_as_cells_are(data: Path, tmp_path: Path, call: Call) -> N
     assert [table["figure"] for table in values["tables"]] == ["image_auroc", "pixel_auroc", "au_pro"]
     for table in values["tables"]:
         (row,) = table["rows"]
-        assert row["method"] == "lbn, tf_efficientnet_lite0"
+        assert row["method"] == "LBN, tf_efficientnet_lite0"
         assert row["values"]["plate"]["mean"] == pytest.approx(100 * metrics[table["figure"]])
-    (facts,) = values["rows"]["lbn, tf_efficientnet_lite0"]["categories"].values()
+    (facts,) = values["rows"]["LBN, tf_efficientnet_lite0"]["categories"].values()
     assert facts["data"] == metrics["data"]
 
 
