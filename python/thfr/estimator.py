@@ -17,7 +17,7 @@ from thfr.config import THFRConfig
 from thfr.data import load_dataset
 from thfr.errors import InputError
 from thfr.io import list_images, read_image
-from thfr.methods import Detector
+from thfr.methods import Detector, THFRDetector
 from thfr.models.threshold import DEFAULT_RATE, Verdict
 from thfr.training import train
 
@@ -64,7 +64,7 @@ class THFR:
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: show progress bars on stderr.
 
-    Attributes: ``detector_``, the :class:`thfr.models.Detector` after ``fit`` or ``load``.
+    Attributes: ``detector_``, the :class:`thfr.methods.Detector` after ``fit`` or ``load``.
     """
 
     def __init__(
@@ -210,6 +210,11 @@ class THFR:
         epochs that came with a minimum of steps (None).
         """
         detector = Detector.load(Path(folder), device)
+        if not isinstance(detector, THFRDetector):
+            raise InputError(
+                f"THFR.load: {folder} is a run of {detector.config.label}; load it with "
+                "thfr.methods.Detector.load"
+            )
         model, training, threshold = detector.config.model, detector.config.training, detector.threshold
         estimator = cls(
             variant=model.variant,

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from thfr import THFR
 from thfr.cli import main
 from thfr.cli.arguments import METHODS
 from thfr.data import load_dataset, load_images
+from thfr.errors import InputError
 from thfr.methods import Detector
 
 SIZE = 64
@@ -138,3 +140,9 @@ def test_weights_are_refused_where_no_backbone_is_used(
     command += ["--category", "plate", "--weights", str(weights), "--out", str(tmp_path / "run")]
     assert main(command) == 2
     assert "DRAEM uses no backbone" in capsys.readouterr().err
+
+
+def test_the_estimator_loads_runs_of_thfr_only(trained: Trained) -> None:
+    assert THFR.load(trained("thfr"), "cpu").variant == "thfr"
+    with pytest.raises(InputError, match="is a run of PaDiM"):
+        THFR.load(trained("padim"), "cpu")

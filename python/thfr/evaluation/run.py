@@ -104,7 +104,7 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`.
 
-    ``templates`` and ``seed`` as in :meth:`thfr.models.Detector.score`: ``"random"`` is the control
+    ``templates`` and ``seed`` as in :meth:`thfr.methods.Detector.score`: ``"random"`` is the control
     experiment that gives every image a random template.
 
     Raises:
