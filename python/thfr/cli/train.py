@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> Result:
     threshold = detector.threshold
     limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
     text = (
-        f"{args.out}: {detector.config.label} on {args.backbone}, {facts['images']} images, "
+        f"{args.out}: {detector.config.full_label}, {facts['images']} images, "
         f"{facts['steps']} steps, {facts['train_seconds']:.0f} s on {facts['device']}\n"
         f"{limit}\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
