@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import yaml
 from pydantic import (
@@ -235,10 +235,11 @@ class RunConfig(_Base):
         """Build the configuration of the method that ``values`` name (THFR if none); InputError instead of
         pydantic's own error.
         """
+        if cls is not RunConfig:
+            return super().from_values(values, source)
         from thfr.methods.registry import config_class  # its methods' configurations are subclasses of this
 
-        chosen = config_class(values.get("method", "thfr"), source) if cls is RunConfig else cls
-        return super(RunConfig, chosen).from_values(values, source)  # type: ignore[misc,return-value]
+        return cast(_Config, config_class(values.get("method", "thfr"), source).from_values(values, source))
 
     def differences(self, other: RunConfig) -> list[str]:
         """Dotted names of the fields in which two runs differ, with both values."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from thfr.errors import InputError
 from thfr.models import TemplateBank
 from thfr.models.tensors import save_tensors
 from torch import Tensor
@@ -92,27 +91,8 @@ def test_random_templates_cover_the_bank() -> None:
     assert torch.equal(drawn, bank.random(200, seed=0, count=2))
 
 
-def test_file_round_trip(tmp_path: Path) -> None:
-    bank = TemplateBank.build(features(6), torch.arange(6) + 10, key_cells=2).subsample(0.5, "random")
-    bank.save(tmp_path / "bank.safetensors")
-    again = TemplateBank.load(tmp_path / "bank.safetensors")
-    assert torch.equal(again.rows, bank.rows)
-    assert again.key_cells == 2
-    assert all(torch.equal(a, b) for a, b in zip(again.features, bank.features, strict=True))
-
-
 def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.touch()
     save_tensors({"x": torch.ones(2)}, tmp_path / "tensors.safetensors")
     assert (tmp_path / "tensors.safetensors").stat().st_mode == other.stat().st_mode
-
-
-def test_damaged_and_foreign_files_are_input_errors(tmp_path: Path) -> None:
-    path = tmp_path / "bank.safetensors"
-    TemplateBank.build(features(3)).save(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"bank\.safetensors"):
-        TemplateBank.load(path)
-    with pytest.raises(InputError, match=r"absent\.safetensors"):
-        TemplateBank.load(tmp_path / "absent.safetensors")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from thfr.cli.arguments import METHODS as NAMES
 from thfr.errors import InputError
-from thfr.methods import METHODS, config_class, detector_class
+from thfr.methods import METHODS, Detector, config_class, detector_class
 from thfr.study.comparison import method_config, smaller
 from thfr.study.results import configuration_key
 
@@ -29,7 +29,7 @@ def test_every_method_is_complete(method: str) -> None:
     assert config.title
     assert config.paper
     assert type(config).from_yaml(config.to_yaml()) == config
-    assert detector_class(method).FILES
+    assert issubclass(detector_class(method), Detector)
     assert method_config(method, "resnet18", 128, "cpu").model.size == 128  # its smaller fields exist
 
 

@@ -82,8 +82,6 @@ class Detector(ABC, Generic[ConfigT]):
     convolutions and matrix products compute in; in fp16 (CUDA only) and bf16 the features are channels-last.
     """
 
-    FILES: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
-    """What :meth:`save` writes of the model, beside configuration and backbone."""
     RESTORES: ClassVar[bool] = False
     """Whether it has :meth:`restorations`."""
     bank: TemplateBank | None = None
@@ -143,11 +141,12 @@ class Detector(ABC, Generic[ConfigT]):
     ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
         """Anomaly maps and image scores; larger is more anomalous."""
 
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Everything learnt, for ``model.safetensors``."""
-        raise NotImplementedError
+        """Everything learnt, by name: what ``model.safetensors`` holds."""
 
     @classmethod
+    @abstractmethod
     def from_state(
         cls: type[DetectorT],
         config: Any,
@@ -159,9 +158,8 @@ class Detector(ABC, Generic[ConfigT]):
         """The inverse of :meth:`state`.
 
         Raises:
-            InputError, KeyError, RuntimeError: the state does not fit the configuration.
+            InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
-        raise NotImplementedError
 
     def good_maps(self) -> Iterator[Tensor] | None:
         """Maps [B,S,S] of good training images, each as if it were new, where the method can make them from
@@ -214,7 +212,7 @@ class Detector(ABC, Generic[ConfigT]):
         """The extractor's three feature levels, in the precision asked for."""
         pixels = images.to(self.device).float().div_(255)
         if self.precision == "fp32":
-            return self.extractor(pixels)  # type: ignore[no-any-return]
+            return self.extractor(pixels)
         with self._computing():
             levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
         return [level.to(PRECISIONS[self.precision]) for level in levels]
@@ -298,11 +296,8 @@ class Detector(ABC, Generic[ConfigT]):
             save_tensors(self.extractor.state_dict(), folder / BACKBONE_FILE)
         if self.threshold is not None:
             self.threshold.save(folder)
-        self._save_model(folder)
-        atomic_write_text(folder / CONFIG_FILE, self.config.to_yaml())
-
-    def _save_model(self, folder: Path) -> None:
         save_tensors(self.state(), folder / MODEL_FILE)
+        atomic_write_text(folder / CONFIG_FILE, self.config.to_yaml())
 
     @staticmethod
     def load(folder: Path, device: str = "auto", precision: Precision = "fp32") -> Detector[Any]:
@@ -314,31 +309,18 @@ class Detector(ABC, Generic[ConfigT]):
         folder = Path(folder)
         config = RunConfig.read(folder / CONFIG_FILE)
         where = resolve_device(device)
-        chosen = detector_class(config.method)
-        for name in chosen.FILES[:1]:
-            if not (folder / name).is_file():
-                raise InputError(f"Detector.load: {folder} holds no {name}: has its training finished?")
+        path = folder / MODEL_FILE
+        if not path.is_file():
+            raise InputError(f"Detector.load: {folder} holds no {path.name}: has its training finished?")
         extractor = create_backbone(config.model.backbone, pretrained=False)
         if config.uses_backbone:
             load_tensors(extractor, folder / BACKBONE_FILE)
         extractor.weights_digest = config.weights_digest
-        detector = chosen._load_model(folder, config, extractor, where, precision)
-        detector.threshold = Threshold.load(folder)
-        return detector
-
-    @classmethod
-    def _load_model(
-        cls: type[DetectorT],
-        folder: Path,
-        config: Any,
-        extractor: FeatureExtractor,
-        device: torch.device,
-        precision: Precision,
-    ) -> DetectorT:
-        path = folder / MODEL_FILE
         try:
-            return cls.from_state(config, extractor, load_file(path), device, precision)
-        except InputError:
-            raise
+            detector = detector_class(config.method).from_state(
+                config, extractor, load_file(path), where, precision
+            )
         except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
+        detector.threshold = Threshold.load(folder)
+        return detector

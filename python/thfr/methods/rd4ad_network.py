@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.residual import BlockKind, ResampledBlock, conv_bn
+from thfr.methods.residual import BlockKind, ResampledBlock, Resampling, conv_bn
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ReverseDistillation(nn.Module):
 
 
 def stage(
-    inputs: int, outputs: int, kind: BlockKind, blocks: int, resampling: str, rectified: bool
+    inputs: int, outputs: int, kind: BlockKind, blocks: int, resampling: Resampling, rectified: bool
 ) -> nn.Sequential:
     """``blocks`` residual blocks, the first of which changes resolution and channels; ``rectified``: the last
     one ends in a ReLU.
@@ -90,7 +90,7 @@ def stage(
                 size,
                 outputs,
                 kind,
-                resampling if index == 0 else "none",  # type: ignore[arg-type]
+                resampling if index == 0 else "none",
                 rectified or index + 1 < blocks,
             )
             for index, size in enumerate(sizes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,12 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector, Material, Precision, Templates
 from thfr.models.bank import TemplateBank
 from thfr.models.network import THFRNetwork
-from thfr.models.tensors import load_tensors, save_tensors
+from thfr.models.tensors import part
 from thfr.models.threshold import Threshold
 
-__all__ = ["BANK_FILE", "NETWORK_FILE", "THFRConfig", "THFRDetector"]
+__all__ = ["THFRConfig", "THFRDetector"]
 
-NETWORK_FILE = "network.safetensors"
-BANK_FILE = "bank.safetensors"
+_NETWORK, _BANK = "network.", "bank."  # prefixes in the state
 _GOOD = 64  # templates scored as good images; enough to know their range, seconds on a CPU
 _BATCH = 8
 
@@ -34,7 +32,6 @@ class THFRDetector(Detector[THFRConfig]):
     score its maximum. ``bank`` is None for the variants without compensation.
     """
 
-    FILES = (NETWORK_FILE, BANK_FILE)
     RESTORES = True
 
     def __init__(
@@ -122,21 +119,27 @@ class THFRDetector(Detector[THFRConfig]):
             return None
         return self._maps_of_templates(self.bank)
 
-    def _save_model(self, folder: Path) -> None:
+    def state(self) -> dict[str, Tensor]:
+        state = {f"{_NETWORK}{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.bank is not None:
-            self.bank.save(folder / BANK_FILE)
-        save_tensors(self.network.state_dict(), folder / NETWORK_FILE)
+            state |= {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
+            state[f"{_BANK}rows"] = self.bank.rows
+        return state
 
     @classmethod
-    def _load_model(
+    def from_state(
         cls,
-        folder: Path,
         config: THFRConfig,
         extractor: FeatureExtractor,
+        state: dict[str, Tensor],
         device: torch.device,
         precision: Precision,
     ) -> THFRDetector:
         network = THFRNetwork(config.model, extractor.channels)
-        load_tensors(network, folder / NETWORK_FILE)
-        bank = TemplateBank.load(folder / BANK_FILE, device) if config.model.uses_templates else None
+        network.load_state_dict(part(state, _NETWORK), strict=True)
+        bank = None
+        if config.model.uses_templates:
+            held = part(state, _BANK)
+            levels = [held[f"level{number}"] for number in range(3)]
+            bank = TemplateBank(levels, held["rows"], config.model.key_cells)
         return cls(config, extractor, network, bank, device, precision)

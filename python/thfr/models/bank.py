@@ -7,20 +7,11 @@ random.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 import thfr_ext
-from thfr.errors import InputError
-from thfr.io import atomic_path
-
-_FORMAT = "thfr-bank-1"
 
 
 class TemplateBank:
@@ -114,28 +105,6 @@ class TemplateBank:
     def to(self, device: torch.device | str) -> TemplateBank:
         """The bank on another device."""
         return TemplateBank([level.to(device) for level in self.features], self.rows, self.key_cells)
-
-    def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
-        tensors = {f"level{index}": level.cpu().contiguous() for index, level in enumerate(self.features)}
-        metadata = {"format": json.dumps(_FORMAT), "key_cells": json.dumps(self.key_cells)}
-        with atomic_path(path) as temporary:
-            save_file({**tensors, "rows": self.rows}, temporary, metadata=metadata)
-
-    @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> TemplateBank:
-        """Read :meth:`save`'s file; InputError if it is missing or damaged."""
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != json.dumps(_FORMAT):
-                    raise InputError(f"TemplateBank.load: {path} is not a template bank")
-                levels = [file.get_tensor(f"level{index}") for index in range(3)]
-                return cls(levels, file.get_tensor("rows"), json.loads(metadata.get("key_cells", "null")))
-        except (SafetensorError, OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"TemplateBank.load: {path} cannot be read: {error}") from error
 
     def _places(self, images: Tensor) -> Tensor:
         """Where in the bank the given training images are; -1 for those that are not."""

@@ -28,3 +28,8 @@ def load_tensors(module: torch.nn.Module, path: Path) -> None:
         module.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -18,7 +18,7 @@ from thfr.methods import METHODS, config_class
 from thfr.study.cells import Cell
 from thfr.study.grids import Category, make_cells
 from thfr.study.presets import changed, read_changes
-from thfr.study.report import distinct
+from thfr.study.report import origin
 from thfr.study.runner import Outcome
 from thfr.study.summary import PLAIN, Row, show_spread, summarise
 
@@ -94,14 +94,7 @@ def write_comparison(outcome: Outcome, out: Path) -> dict[str, Any]:
     rows = [row for row in summarise(outcome.finished) if row["category"] != "mean"]
     report = {
         "rows": rows,
-        "failed": outcome.failed,
-        "configurations": [
-            {"category": cell["category"], "setting": cell["setting"], **cell["trained"]}
-            for cell in outcome.finished
-        ],
-        "data": {cell["category"]: cell["data"] for cell in outcome.finished},
-        "weights_sha256": sorted({str(cell["run"]["weights_digest"]) for cell in outcome.finished}),
-        "versions": distinct([cell["versions"] for cell in outcome.finished]),
+        **origin(outcome),
         "files": [str(out / f"comparison.{suffix}") for suffix in ("md", "csv", "json")],
     }
     atomic_write_text(out / "comparison.md", as_markdown(rows))

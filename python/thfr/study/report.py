@@ -20,14 +20,7 @@ def write_report(study: str, outcome: Outcome, out: Path) -> dict[str, Any]:
     report = {
         "study": study,
         "rows": rows,
-        "failed": outcome.failed,
-        "configurations": [
-            {"category": cell["category"], "setting": cell["setting"], **cell["trained"]}
-            for cell in outcome.finished
-        ],
-        "data": {cell["category"]: cell["data"] for cell in outcome.finished},
-        "weights_sha256": sorted({str(cell["run"]["weights_digest"]) for cell in outcome.finished}),
-        "versions": distinct([cell["versions"] for cell in outcome.finished]),
+        **origin(outcome),
         "files": [],
     }
     if rows:
@@ -38,6 +31,20 @@ def write_report(study: str, outcome: Outcome, out: Path) -> dict[str, Any]:
     return report
 
 
-def distinct(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def origin(outcome: Outcome) -> dict[str, Any]:
+    """What the rows of a report rest on: reasons of failed cells, configurations, data, weights, versions."""
+    cells = outcome.finished
+    return {
+        "failed": outcome.failed,
+        "configurations": [
+            {"category": cell["category"], "setting": cell["setting"], **cell["trained"]} for cell in cells
+        ],
+        "data": {cell["category"]: cell["data"] for cell in cells},
+        "weights_sha256": sorted({str(cell["run"]["weights_digest"]) for cell in cells}),
+        "versions": _distinct([cell["versions"] for cell in cells]),
+    }
+
+
+def _distinct(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The different ones, in order."""
     return [value for index, value in enumerate(values) if value not in values[:index]]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from thfr.errors import InputError
-from thfr.models.tensors import save_tensors
+from thfr.models.tensors import part, save_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
@@ -43,10 +43,10 @@ def load_checkpoint(
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         step, facts = int(json.loads(metadata["step"])), dict(json.loads(metadata["facts"]))
-        network.load_state_dict(_part(tensors, "network."), strict=True)
+        network.load_state_dict(part(tensors, "network."), strict=True)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, "optimizer.").items():
+        for name, tensor in part(tensors, "optimizer.").items():
             index, key = name.split(".")
             like = parameters[int(index)]
             # a fused optimiser walks raw memory: its moments must lie as the parameter does (channels last)
@@ -59,7 +59,3 @@ def load_checkpoint(
             "Remove it to start this run again from the beginning."
         ) from error
     return step, facts
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

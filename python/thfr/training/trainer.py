@@ -1,7 +1,7 @@
 """Training: from a list of good images to a run folder that holds a detector of any method.
 
 A run folder: ``config.yaml``; ``log.jsonl``, one JSON object a line; ``checkpoint.safetensors`` while
-training goes on; the method's files and ``backbone.safetensors`` and, last of all, ``run.json`` when done.
+training goes on; ``model.safetensors``, ``backbone.safetensors`` and, last of all, ``run.json`` when done.
 """
 
 from __future__ import annotations

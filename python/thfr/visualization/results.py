@@ -20,7 +20,7 @@ from thfr.evaluation.run import data_of_run
 from thfr.inference import predict, template_numbers
 from thfr.io import atomic_write_json, read_image
 from thfr.methods import Detector
-from thfr.methods.base import BACKBONE_FILE, CONFIG_FILE
+from thfr.methods.base import BACKBONE_FILE, CONFIG_FILE, MODEL_FILE
 from thfr.models.threshold import THRESHOLD_FILE
 from thfr.visualization.gallery import Entry
 from thfr.visualization.reconstruction import Visualizer
@@ -112,7 +112,7 @@ def results_of(run: Path, detector: Detector, dataset: Dataset, *, progress: boo
         InputError: see :func:`thfr.inference.predict`.
     """
     out = run / RESULTS_FOLDER
-    source = _source(run, detector, dataset)
+    source = _source(run, dataset)
     if not _holds(out, source):
         (out / SOURCE_FILE).unlink(missing_ok=True)
         predict(detector, dataset, out, progress=progress)
@@ -163,11 +163,11 @@ def defects_of(dataset: Dataset, sample: Sample) -> tuple[str, ...]:
     return (sample.kind,)
 
 
-def _source(run: Path, detector: Detector, dataset: Dataset) -> dict[str, Any]:
+def _source(run: Path, dataset: Dataset) -> dict[str, Any]:
     """What the results of a run depend on: the files that decide its scores, and the test images."""
     digests = {
         name: hashlib.sha256((run / name).read_bytes()).hexdigest()
-        for name in (CONFIG_FILE, BACKBONE_FILE, THRESHOLD_FILE, *detector.FILES)
+        for name in (CONFIG_FILE, BACKBONE_FILE, THRESHOLD_FILE, MODEL_FILE)
         if (run / name).is_file()
     }
     images = {name_of(sample): sample.path.stat().st_size for sample in dataset.test}
