@@ -18,6 +18,8 @@ from thfr.models.tensors import save_tensors
 from thfr.training import is_finished, train
 from torch import Tensor
 
+from .conftest import discs
+
 SIZE = 64
 SPOT = (slice(26, 40), slice(34, 48))  # of the planted defect
 FITTINGS = {"cflow": cflow._Fitting, "draem": draem.detector._Fitting}
@@ -37,17 +39,8 @@ ENOUGH: dict[str, dict[str, Any]] = {  # to find something
 }
 
 
-def make_images(count: int, seed: int) -> Tensor:
-    """A bright disc, moved a little, on a grey gradient with some noise: uint8 [N,3,S,S]."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    images = np.empty((count, 3, SIZE, SIZE), dtype=np.uint8)
-    for image in images:
-        centre = SIZE / 2 + rng.normal(0, 1, 2)
-        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < (SIZE / 3) ** 2
-        for channel, colour in zip(image, (200, 150, 90), strict=True):
-            channel[:] = np.where(disc, colour, 40 + y // 2) + rng.normal(0, 4, (SIZE, SIZE))
-    return torch.from_numpy(images)
+def product(count: int, seed: int) -> Tensor:  # uint8 [N,3,S,S]
+    return discs(count, seed, SIZE, 1)
 
 
 def make_config(method: str, seed: int = 0, **training: Any) -> RunConfig:
@@ -59,7 +52,7 @@ def make_config(method: str, seed: int = 0, **training: Any) -> RunConfig:
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("good")
-    for index, image in enumerate(make_images(12, 0)):
+    for index, image in enumerate(product(12, 0)):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{index:02}.png")
     return sorted(folder.iterdir())
 
@@ -78,7 +71,7 @@ def fitted(
 
 def test_finds_a_planted_defect(fitted: tuple[Detector[Any], Path]) -> None:
     detector, _ = fitted
-    good, bad = make_images(6, 7), make_images(6, 8)
+    good, bad = product(6, 7), product(6, 8)
     bad[:, :, SPOT[0], SPOT[1]] = torch.tensor([30, 90, 220], dtype=torch.uint8)[:, None, None]
     maps, scores = detector.score_prepared(bad)
     assert maps.shape == (6, SIZE, SIZE)
@@ -92,7 +85,7 @@ def test_finds_a_planted_defect(fitted: tuple[Detector[Any], Path]) -> None:
 
 
 def test_an_image_is_scored_alone(fitted: tuple[Detector[Any], Path]) -> None:
-    images = make_images(3, 9)
+    images = product(3, 9)
     together = fitted[0].score_prepared(images)
     for index in range(3):
         alone = fitted[0].score_prepared(images[index : index + 1])
@@ -105,13 +98,13 @@ def test_files_give_the_same_detector(fitted: tuple[Detector[Any], Path]) -> Non
     loaded = Detector.load(out, "cpu")
     assert type(loaded) is type(detector)
     assert loaded.config == detector.config
-    images = make_images(2, 3)
+    images = product(2, 3)
     for one, other in zip(detector.score_prepared(images), loaded.score_prepared(images), strict=True):
         assert torch.equal(one, other)
 
 
 def test_half_precision_is_close(fitted: tuple[Detector[Any], Path]) -> None:
-    images = make_images(2, 3)
+    images = product(2, 3)
     full = fitted[0].score_prepared(images)[0]
     half = Detector.load(fitted[1], "cpu", "bf16").score_prepared(images)[0]
     assert half.dtype == torch.float32

@@ -16,6 +16,8 @@ from thfr.methods.patches import averaged, concatenated, rows
 from thfr.models.tensors import save_tensors
 from torch import Tensor
 
+from .conftest import discs
+
 SIZE = 96
 SPOT = (slice(40, 56), slice(56, 72))  # of the planted defect
 SMALL: dict[str, dict[str, Any]] = {
@@ -25,17 +27,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def make_images(count: int, seed: int) -> Tensor:
-    """A bright disc, moved a little, on a grey gradient with some noise: uint8 [N,3,S,S]."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    images = np.empty((count, 3, SIZE, SIZE), dtype=np.uint8)
-    for image in images:
-        centre = SIZE / 2 + rng.normal(0, 1.5, 2)
-        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < (SIZE / 3) ** 2
-        for channel, colour in zip(image, (200, 150, 90), strict=True):
-            channel[:] = np.where(disc, colour, 40 + y // 2) + rng.normal(0, 4, (SIZE, SIZE))
-    return torch.from_numpy(images)
+def product(count: int, seed: int) -> Tensor:  # uint8 [N,3,S,S]
+    return discs(count, seed, SIZE, 1.5)
 
 
 def make_config(method: str, backbone: str = "tf_efficientnet_lite0", **changes: Any) -> Any:
@@ -59,11 +52,11 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module", params=SMALL)
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Detector[Any]:
-    return fit(make_config(request.param), make_images(16, 0), tmp_path_factory.mktemp("out"))[0]
+    return fit(make_config(request.param), product(16, 0), tmp_path_factory.mktemp("out"))[0]
 
 
 def test_finds_a_planted_defect(fitted: Detector[Any]) -> None:
-    good, bad = make_images(6, 7), make_images(6, 8)
+    good, bad = product(6, 7), product(6, 8)
     bad[(..., *SPOT)] = torch.tensor([30, 90, 220], dtype=torch.uint8)[:, None, None]
     maps, scores = fitted.score_prepared(bad)
     assert maps.shape == (6, SIZE, SIZE)
@@ -76,7 +69,7 @@ def test_finds_a_planted_defect(fitted: Detector[Any]) -> None:
 
 
 def test_an_image_is_scored_alone(fitted: Detector[Any]) -> None:
-    images = make_images(3, 9)
+    images = product(3, 9)
     together = fitted.score_prepared(images)
     for index in range(3):
         alone = fitted.score_prepared(images[index : index + 1])
@@ -90,7 +83,7 @@ def test_files_give_the_same_detector(fitted: Detector[Any], tmp_path: Path) -> 
     assert type(loaded) is type(fitted)
     assert loaded.config == fitted.config
     assert same(loaded.state(), fitted.state())
-    images = make_images(2, 3)
+    images = product(2, 3)
     for one, other in zip(fitted.score_prepared(images), loaded.score_prepared(images), strict=True):
         assert torch.equal(one, other)
 
@@ -113,7 +106,7 @@ def test_damaged_files_are_refused(fitted: Detector[Any], tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("method", SMALL)
 def test_equal_seeds_give_equal_detectors(method: str, tmp_path: Path) -> None:
-    images = make_images(4, 1)
+    images = product(4, 1)
     runs = [fit(make_config(method, training={"seed": seed}), images, tmp_path)[0] for seed in (3, 3, 4)]
     assert same(runs[0].state(), runs[1].state())
     if method != "spade":  # which draws nothing
@@ -124,8 +117,8 @@ def test_equal_seeds_give_equal_detectors(method: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("backbone", ["resnet18", "wide_resnet50_2"])
 def test_other_backbones(method: str, backbone: str, tmp_path: Path) -> None:
     config = make_config(method, backbone, model={"pretrained": False, "size": 64})
-    detector, _ = fit(config, make_images(3, 0)[:, :, :64, :64].contiguous(), tmp_path)
-    maps, scores = detector.score_prepared(make_images(2, 5)[:, :, :64, :64].contiguous())
+    detector, _ = fit(config, product(3, 0)[:, :, :64, :64].contiguous(), tmp_path)
+    maps, scores = detector.score_prepared(product(2, 5)[:, :, :64, :64].contiguous())
     assert maps.shape == (2, 64, 64)
     assert maps.isfinite().all()
     assert scores.isfinite().all()
@@ -133,7 +126,7 @@ def test_other_backbones(method: str, backbone: str, tmp_path: Path) -> None:
         again = type(detector).from_state(
             config, detector.extractor, detector.state(), torch.device("cpu"), precision
         )
-        assert again.score_prepared(make_images(1, 5)[:, :, :64, :64].contiguous())[1].isfinite().all()
+        assert again.score_prepared(product(1, 5)[:, :, :64, :64].contiguous())[1].isfinite().all()
 
 
 @pytest.mark.parametrize(

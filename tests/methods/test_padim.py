@@ -15,15 +15,10 @@ from thfr.methods import Material
 from thfr.methods.maps import smooth_map
 from thfr.methods.padim import PaDiMConfig, PaDiMDetector, PaDiMModelConfig, mahalanobis, whitening
 from torch import Tensor
-from torch.nn import functional as F
+
+from .conftest import clouds
 
 SIZE, IMAGES, DIMENSION = 64, 19, 8
-
-
-def make_images(count: int, seed: int) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 8, 8, generator=rng) * 255
-    return F.interpolate(coarse, SIZE, mode="bilinear").to(torch.uint8)
 
 
 def fit(
@@ -34,7 +29,7 @@ def fit(
         backbone="resnet18", pretrained=False, size=SIZE, stride=stride, dimension=dimension
     )
     material = Material(
-        make_images(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"), cache_budget=budget
+        clouds(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"), cache_budget=budget
     )
     extractor = create_backbone("resnet18", pretrained=False)
     return PaDiMDetector.fit(PaDiMConfig(model=model), extractor, material)
@@ -68,7 +63,7 @@ def test_distances_are_those_of_the_formula(tmp_path: Path, stride: int) -> None
     detector, facts = fit(tmp_path, stride)
     edge = SIZE // stride
     assert facts == {"places": edge * edge, "dimension": DIMENSION, "passes": 1}
-    good, new = embeddings(detector, make_images(IMAGES, 0)), embeddings(detector, make_images(2, 1))
+    good, new = embeddings(detector, clouds(IMAGES, 0)), embeddings(detector, clouds(2, 1))
     distances = np.empty((2, edge, edge))
     for y, x in np.ndindex(edge, edge):
         covariance = np.cov(good[:, y, x], rowvar=False) + 0.01 * np.eye(DIMENSION)
@@ -76,7 +71,7 @@ def test_distances_are_those_of_the_formula(tmp_path: Path, stride: int) -> None
         for image in range(2):
             distances[image, y, x] = plain_distance(new[image, y, x], good[:, y, x].mean(0), inverse)
     wanted = smooth_map(torch.from_numpy(distances).float(), SIZE)
-    maps, scores = detector.score_prepared(make_images(2, 1))
+    maps, scores = detector.score_prepared(clouds(2, 1))
     torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scores, wanted.amax((1, 2)), rtol=1e-4, atol=1e-4)
 

@@ -25,14 +25,10 @@ from thfr.methods.patchcore import (
 from torch import Tensor
 from torch.nn import functional as F
 
+from .conftest import clouds
+
 SIZE, IMAGES = 64, 9
 PATCHES = IMAGES * (SIZE // 8) ** 2
-
-
-def make_images(count: int, seed: int) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 8, 8, generator=rng) * 255
-    return F.interpolate(coarse, SIZE, mode="bilinear").to(torch.uint8)
 
 
 def fit(
@@ -43,7 +39,7 @@ def fit(
         model=PatchCoreModelConfig(backbone="resnet18", pretrained=False, size=SIZE, **model),
         training=PatchCoreTrainingConfig(**(training or {})),
     )
-    material = Material(make_images(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"))
+    material = Material(clouds(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"))
     return PatchCoreDetector.fit(config, create_backbone("resnet18", pretrained=False), material)
 
 
@@ -82,7 +78,7 @@ def test_bank_is_the_coreset_of_the_patches(tmp_path: Path) -> None:
     """k-centre greedy in the full space would choose much the same: no patch may lie far from the bank."""
     detector, facts = fit(tmp_path, bank_ratio=0.1)
     assert facts == {"patches": PATCHES, "candidates": PATCHES, "bank": 58}
-    patches, bank = all_patches(detector, make_images(IMAGES, 0)), detector.patches
+    patches, bank = all_patches(detector, clouds(IMAGES, 0)), detector.patches
     assert bank.dtype == torch.float16
     torch.testing.assert_close(
         torch.cdist(bank.float(), patches).min(1).values, torch.zeros(58), atol=0.1, rtol=0
@@ -96,7 +92,7 @@ def test_bank_is_the_coreset_of_the_patches(tmp_path: Path) -> None:
 
 def test_scores_are_those_of_the_formulas(tmp_path: Path) -> None:
     detector, _ = fit(tmp_path, bank_limit=40)
-    new = make_images(3, 1)
+    new = clouds(3, 1)
     maps, scores = detector.score_prepared(new)
     bank = detector.patches.double()
     between = torch.cdist(all_patches(detector, new).double(), bank).view(3, -1, 40)
@@ -135,7 +131,7 @@ def test_limits_of_the_bank(tmp_path: Path) -> None:
     assert facts == {"patches": PATCHES, "candidates": 100, "bank": 100}
     assert len(detector.patches.unique(dim=0)) == 100
     everything, _ = fit(tmp_path, bank_ratio=1.0)
-    patches = all_patches(everything, make_images(IMAGES, 0))
+    patches = all_patches(everything, clouds(IMAGES, 0))
     assert torch.equal(everything.patches, patches.half())
 
 

@@ -13,19 +13,15 @@ from thfr.methods.spade import SPADEConfig, SPADEDetector, SPADEModelConfig
 from torch import Tensor
 from torch.nn import functional as F
 
+from .conftest import clouds
+
 SIZE = 64
-
-
-def make_images(count: int, seed: int) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 8, 8, generator=rng) * 255
-    return F.interpolate(coarse, SIZE, mode="bilinear").to(torch.uint8)
 
 
 def fit(out: Path, budget: int = 1 << 30, **model: int) -> tuple[SPADEDetector, dict[str, object]]:
     torch.manual_seed(0)
     config = SPADEConfig(model=SPADEModelConfig(backbone="resnet18", pretrained=False, size=SIZE, **model))
-    images = make_images(7, 0)
+    images = clouds(7, 0)
     material = Material(images, torch.arange(7), out, torch.device("cpu"), cache_budget=budget)
     return SPADEDetector.fit(config, create_backbone("resnet18", pretrained=False), material)
 
@@ -47,9 +43,9 @@ def pyramid(levels: list[Tensor], stride: int) -> Tensor:
 )
 def test_scores_are_those_of_plain_searches(tmp_path: Path, stride: int, images: int, places: int) -> None:
     detector, _ = fit(tmp_path, stride=stride, image_neighbours=images, place_neighbours=places)
-    new = make_images(3, 1)
+    new = clouds(3, 1)
     maps, scores = detector.score_prepared(new)
-    train, query = detector.features(make_images(7, 0)), detector.features(new)
+    train, query = detector.features(clouds(7, 0)), detector.features(new)
     to_keys = torch.cdist(query[2].double().mean((2, 3)), train[2].double().mean((2, 3)))
     nearest = to_keys.topk(min(images, 7), largest=False)
     torch.testing.assert_close(scores.double(), nearest.values.square().mean(1), rtol=3e-3, atol=1e-6)
@@ -63,8 +59,8 @@ def test_scores_are_those_of_plain_searches(tmp_path: Path, stride: int, images:
 
 def test_a_training_image_is_nothing_new(tmp_path: Path) -> None:
     detector, _ = fit(tmp_path, image_neighbours=1)
-    maps, scores = detector.score_prepared(make_images(7, 0)[2:3])
-    other_maps, other_scores = detector.score_prepared(make_images(1, 5))
+    maps, scores = detector.score_prepared(clouds(7, 0)[2:3])
+    other_maps, other_scores = detector.score_prepared(clouds(1, 5))
     assert float(maps.max()) < 1e-3 * float(other_maps.max())
     assert float(scores) < 1e-3 * float(other_scores)
 
@@ -76,5 +72,5 @@ def test_a_large_gallery_lies_in_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # not even now
     for one, other in zip(mapped.state().values(), held.state().values(), strict=True):
         assert torch.equal(one, other)
-    new = make_images(1, 1)
+    new = clouds(1, 1)
     assert torch.equal(mapped.score_prepared(new)[0], held.score_prepared(new)[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -57,7 +57,7 @@ class RegressionConfig(RunConfig):
     training: RegressionTrainingConfig
 
 
-class RegressionNetwork(nn.Module):
+class RegressionNetwork(nn.Module, ABC):
     """Teacher's statistics, networks and the scales of their error maps.
 
     In methods ``images`` are [B,3,S,S] as the backbone sees them, ``features`` the extractor's three levels.
@@ -77,13 +77,13 @@ class RegressionNetwork(nn.Module):
             for level, standardise in zip(self.levels, self.standardise, strict=True)
         ]
 
+    @abstractmethod
     def losses(self, images: Tensor, features: list[Tensor]) -> dict[str, Tensor]:
         """The parts of the loss by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def errors(self, images: Tensor, features: list[Tensor]) -> list[Tensor]:
         """Error maps [B,h,w], as many as ``scale`` has, each on a scale of its own."""
-        raise NotImplementedError
 
 
 class RegressionDetector(Detector[RegressionConfig]):
