@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 State = dict[str, list[Tensor]]
 
 
-class Metric(torch.nn.Module):
+class Metric(torch.nn.Module, ABC):
     """A metric whose state is one list of tensors a name: an update appends to each, :meth:`_compact` makes
     them few. Merging joins the lists."""
 
@@ -43,21 +44,21 @@ class Metric(torch.nn.Module):
 
     # what a metric defines
 
+    @abstractmethod
     def update(self, *args: Any) -> None:
         """Take in one batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sample(self, *args: Any) -> dict[str, Tensor]:
         """The samples of one batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _absent(self, samples: dict[str, Tensor]) -> str | None:
         """Which class of samples is absent, so that the batch has no value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _value(self, samples: dict[str, Tensor]) -> Tensor:
         """The areas [L] of a batch of which no class is absent."""
-        raise NotImplementedError
 
     def _named(self, areas: Tensor) -> Any:
         """Areas [L] as users get them."""
@@ -65,21 +66,21 @@ class Metric(torch.nn.Module):
 
     # what its memory defines
 
+    @abstractmethod
     def _kept(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the state keeps of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _compact(self, state: State, whole: bool = False) -> None:
         """Make ``state`` small, in place; if ``whole``, one tensor a name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _bounds(self, state: State) -> Tensor:
         """The lowest and highest areas [2,L] of a state.
 
         Raises:
             ValueError: a class of samples is absent.
         """
-        raise NotImplementedError
 
     # torchmetrics' interface
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(ABC):
     """One category of a data set. ``root / category`` is the folder that holds the images.
 
     Made by :func:`thfr.data.load_dataset`, which checks the layout but decodes nothing; files are read, and
@@ -83,6 +84,7 @@ class Dataset:
             result |= self._region_mask(sample, path)[0]
         return result
 
+    @abstractmethod
     def regions(self, sample: Sample) -> Regions:
         """The regions of the image with their saturation areas.
 
@@ -90,7 +92,6 @@ class Dataset:
             InputError: an unreadable image or mask, a mask of another size than its image, one without an
                 anomalous pixel or with several values; for MVTec LOCO AD a value that is not in the config.
         """
-        raise NotImplementedError
 
     def verify(self, progress: bool = False) -> None:
         """Decode every image and mask once and check them as :meth:`regions` does.
