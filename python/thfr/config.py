@@ -100,7 +100,7 @@ class THFRModelConfig(ModelConfig):
     """Edge of the squares over which the template's features at stride 4 are averaged to make keys."""
     attention_temperature: float = Field(default=30.0, gt=0)
     """Factor on the cosine similarity of query and key."""
-    prior_width: float = Field(default=3.0, gt=0)
+    prior_width: float = Field(default=1.0, gt=0)
     """Standard deviation of the positional prior, in cells of stride 16."""
     key_cells: int | None = Field(default=None, ge=1)
     """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
