@@ -110,12 +110,12 @@ def test_one_image_does_not_influence_another() -> None:
 
 
 def test_attention_prefers_the_same_place() -> None:
-    net = network("thfr")
+    net = network("thfr", prior_width=2.0)
     stage = net.stages[0]
     prior = stage.compensation._prior(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 16, 1)[0, 0]
     assert torch.equal(prior.argmax(1), torch.arange(16))
     assert prior.max() == 0
-    assert prior[0, 1] == pytest.approx(-1 / (2 * 3.0**2))
+    assert prior[0, 1] == pytest.approx(-1 / (2 * 2.0**2))
 
 
 def test_statistics_scale_input_and_output() -> None:
