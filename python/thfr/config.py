@@ -188,8 +188,8 @@ class THFRTrainingConfig(OptimisationConfig):
     corruption_cells: int = Field(default=12, ge=2)
     """Largest edge of such a rectangle, in cells of stride 16."""
     augmentation: int = Field(default=0, ge=0)
-    """Copies of each training image, slightly moved, turned and lit; templates are the originals only. They help
-    with some fifty images and cost accuracy with hundreds (docs/accuracy.md).
+    """Copies of each training image, slightly moved, turned and lit; templates are the originals only. They
+    help with some fifty images and cost accuracy with hundreds (docs/accuracy.md).
     """
 
 
