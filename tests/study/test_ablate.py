@@ -144,7 +144,8 @@ def test_it_goes_on_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, ca
     command = [*map(str, command), "--category", "plate", "--channels", "16", "32"]
     parent = subprocess.Popen([sys.executable, "-m", "thfr", *command], start_new_session=True)
     deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("cells/*.json")):
+    # until one cell is done and the next one at work
+    while not list(tmp_path.glob("cells/*.json")) or not list(tmp_path.glob("runs/*/log.jsonl")):
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.01)

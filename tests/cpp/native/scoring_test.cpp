@@ -10,8 +10,6 @@ using namespace thfr_test;
 
 namespace {
 
-constexpr DType floats[] = {DType::f32, DType::f64, DType::f16, DType::bf16};
-
 DType distance_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
 // Of x and y [B,C,H,W] at a location of image b.

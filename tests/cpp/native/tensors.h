@@ -139,6 +139,8 @@ class Tensor {
 
 using Random = std::mt19937_64;
 
+constexpr DType floats[] = {DType::f32, DType::f64, DType::f16, DType::bf16};
+
 enum class Kind { random, positive, tied, constant, zero, skewed, tiny, huge };
 constexpr Kind kinds[] = {Kind::random, Kind::positive, Kind::tied, Kind::constant,
                           Kind::zero,   Kind::skewed,   Kind::tiny, Kind::huge};
@@ -164,6 +166,18 @@ inline Tensor random_tensor(DType dtype, const Sizes& sizes, Layout layout, Kind
   Tensor tensor(dtype, sizes, layout);
   tensor.fill([&](std::int64_t) { return number(kind, random, dtype); });
   return tensor;
+}
+
+inline Tensor random_masks(const Sizes& sizes, Layout layout, double share, Random& random) {
+  Tensor masks(DType::boolean, sizes, layout);
+  masks.fill([&](std::int64_t) { return std::uniform_real_distribution<double>()(random) < share ? 1.0 : 0.0; });
+  return masks;
+}
+
+inline std::vector<TensorView> views_of(const std::vector<Tensor>& tensors) {
+  std::vector<TensorView> all;
+  for (const Tensor& tensor : tensors) all.push_back(tensor.view());
+  return all;
 }
 
 // Runs with 1, 2 and 3 threads: `outputs` must come out the same to the bit. They hold the result afterwards.
