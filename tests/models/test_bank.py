@@ -27,7 +27,7 @@ def test_finds_itself_unless_excluded() -> None:
     small = bank.subsample(0.5, "random", seed=1)
     places = small.nearest(levels, exclude=own, count=2)
     assert places.shape == (9, 2)
-    assert not (small.rows[places] == own[:, None]).any()
+    assert not (small.indices[places] == own[:, None]).any()
 
 
 def test_exclusion_of_absent_rows_excludes_nothing() -> None:
@@ -66,9 +66,9 @@ def test_subsample_size_is_exact_and_repeatable(method: str) -> None:
     bank = TemplateBank.build(features(20))
     small = bank.subsample(0.25, method, seed=3)
     assert len(small) == 5
-    assert len(set(small.rows.tolist())) == 5
-    assert torch.equal(small.rows, bank.subsample(0.25, method, seed=3).rows)
-    assert all(torch.equal(a, b[small.rows]) for a, b in zip(small.features, bank.features, strict=True))
+    assert len(set(small.indices.tolist())) == 5
+    assert torch.equal(small.indices, bank.subsample(0.25, method, seed=3).indices)
+    assert all(torch.equal(a, b[small.indices]) for a, b in zip(small.features, bank.features, strict=True))
     assert bank.subsample(1.0, method) is bank
     assert len(bank.subsample(0.001, method)) == 1
 

@@ -23,14 +23,14 @@ from thfr.errors import InputError
 from thfr.io import read_image
 from thfr.methods import Detector
 from thfr.methods.common import features
-from thfr.methods.common.batches import batch_rows, held_out
+from thfr.methods.common.batches import batch_indices, held_out
 from thfr.methods.common.features import compute_features
+from thfr.methods.common.losses import level_loss
+from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.registry import config_from_values, config_from_yaml
-from thfr.methods.thfr import fitting as restoration
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.config import VARIANTS, THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.methods.thfr.corruption import corrupted
-from thfr.methods.thfr.fitting import level_loss
 from thfr.training import is_finished, train
 
 
@@ -96,14 +96,14 @@ def test_goes_on_exactly_after_an_exception(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tiny(), images, tmp_path / "whole")
-    step = restoration._Fitting.step
+    step = Optimiser.step
 
-    def breaks(self: restoration._Fitting, number: int) -> dict[str, float]:
+    def breaks(self: Optimiser, number: int, losses: Any) -> None:
         if number == 5:
             raise KeyboardInterrupt
-        return step(self, number)
+        step(self, number, losses)
 
-    monkeypatch.setattr(restoration._Fitting, "step", breaks)
+    monkeypatch.setattr(Optimiser, "step", breaks)
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), images, tmp_path / "broken", checkpoint_seconds=0)
     monkeypatch.undo()
@@ -226,10 +226,10 @@ def test_random_templates_change_the_maps_and_need_a_bank(images: list[Path], tm
 
 
 def test_batches_cover_every_image_each_epoch() -> None:
-    seen = torch.cat([batch_rows(10, 4, seed=5, step=step) for step in range(3)])
+    seen = torch.cat([batch_indices(10, 4, seed=5, step=step) for step in range(3)])
     assert set(seen.tolist()) == set(range(10))
-    assert not torch.equal(batch_rows(10, 4, 5, 0), batch_rows(10, 4, 5, 3))
-    assert torch.equal(batch_rows(10, 4, 5, 1), batch_rows(10, 4, 5, 1))
+    assert not torch.equal(batch_indices(10, 4, 5, 0), batch_indices(10, 4, 5, 3))
+    assert torch.equal(batch_indices(10, 4, 5, 1), batch_indices(10, 4, 5, 1))
 
 
 def test_corruption_pastes_aligned_rectangles_and_spares_the_original() -> None:
@@ -286,7 +286,7 @@ def test_images_held_out_set_the_threshold_and_nothing_else(images: list[Path], 
     held = held_out(6, 0.34, seed=0).tolist()
     assert len(held) == 2
     assert trained.bank is not None
-    assert trained.bank.rows.tolist() == [number for number in range(6) if number not in held]
+    assert trained.bank.indices.tolist() == [number for number in range(6) if number not in held]
     assert trained.threshold is not None
     loaded = Detector.load(tmp_path / "run", "cpu")
     assert loaded.threshold == trained.threshold

@@ -21,6 +21,7 @@ from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_text
+from thfr.methods.common.features import FeatureStore, compute_features
 from thfr.methods.registry import detector_class, read_config
 from thfr.runs import files
 from thfr.runs.tensors import load_tensors, save_tensors
@@ -58,6 +59,20 @@ class FitContext:
     checkpoint_seconds: float = 60.0
     cache_budget: int = 4 << 30
     """Bytes of features to keep in memory; more go to a mapped file in ``out``."""
+
+    def compute_features(
+        self,
+        extractor: FeatureExtractor,
+        images: Tensor | None = None,  # uint8 [N,3,S,S]
+        **options: Any,
+    ) -> FeatureStore:
+        """Features of ``images``, by default those to be fitted on; ``options`` as of
+        :func:`thfr.methods.common.features.compute_features`.
+        """
+        given = self.images if images is None else images
+        return compute_features(
+            extractor, given, self.device, self.out, self.cache_budget, progress=self.progress, **options
+        )
 
 
 def resolve_device(device: str) -> torch.device:

@@ -26,7 +26,7 @@ from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
-from thfr.methods.common.loop import log
+from thfr.methods.common.optimisation import log
 from thfr.methods.registry import read_config
 from thfr.runs import files
 from thfr.runs.threshold import DEFAULT_RATE

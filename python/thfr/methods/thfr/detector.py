@@ -95,7 +95,9 @@ class THFRDetector(Detector[THFRConfig]):
         self,
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
     ) -> Tensor:
-        """Rows of the bank that the images are restored with, int64 [B,K], the first being the nearest."""
+        """Indices in the bank of the templates that the images are restored with, int64 [B,K], the first
+        being the nearest.
+        """
         bank, count = self._require_bank(), self.config.model.template_count
         if self._next_random is None:
             return bank.nearest(features, count=count)
@@ -106,7 +108,7 @@ class THFRDetector(Detector[THFRConfig]):
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         if self.bank is None:
             return None
-        return self.bank.rows[self.bank.nearest(self.features(images))[:, 0].cpu()]
+        return self.bank.indices[self.bank.nearest(self.features(images))[:, 0].cpu()]
 
     @property
     def template_count(self) -> int:
@@ -129,10 +131,10 @@ class THFRDetector(Detector[THFRConfig]):
 
     @torch.inference_mode()
     def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
-        places = torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
-        for chosen in places.split(_BATCH):
+        spread = torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
+        for chosen in spread.split(_BATCH):
             features = bank.gather(chosen)
-            templates = bank.retrieve(features, bank.rows[chosen], self.config.model.template_count)
+            templates = bank.retrieve(features, bank.indices[chosen], self.config.model.template_count)
             yield self._map(features, self.network(features, templates))[0]
 
     def good_maps(self) -> Iterator[Tensor] | None:
@@ -147,7 +149,7 @@ class THFRDetector(Detector[THFRConfig]):
         state = {f"{_NETWORK}{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.bank is not None:
             state |= {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-            state[f"{_BANK}rows"] = self.bank.rows
+            state[f"{_BANK}rows"] = self.bank.indices
         return state
 
     @classmethod
