@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.backbones import FeatureExtractor
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser
@@ -34,26 +33,25 @@ class DRAEMDetector(Detector[DRAEMConfig]):
     def __init__(
         self,
         config: DRAEMConfig,
-        extractor: FeatureExtractor,
         network: DRAEMNetwork,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         threshold: Threshold | None = None,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, None, device, precision, threshold)
         self.network: DRAEMNetwork = convert_conv2d_weight_memory_format(
             self._placed(network), torch.channels_last
         )
 
     @classmethod
     def fit(
-        cls, config: DRAEMConfig, extractor: FeatureExtractor, context: FitContext
+        cls, config: DRAEMConfig, extractor: None, context: FitContext
     ) -> tuple[DRAEMDetector, dict[str, Any]]:
         started = time.monotonic()
         fitting = _Fitting(config, context)
         seconds = fitting.optimiser.run(fitting.losses, context, started)
         metadata = {"train_seconds": round(seconds, 3), "precision": fitting.optimiser.precision}
-        return cls(config, extractor, fitting.network, context.device), metadata
+        return cls(config, fitting.network, context.device), metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,14 +76,14 @@ class DRAEMDetector(Detector[DRAEMConfig]):
     def from_state(
         cls,
         config: DRAEMConfig,
-        extractor: FeatureExtractor,
+        extractor: None,
         state: dict[str, Tensor],
         device: torch.device,
         precision: Precision,
     ) -> DRAEMDetector:
         network = DRAEMNetwork(config.model.reconstruction_width, config.model.discrimination_width)
         network.load_state_dict(state)
-        return cls(config, extractor, network, device, precision)
+        return cls(config, network, device, precision)
 
 
 class _Fitting:

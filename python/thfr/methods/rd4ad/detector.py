@@ -22,14 +22,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import FitContext, Precision
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.losses import restoration_losses
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.residual import BlockKind
+from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.rd4ad.network import MIRRORS, Mirror, ReverseDistillation
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
@@ -76,10 +76,8 @@ class RD4ADConfig(RunConfig):
 
 
 @register_method("rd4ad", RD4ADConfig)
-class RD4ADDetector(Detector[RD4ADConfig]):
-    """Teacher and student: the map is their cosine distance, summed over levels, the score its maximum."""
-
-    RESTORES = True
+class RD4ADDetector(RestoringDetector[RD4ADConfig]):
+    """Teacher and student."""
 
     def __init__(
         self,
@@ -121,14 +119,8 @@ class RD4ADDetector(Detector[RD4ADConfig]):
 
     def restorations(self, features: list[Tensor]) -> list[Tensor]:
         with torch.inference_mode(), self._computing():
-            restored = self.network(features)
+            restored = self._stage("restoration", lambda: self.network(features))
         return [level.to(like.dtype) for level, like in zip(restored, features, strict=True)]
-
-    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self._stage("extractor", lambda: self.features(images))
-        restored = self._stage("restoration", lambda: self.restorations(features))
-        extent = (self.size, self.size)
-        return self._stage("scoring", lambda: thfr_ext.anomaly_map(features, restored, extent, sigma=4.0))
 
     def state(self) -> dict[str, Tensor]:
         return self.network.state_dict()

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import FitContext, Precision
+from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
@@ -29,14 +29,12 @@ _BATCH = 8
 
 
 @register_method("thfr", THFRConfig)
-class THFRDetector(Detector[THFRConfig]):
+class THFRDetector(RestoringDetector[THFRConfig]):
     """Template-guided hierarchical feature restoration (Guo et al., ICCV 2023).
 
-    The map is the sum over the levels of the cosine distance between extracted and restored features, the
-    score its maximum. ``bank`` is None for the variants without compensation.
+    Args:
+        bank: the templates; None for the variants without compensation.
     """
-
-    RESTORES = True
 
     def __init__(
         self,
@@ -76,7 +74,8 @@ class THFRDetector(Detector[THFRConfig]):
 
     def shuffled(self, seed: int) -> THFRDetector:
         """The control experiment that shows how much the templates matter: each image is compared with random
-        templates instead of its nearest. ``seed`` and the number of images scored before choose them.
+        templates instead of its nearest. ``seed`` and the number of images scored before choose them, so the
+        detector that this gives is for one thread.
 
         Raises:
             InputError: a variant without templates.
@@ -121,14 +120,6 @@ class THFRDetector(Detector[THFRConfig]):
             templates = self._stage("retrieval", lambda: bank.gather(self.choose_templates(features)))
         return self._stage("restoration", lambda: self.restored(features, templates))
 
-    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self._stage("extractor", lambda: self.features(images))
-        restored = self.restorations(features)
-        return self._stage("scoring", lambda: self._map(features, restored))
-
-    def _map(self, features: list[Tensor], restored: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return thfr_ext.anomaly_map(features, restored, (self.size, self.size), sigma=4.0, combine="sum")
-
     @torch.inference_mode()
     def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
         spread = torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
@@ -138,8 +129,9 @@ class THFRDetector(Detector[THFRConfig]):
             yield self._map(features, self.network(features, templates))[0]
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps of (at most 64 of) the templates, each with the ones that it would find were it not in the
-        bank itself; None with fewer than two.
+        """Maps fp32 [B,S,S] of at most 64 templates, evenly spread over the bank, each restored with the ones
+        that it would find were it not in the bank itself; None with fewer than two. From stored features, so
+        the extractor does not run: about as long as scoring 64 images takes behind it.
         """
         if self.bank is None or len(self.bank) < 2:
             return None
