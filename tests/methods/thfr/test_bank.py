@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from thfr.methods.thfr.bank import TemplateBank
-from thfr.runs.tensors import save_tensors
 from torch import Tensor
 
 
@@ -89,10 +86,3 @@ def test_random_templates_cover_the_bank() -> None:
     assert drawn.shape == (200, 2)
     assert set(drawn.flatten().tolist()) == set(range(5))
     assert torch.equal(drawn, bank.random(200, seed=0, count=2))
-
-
-def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.touch()
-    save_tensors({"x": torch.ones(2)}, tmp_path / "tensors.safetensors")
-    assert (tmp_path / "tensors.safetensors").stat().st_mode == other.stat().st_mode
