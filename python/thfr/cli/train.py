@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from thfr.cli.arguments import (
@@ -96,7 +95,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.data import load_dataset
-    from thfr.evaluation.run import remember_data
+    from thfr.runs.folder import read_metadata
     from thfr.study.presets import changed, read_changes
     from thfr.training import train
 
@@ -125,19 +124,18 @@ def run(args: argparse.Namespace) -> Result:
         device=args.device,
         false_alarm_rate=args.false_alarm_rate,
     )
-    remember_data(args.out, dataset)
-    facts = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
+    metadata = read_metadata(args.out)
     values = {
         "run": str(args.out),
         **detector.config.summary(),
         "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
-        **facts,
+        **metadata.as_dict(),
     }
     threshold = detector.threshold
     limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
     text = (
-        f"{args.out}: {detector.config.full_label}, {facts['images']} images, "
-        f"{facts['steps']} steps, {facts['train_seconds']:.0f} s on {facts['device']}\n"
+        f"{args.out}: {detector.config.full_label}, {metadata.images} images, "
+        f"{metadata.steps} steps, {metadata.train_seconds:.0f} s on {metadata.device}\n"
         f"{limit}\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     )
