@@ -1,4 +1,4 @@
-"""Use the kernels in your own training loop: nearest_templates chooses templates, cosine_distance is the loss.
+"""Kernels in your own training loop: nearest_templates chooses templates, cosine_distance is the loss.
 
     python examples/kernels_in_training.py --steps 100
 
