@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from thfr.backbones import create_backbone
-from thfr.config import THFRConfig, THFRModelConfig
 from thfr.evaluation.latency import measure_latency
-from thfr.methods import THFRDetector
-from thfr.models import TemplateBank, THFRNetwork
+from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig
+from thfr.methods.thfr.detector import THFRDetector
+from thfr.methods.thfr.network import THFRNetwork
 
 TEMPLATES = 350  # as many as a category of MVTec LOCO AD has
 

@@ -9,7 +9,7 @@ import importlib
 from importlib import metadata
 from types import ModuleType
 
-from thfr.backbones._torchvision_guard import guard_torchvision
+from thfr.backbones.torchvision_guard import guard_torchvision
 
 #: module -> distribution
 OPTIONAL = {

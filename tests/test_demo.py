@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from thfr import demo
+from thfr.cli import demo_run as demo
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_run
 from thfr.inference import predict

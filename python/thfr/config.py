@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -13,15 +12,23 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
-from thfr.backbones import BACKBONES, backbone_spec
+from thfr.backbones.specs import BACKBONES
 from thfr.errors import InputError
 
-Variant = Literal["thfr", "gl", "gbn", "lbn"]
-VARIANTS: tuple[Variant, ...] = ("thfr", "gl", "gbn", "lbn")
 _Config = TypeVar("_Config", bound="_Base")
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds; InputError, naming ``source``, if it holds anything else."""
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"config: {source} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"config: {source} must hold a mapping, got {type(values).__name__}")
+    return values
 
 
 class _Base(BaseModel):
@@ -34,13 +41,7 @@ class _Base(BaseModel):
     @classmethod
     def from_yaml(cls: type[_Config], text: str, source: str = "config") -> _Config:
         """Read YAML text; InputError names the fields that are wrong."""
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"config: {source} is not YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"config: {source} must hold a mapping, got {type(values).__name__}")
-        return cls.from_values(values, source)
+        return cls.from_values(parse_yaml(text, source), source)
 
     @classmethod
     def from_values(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
@@ -72,69 +73,6 @@ class ModelConfig(_Base):
     def uses_templates(self) -> bool:
         """Whether an image is compared with single good images, which a control can shuffle."""
         return False
-
-
-class THFRModelConfig(ModelConfig):
-    """The network and its templates."""
-
-    variant: Variant = "thfr"
-    """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided
-    compensation.
-    """
-    bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
-    """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
-    global_blocks: int = Field(default=3, ge=1)
-    """Residual blocks of the global bottleneck at its stride."""
-    global_stride: Literal[32, 64, 128, 256] = 32
-    """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256."""
-    local_reduction: int = Field(default=16, ge=1)
-    """The local bottleneck keeps 1/this of a level's channels."""
-    compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
-    """Levels at which the template compensates, 1 at stride 4 to 3 at stride 16; without any, thfr is gl."""
-    template_residual: bool = True
-    """Where the template compensates, the output is its features at the matching places plus what the decoder
-    adds to them; False: what the decoder makes of them.
-    """
-    attention_heads: int = Field(default=1, ge=1)
-    attention_pool: Literal[1, 2, 4] = 2
-    """Edge of the squares over which the template's features at stride 4 are averaged to make keys."""
-    attention_temperature: float = Field(default=30.0, gt=0)
-    """Factor on the cosine similarity of query and key."""
-    prior_width: float = Field(default=1.0, gt=0)
-    """Standard deviation of the positional prior, in cells of stride 16."""
-    key_cells: int | None = Field(default=None, ge=1)
-    """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
-    template_count: int = Field(default=3, ge=1)
-    """Templates an image is restored with (fewer if the bank holds fewer): the attention chooses among the
-    places of all of them. Training takes the nearest one, which costs half as much and is as good.
-    """
-    bank_ratio: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training images kept as templates."""
-    bank_method: Literal["random", "coreset"] = "coreset"
-
-    @field_validator("compensation_levels")
-    @classmethod
-    def _ordered_levels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"expected each level once, got {value}")
-        return tuple(sorted(value))
-
-    @model_validator(mode="after")
-    def _divisible(self) -> THFRModelConfig:
-        if self.size % self.global_stride:
-            raise ValueError(
-                f"global_stride: expected a divisor of size, {self.size}, got {self.global_stride}"
-            )
-        return self
-
-    @property
-    def bottleneck_width(self) -> int:
-        """``bottleneck_channels``, or the backbone's default."""
-        return self.bottleneck_channels or backbone_spec(self.backbone).bottleneck_channels
-
-    @property
-    def uses_templates(self) -> bool:
-        return self.variant == "thfr" and bool(self.compensation_levels)
 
 
 class TrainingConfig(_Base):
@@ -170,27 +108,6 @@ class OptimisationConfig(TrainingConfig):
         per_epoch = -(-images // self.batch_size)
         wanted = max(self.epochs * per_epoch, self.min_steps)
         return wanted if self.max_steps is None else min(wanted, self.max_steps)
-
-
-class THFRTrainingConfig(OptimisationConfig):
-    """How the restoration network is fitted."""
-
-    epochs: int = Field(default=7, ge=1)
-    min_steps: int = Field(default=240, ge=0)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    betas: tuple[float, float] = (0.5, 0.999)
-    loss: Literal["location", "flattened"] = "location"
-    """location: mean cosine distance of the places of a level; flattened: cosine distance of whole levels."""
-    corruption: bool = True
-    """Paste feature rectangles of other training images into the network's input (never into target or
-    template).
-    """
-    corruption_cells: int = Field(default=12, ge=2)
-    """Largest edge of such a rectangle, in cells of stride 16."""
-    augmentation: int = Field(default=0, ge=0)
-    """Copies of each training image, slightly moved, turned and lit; templates are the originals only. They
-    helped with 43 images and cost accuracy with 335 (docs/accuracy.md).
-    """
 
 
 class RunConfig(_Base):
@@ -232,17 +149,6 @@ class RunConfig(_Base):
             "seed": self.training.seed,
         }
 
-    @classmethod
-    def from_values(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
-        """Build the configuration of the method that ``values`` name (THFR if none); InputError instead of
-        pydantic's own error.
-        """
-        if cls is not RunConfig:
-            return super().from_values(values, source)
-        from thfr.methods.registry import config_class  # its methods' configurations are subclasses of this
-
-        return cast(_Config, config_class(values.get("method", "thfr"), source).from_values(values, source))
-
     def differences(self, other: RunConfig) -> list[str]:
         """Dotted names of the fields in which two runs differ, with both values."""
         mine, theirs = _flat(self.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
@@ -251,33 +157,6 @@ class RunConfig(_Base):
             for name in sorted(mine.keys() | theirs.keys())
             if mine.get(name) != theirs.get(name)
         ]
-
-    @classmethod
-    def read(cls, path: Path) -> RunConfig:
-        """Read a run folder's ``config.yaml``."""
-        if not path.is_file():
-            raise InputError(f"config: no such file: {path} (is this a run folder of thfr train?)")
-        return cls.from_yaml(path.read_text(encoding="utf-8"), str(path))
-
-
-class THFRConfig(RunConfig):
-    """A run of THFR."""
-
-    title: ClassVar[str] = "THFR"
-    paper: ClassVar[str] = (
-        "Guo et al., Template-guided Hierarchical Feature Restoration for Anomaly Detection, ICCV 2023"
-    )
-
-    method: Literal["thfr"] = "thfr"
-    model: THFRModelConfig = THFRModelConfig()
-    training: THFRTrainingConfig = THFRTrainingConfig()
-
-    @property
-    def label(self) -> str:
-        return {"thfr": "THFR", "gl": "G-L", "gbn": "GBN", "lbn": "LBN"}[self.model.variant]
-
-    def summary(self) -> dict[str, Any]:
-        return {**super().summary(), "variant": self.model.variant}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from thfr import demo
+from thfr.cli import demo_run as demo
 from thfr.cli import main
 from thfr.data import load_dataset
 from thfr.inference import predict

@@ -13,7 +13,7 @@ import pytest
 import thfr.backbones.weights
 import thfr.data.parallel
 import torch
-from thfr import doctor
+from thfr.cli import checks as doctor
 from thfr.cli import main
 
 import thfr_ext

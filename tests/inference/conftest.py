@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from thfr.backbones import create_backbone
-from thfr.config import THFRConfig, THFRModelConfig
-from thfr.methods import THFRDetector
-from thfr.models import TemplateBank, THFRNetwork
+from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig
+from thfr.methods.thfr.detector import THFRDetector
+from thfr.methods.thfr.network import THFRNetwork
 
 SIZE = 64
 

@@ -16,11 +16,11 @@ from thfr.data import load_dataset
 from thfr.data.synth import generate
 from thfr.errors import InputError
 from thfr.evaluation import open_maps
-from thfr.inference import GraphedScorer, calibrate, good_scale, predict, template_numbers
+from thfr.inference import GraphedScorer, calibrate, good_scale, predict
 from thfr.inference.predict import COLUMNS
 from thfr.io import read_image, read_map
-from thfr.methods import THFRDetector
-from thfr.models import Threshold
+from thfr.methods.thfr.detector import THFRDetector
+from thfr.runs.threshold import Threshold
 
 from .conftest import write_image
 
@@ -227,9 +227,10 @@ def test_template_numbers_name_the_training_image(detector: THFRDetector, gl_det
     own = THFRDetector(detector.config, detector.extractor, detector.network, bank)
     kept = [int(row) for row in bank.rows]
     pictures = [images[row].permute(1, 2, 0).numpy() for row in kept]
-    assert template_numbers(own, pictures) == kept
-    with pytest.raises(InputError, match="no templates"):
-        template_numbers(gl_detector, pictures)
+    nearest = own.nearest_templates(own.prepare(pictures))
+    assert nearest is not None
+    assert nearest.tolist() == kept
+    assert gl_detector.nearest_templates(own.prepare(pictures)) is None
 
 
 def test_half_precision_is_close(detector: THFRDetector) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods import Detector, cflow, draem
-from thfr.methods.base import MODEL_FILE
-from thfr.models.tensors import save_tensors
+from thfr.methods.registry import config_from_values
+from thfr.runs import files
+from thfr.runs.tensors import save_tensors
 from thfr.training import is_finished, train
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def product(count: int, seed: int) -> Tensor:  # uint8 [N,3,S,S]
 def make_config(method: str, seed: int = 0, **training: Any) -> RunConfig:
     model = {"backbone": "tf_efficientnet_lite0", "size": SIZE, **SMALL[method]["model"]}
     fields = {"epochs": 3, "batch_size": 2, "seed": seed, **SMALL[method]["training"], **training}
-    return RunConfig.from_values({"method": method, "model": model, "training": fields})
+    return config_from_values({"method": method, "model": model, "training": fields})
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +123,8 @@ def test_damaged_files_are_refused(fitted: tuple[Detector[Any], Path], tmp_path:
         {**state, name: torch.zeros(1, 2, 3)},
         {**state, "more": torch.zeros(1)},
     ):
-        save_tensors(damaged, tmp_path / MODEL_FILE)
-        with pytest.raises(InputError, match=MODEL_FILE):
+        save_tensors(damaged, tmp_path / files.MODEL)
+        with pytest.raises(InputError, match=files.MODEL):
             Detector.load(tmp_path, "cpu")
 
 
@@ -134,7 +135,7 @@ def test_equal_seeds_give_equal_runs(method: str, paths: list[Path], tmp_path: P
         torch.rand(1)  # the global generators' states must not matter
         np.random.random()
         run(make_config(method, seed, epochs=1), paths[:4], tmp_path / name)
-        states.append((tmp_path / name / MODEL_FILE).read_bytes())
+        states.append((tmp_path / name / files.MODEL).read_bytes())
     assert states[0] == states[1] != states[2]
 
 
@@ -159,7 +160,7 @@ def test_goes_on_exactly(
     run(config, paths[:4], tmp_path / "broken", checkpoint_seconds=0)
     log = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
     assert {"resumed_at": 3} in log
-    assert (tmp_path / "broken" / MODEL_FILE).read_bytes() == (tmp_path / "whole" / MODEL_FILE).read_bytes()
+    assert (tmp_path / "broken" / files.MODEL).read_bytes() == (tmp_path / "whole" / files.MODEL).read_bytes()
 
 
 def test_features_beyond_the_budget_go_to_a_file(paths: list[Path], tmp_path: Path) -> None:
@@ -169,11 +170,11 @@ def test_features_beyond_the_budget_go_to_a_file(paths: list[Path], tmp_path: Pa
     facts = json.loads((tmp_path / "file" / "run.json").read_text())
     assert facts["features_mapped"]
     assert facts["steps"] == config.training.steps(4)
-    assert (tmp_path / "file" / MODEL_FILE).read_bytes() == (tmp_path / "memory" / MODEL_FILE).read_bytes()
+    assert (tmp_path / "file" / files.MODEL).read_bytes() == (tmp_path / "memory" / files.MODEL).read_bytes()
     assert {path.name for path in (tmp_path / "file").iterdir()} == {
         "config.yaml",
         "log.jsonl",
         "run.json",
-        MODEL_FILE,
+        files.MODEL,
         "backbone.safetensors",
     }

@@ -18,7 +18,7 @@ from thfr.methods.draem.networks import RECONSTRUCTION_WIDTHS, DRAEMNetwork, USh
 from thfr.methods.draem.noise import integer, perlin_noise, random_gradients, uniform
 from thfr.methods.draem.simulation import anomaly_mask, simulate, turned
 from thfr.methods.draem.textures import PATTERNS, TextureSource
-from thfr.training.batches import generator
+from thfr.random_streams import generator
 
 
 @pytest.fixture

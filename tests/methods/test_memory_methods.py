@@ -10,10 +10,10 @@ import pytest
 import torch
 from thfr.backbones import create_backbone
 from thfr.errors import InputError
-from thfr.methods import Detector, Material, config_class, detector_class
-from thfr.methods.base import CONFIG_FILE, MODEL_FILE
-from thfr.methods.patches import averaged, concatenated, rows
-from thfr.models.tensors import save_tensors
+from thfr.methods import Detector, FitContext, config_class, detector_class
+from thfr.methods.common.patches import averaged, concatenated, rows
+from thfr.runs import files
+from thfr.runs.tensors import save_tensors
 from torch import Tensor
 
 from .conftest import discs
@@ -42,8 +42,8 @@ def fit(config: Any, images: Tensor, out: Path, **options: Any) -> tuple[Any, di
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         extractor = create_backbone(config.model.backbone, pretrained=config.model.pretrained)
-    material = Material(images, torch.arange(len(images)), out, torch.device("cpu"), **options)
-    return detector_class(config.method).fit(config, extractor, material)
+    context = FitContext(images, torch.arange(len(images)), out, torch.device("cpu"), **options)
+    return detector_class(config.method).fit(config, extractor, context)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -92,16 +92,16 @@ def test_damaged_files_are_refused(fitted: Detector[Any], tmp_path: Path) -> Non
     fitted.save(tmp_path)
     state = fitted.state()
     for name, tensor in state.items():
-        save_tensors({**state, name: tensor[..., :-1]}, tmp_path / MODEL_FILE)
+        save_tensors({**state, name: tensor[..., :-1]}, tmp_path / files.MODEL)
         with pytest.raises(InputError, match=r"must be"):
             Detector.load(tmp_path, "cpu")
-        save_tensors({key: value for key, value in state.items() if key != name}, tmp_path / MODEL_FILE)
-        with pytest.raises(InputError, match=MODEL_FILE):
+        save_tensors({key: value for key, value in state.items() if key != name}, tmp_path / files.MODEL)
+        with pytest.raises(InputError, match=files.MODEL):
             Detector.load(tmp_path, "cpu")
-    (tmp_path / MODEL_FILE).write_bytes(b"no tensors")
-    with pytest.raises(InputError, match=MODEL_FILE):
+    (tmp_path / files.MODEL).write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=files.MODEL):
         Detector.load(tmp_path, "cpu")
-    assert (tmp_path / CONFIG_FILE).is_file()
+    assert (tmp_path / files.CONFIG).is_file()
 
 
 @pytest.mark.parametrize("method", SMALL)

@@ -11,8 +11,8 @@ import torch
 from scipy.spatial.distance import mahalanobis as plain_distance
 from thfr.backbones import create_backbone
 from thfr.errors import InputError
-from thfr.methods import Material
-from thfr.methods.maps import smooth_map
+from thfr.methods import FitContext
+from thfr.methods.common.maps import smooth_map
 from thfr.methods.padim import PaDiMConfig, PaDiMDetector, PaDiMModelConfig, mahalanobis, whitening
 from torch import Tensor
 
@@ -28,11 +28,11 @@ def fit(
     model = PaDiMModelConfig(
         backbone="resnet18", pretrained=False, size=SIZE, stride=stride, dimension=dimension
     )
-    material = Material(
+    context = FitContext(
         clouds(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"), cache_budget=budget
     )
     extractor = create_backbone("resnet18", pretrained=False)
-    return PaDiMDetector.fit(PaDiMConfig(model=model), extractor, material)
+    return PaDiMDetector.fit(PaDiMConfig(model=model), extractor, context)
 
 
 def embeddings(detector: PaDiMDetector, images: Tensor) -> np.ndarray:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from thfr.backbones import create_backbone
-from thfr.methods import Material
-from thfr.methods.maps import smooth_map
+from thfr.methods import FitContext
+from thfr.methods.common.maps import smooth_map
 from thfr.methods.patchcore import (
     PatchCoreConfig,
     PatchCoreDetector,
@@ -39,8 +39,8 @@ def fit(
         model=PatchCoreModelConfig(backbone="resnet18", pretrained=False, size=SIZE, **model),
         training=PatchCoreTrainingConfig(**(training or {})),
     )
-    material = Material(clouds(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"))
-    return PatchCoreDetector.fit(config, create_backbone("resnet18", pretrained=False), material)
+    context = FitContext(clouds(IMAGES, 0), torch.arange(IMAGES), out, torch.device("cpu"))
+    return PatchCoreDetector.fit(config, create_backbone("resnet18", pretrained=False), context)
 
 
 def all_patches(detector: PatchCoreDetector, images: Tensor) -> Tensor:  # [N,D]
@@ -139,7 +139,7 @@ _MEASURED = """
 import resource, sys
 from pathlib import Path
 import torch
-from thfr.methods import Material
+from thfr.methods import FitContext
 from thfr.methods.patchcore import *
 
 class Backbone(torch.nn.Module):
@@ -154,9 +154,9 @@ config = PatchCoreConfig(model=PatchCoreModelConfig(size=64, bank_limit=10),
                          training=PatchCoreTrainingConfig(projection=16))
 def fit(images):
     shown = torch.randint(0, 256, (images, 3, 64, 64), dtype=torch.uint8)
-    material = Material(shown, torch.arange(images), Path(sys.argv[1]), torch.device("cpu"))
+    context = FitContext(shown, torch.arange(images), Path(sys.argv[1]), torch.device("cpu"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    facts = PatchCoreDetector.fit(config, Backbone(), material)[1]
+    facts = PatchCoreDetector.fit(config, Backbone(), context)[1]
     return facts["patches"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 fit(64)  # what libraries and batches take
 print(*fit(1000))

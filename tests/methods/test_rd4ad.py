@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from thfr.backbones import create_backbone
-from thfr.methods.rd4ad import RD4ADConfig, RD4ADDetector, RD4ADModelConfig
-from thfr.methods.rd4ad_network import ReverseDistillation
-from thfr.methods.residual import ResampledBlock
+from thfr.methods.common.residual import ResampledBlock
+from thfr.methods.rd4ad.detector import RD4ADConfig, RD4ADDetector, RD4ADModelConfig
+from thfr.methods.rd4ad.network import ReverseDistillation
 from torch.nn import functional as F
 
 SIZE = 64

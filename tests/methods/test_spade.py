@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from thfr.backbones import create_backbone
-from thfr.methods import Material
-from thfr.methods.maps import smooth_map
+from thfr.methods import FitContext
+from thfr.methods.common.maps import smooth_map
 from thfr.methods.spade import SPADEConfig, SPADEDetector, SPADEModelConfig
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,8 +22,8 @@ def fit(out: Path, budget: int = 1 << 30, **model: int) -> tuple[SPADEDetector, 
     torch.manual_seed(0)
     config = SPADEConfig(model=SPADEModelConfig(backbone="resnet18", pretrained=False, size=SIZE, **model))
     images = clouds(7, 0)
-    material = Material(images, torch.arange(7), out, torch.device("cpu"), cache_budget=budget)
-    return SPADEDetector.fit(config, create_backbone("resnet18", pretrained=False), material)
+    context = FitContext(images, torch.arange(7), out, torch.device("cpu"), cache_budget=budget)
+    return SPADEDetector.fit(config, create_backbone("resnet18", pretrained=False), context)
 
 
 def pyramid(levels: list[Tensor], stride: int) -> Tensor:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from thfr.backbones import create_backbone
-from thfr.methods import Material
-from thfr.methods.regression import MapScale, Standardiser
-from thfr.methods.regression_detector import _Fitting
+from thfr.methods import FitContext
+from thfr.methods.common.regression import MapScale, Standardiser
+from thfr.methods.common.regression_detector import _Fitting
 from thfr.methods.student_teacher import (
     Ensemble,
     PatchStudent,
@@ -142,8 +142,8 @@ def test_maps_are_scaled_on_images_that_are_not_learnt_from(tmp_path: Path) -> N
     training = StudentTeacherTrainingConfig(normalisation_share=0.3, batch_size=3, epochs=1)
     extractor = create_backbone(MODEL.backbone, pretrained=False)
     config = StudentTeacherConfig(model=MODEL, training=training)
-    material = Material(images, torch.arange(10), tmp_path, torch.device("cpu"))
-    fitting = _Fitting(config, extractor, material, Ensemble(MODEL, extractor.channels))
+    context = FitContext(images, torch.arange(10), tmp_path, torch.device("cpu"))
+    fitting = _Fitting(config, extractor, context, Ensemble(MODEL, extractor.channels))
     assert len(fitting.unseen) == 3
     assert sorted([*fitting.unseen.tolist(), *fitting.learnt.tolist()]) == list(range(10))
     seen: list[int] = []
@@ -152,7 +152,7 @@ def test_maps_are_scaled_on_images_that_are_not_learnt_from(tmp_path: Path) -> N
     for step in range(fitting.adam.total):
         fitting.step(step)
     assert set(seen) == set(fitting.learnt.tolist())
-    detector, facts = StudentTeacherDetector.fit(config, extractor, material)
+    detector, facts = StudentTeacherDetector.fit(config, extractor, context)
     assert facts["normalisation_images"] == 3
     with torch.inference_mode():
         errors = detector._errors(images[fitting.unseen], detector.features(images[fitting.unseen]))

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods import Detector
-from thfr.methods.optimisation import AdamSteps
+from thfr.methods.common.optimisation import AdamSteps
+from thfr.methods.registry import config_from_values
 from thfr.training import is_finished, train
 
 METHODS = ("rd4ad", "student_teacher", "gcad")
@@ -53,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def tiny(method: str, steps: int = 4, **training: Any) -> RunConfig:
     """EfficientNet-Lite0 at 64 x 64 with the weights from its package."""
-    return RunConfig.from_values(
+    return config_from_values(
         {
             "method": method,
             "model": {"backbone": "tf_efficientnet_lite0", "size": 64, **_NARROW[method]},
@@ -192,4 +193,4 @@ def test_a_state_of_another_network_is_refused(method: str, images: list[Path], 
 )
 def test_wrong_fields_are_named(method: str, section: str, field: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"{section}\.{field}"):
-        RunConfig.from_values({"method": method, section: {field: value}})
+        config_from_values({"method": method, section: {field: value}})

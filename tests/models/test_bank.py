@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from thfr.models import TemplateBank
-from thfr.models.tensors import save_tensors
+from thfr.methods.thfr.bank import TemplateBank
+from thfr.runs.tensors import save_tensors
 from torch import Tensor
 
 

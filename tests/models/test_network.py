@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from thfr.config import VARIANTS, THFRModelConfig, Variant
 from thfr.errors import InputError
-from thfr.models import THFRNetwork
+from thfr.methods.thfr.config import VARIANTS, THFRModelConfig, Variant
+from thfr.methods.thfr.network import THFRNetwork
 from torch import Tensor
 
 CHANNELS = (8, 12, 16)

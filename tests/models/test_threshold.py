@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from thfr.errors import InputError
-from thfr.models import Threshold
-from thfr.models.threshold import THRESHOLD_FILE
+from thfr.runs import files
+from thfr.runs.threshold import Threshold
 
 
 @pytest.mark.parametrize("count", [5, 19, 20, 27, 300])
@@ -44,7 +44,7 @@ def test_file_round_trip_and_damage(tmp_path: Path) -> None:
     threshold = Threshold.from_scores([0.5, 0.25, 0.125], 0.3, "made-up images")
     threshold.save(tmp_path)
     assert Threshold.load(tmp_path) == threshold
-    path = tmp_path / THRESHOLD_FILE
+    path = tmp_path / files.THRESHOLD
     held = json.loads(path.read_text())
     path.write_text(json.dumps({**held, "value": 0.25}))
     with pytest.raises(InputError, match="does not fit its own scores"):

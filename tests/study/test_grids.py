@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.errors import InputError
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.study import grids
 from thfr.study.cells import Cell, Evaluation, cell_path, read_cell, write_cell
 from thfr.study.presets import PRESETS, changed, load_preset

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from thfr.cli import main
-from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.errors import InputError
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.study.published import official_categories, official_facts
 from thfr.study.render import as_csv, as_latex, as_markdown, as_values
 from thfr.study.results import Result, configuration_key, unofficial

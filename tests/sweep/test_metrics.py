@@ -174,7 +174,7 @@ def test_torchmetrics_is_not_needed() -> None:
 
 
 def test_torchmetrics_takes_them() -> None:
-    from thfr.backbones._torchvision_guard import guard_torchvision
+    from thfr.backbones.torchvision_guard import guard_torchvision
 
     guard_torchvision()  # torchmetrics imports torchvision
     torchmetrics = pytest.importorskip("torchmetrics")

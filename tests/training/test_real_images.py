@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.data import load_dataset
 from thfr.io import read_image
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.training import train
 
 import thfr_ext

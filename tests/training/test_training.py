@@ -19,14 +19,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 from thfr.backbones import create_backbone
-from thfr.config import VARIANTS, RunConfig, THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.errors import InputError
 from thfr.io import read_image
 from thfr.methods import Detector
-from thfr.training import compute_features, features, is_finished, restoration, train
-from thfr.training.augmentation import augmented
-from thfr.training.batches import batch_rows, corrupted, held_out
-from thfr.training.restoration import level_loss
+from thfr.methods.common import features
+from thfr.methods.common.batches import batch_rows, held_out
+from thfr.methods.common.features import compute_features
+from thfr.methods.registry import config_from_values, config_from_yaml
+from thfr.methods.thfr import fitting as restoration
+from thfr.methods.thfr.augmentation import augmented
+from thfr.methods.thfr.config import VARIANTS, THFRConfig, THFRModelConfig, THFRTrainingConfig
+from thfr.methods.thfr.corruption import corrupted
+from thfr.methods.thfr.fitting import level_loss
+from thfr.training import is_finished, train
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def test_goes_on_exactly_after_kill_9(images: list[Path], tmp_path: Path) -> Non
         "from thfr.training import train\n"
         "torch.set_num_threads(1)\n"  # as in this process: sums of convolutions depend on it
         "folder, out, *images = map(Path, sys.argv[1:])\n"
-        "config = RunConfig.read(folder / 'config.yaml')\n"
+        "config = read_config(folder / 'config.yaml')\n"
         "train(config, images, out, device='cpu', progress=False, checkpoint_seconds=0)\n"
     )
     out = tmp_path / "killed"
@@ -213,11 +218,11 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_random_templates_change_the_maps_and_need_a_bank(images: list[Path], tmp_path: Path) -> None:
     detector = run(tiny(), images, tmp_path / "run")
     photos = [np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)] * 6
-    nearest, shuffled = detector.score(photos), detector.score(photos, templates="random")
+    nearest, shuffled = detector.score(photos), detector.shuffled(0).score(photos)
     assert len(set(nearest.scores.tolist())) == 1
     assert len(set(shuffled.scores.tolist())) > 1
     with pytest.raises(InputError, match="no templates"):
-        run(tiny("gl"), images, tmp_path / "gl").score(photos, templates="random")
+        run(tiny("gl"), images, tmp_path / "gl").shuffled(0)
 
 
 def test_batches_cover_every_image_each_epoch() -> None:
@@ -305,10 +310,10 @@ def test_holdout_of_all_images_is_refused(images: list[Path], tmp_path: Path) ->
 
 def test_config_round_trip_and_unknown_fields() -> None:
     config = tiny()
-    assert RunConfig.from_yaml(config.to_yaml()) == config
+    assert config_from_yaml(config.to_yaml()) == config
     with pytest.raises(InputError, match=r"training\.speed"):
-        RunConfig.from_yaml("training: {speed: 3}")
+        config_from_yaml("training: {speed: 3}")
     with pytest.raises(InputError, match=r"model\.size"):
-        RunConfig.from_values({"model": {"size": 100}})
+        config_from_values({"model": {"size": 100}})
     with pytest.raises(InputError, match="mapping"):
-        RunConfig.from_yaml("[]")
+        config_from_yaml("[]")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.data import Dataset, load_dataset
 from thfr.data.synth import generate
 from thfr.evaluation.run import remember_data
 from thfr.methods import Detector
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.training import train
 
 SIZE = 64

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from thfr.visualization import ColourScale
+from thfr.predictions.scale import ColourScale
 from thfr.visualization.grid import Grid, Row, write_grid
 
 SCALE = ColourScale(0.1, 0.5, 1.3, "the highest score of 12 good images", True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from thfr.errors import InputError
-from thfr.visualization import ColourScale, ScaleBuilder, outlined, overlay, scale_of
+from thfr.predictions.scale import ColourScale, ScaleBuilder, scale_of
+from thfr.visualization import outlined, overlay
 from thfr.visualization.overlay import FINDING_COLOUR, TRUTH_COLOUR
 
 SCALE = ColourScale(0.2, 0.5, 1.1, "a test", True)

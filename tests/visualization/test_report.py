@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from thfr.errors import InputError
 from thfr.io import write_map
-from thfr.visualization import ColourScale, Entry, Report, write_contact_sheet, write_report
+from thfr.predictions.scale import ColourScale
+from thfr.visualization import Entry, Report, write_contact_sheet, write_report
 from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.gallery import UNKNOWN, pictures
 from thfr.visualization.plots import LIGHT, draw_overlap, has_roc, headline, roc_points

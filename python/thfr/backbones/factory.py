@@ -3,79 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thfr.backbones._torchvision_guard import guard_torchvision
-from thfr.backbones.weights import (
-    lite0_names,
-    lite0_package_file,
-    load_strictly,
-    read_weights,
-    weights_digest,
-)
+from thfr.backbones.specs import STRIDES, BackboneSpec, backbone_spec
+from thfr.backbones.torchvision_guard import guard_torchvision
+from thfr.backbones.weights import PACKAGES, load_strictly, read_weights, weights_digest
 from thfr.errors import InputError
-
-STRIDES = (4, 8, 16)
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """What distinguishes one backbone from another."""
-
-    architecture: str  # timm's model name
-    pretrained: str  # timm's name of the pretrained weights
-    levels: tuple[int, int, int]  # timm's feature indices at strides 4, 8 and 16
-    mean: tuple[float, float, float]  # of RGB in 0..1
-    std: tuple[float, float, float]
-    left_over: tuple[str, ...]  # parts of a full checkpoint that an extractor does not have
-    bottleneck_channels: int  # default width of the bottleneck behind it
-    stages: int | None = (
-        None  # leading stages of ``blocks`` to keep, where timm would also run those behind stride 16
-    )
-    packaged: Callable[[], Path] | None = None  # weights carried by an installed package
-    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-BACKBONES: dict[str, BackboneSpec] = {
-    "wide_resnet50_2": BackboneSpec(
-        architecture="wide_resnet50_2",
-        pretrained="wide_resnet50_2.tv_in1k",
-        levels=(1, 2, 3),
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        left_over=("layer4.", "fc."),
-        bottleneck_channels=2048,
-    ),
-    "resnet18": BackboneSpec(
-        architecture="resnet18",
-        pretrained="resnet18.tv_in1k",
-        levels=(1, 2, 3),
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        left_over=("layer4.", "fc."),
-        bottleneck_channels=512,
-    ),
-    "tf_efficientnet_lite0": BackboneSpec(
-        architecture="tf_efficientnet_lite0",
-        pretrained="tf_efficientnet_lite0.in1k",
-        levels=(1, 2, 3),
-        # its authors feed (x * 255 - 127) / 128
-        mean=(127 / 255, 127 / 255, 127 / 255),
-        std=(128 / 255, 128 / 255, 128 / 255),
-        left_over=("blocks.5.", "blocks.6.", "conv_head.", "bn2.", "classifier."),
-        bottleneck_channels=512,
-        stages=5,
-        packaged=lite0_package_file,
-        rename=lite0_names,
-    ),
-}
 
 
 class FeatureExtractor(nn.Module):
@@ -121,13 +58,6 @@ class FeatureExtractor(nn.Module):
         return list(self.body(self.normalise(images)))
 
 
-def backbone_spec(name: str) -> BackboneSpec:
-    """The facts about one backbone; InputError lists the names there are."""
-    if name not in BACKBONES:
-        raise InputError(f"backbone: expected one of {', '.join(sorted(BACKBONES))}, got {name!r}")
-    return BACKBONES[name]
-
-
 def create_backbone(
     name: str, weights: Path | str | None = None, pretrained: bool = True
 ) -> FeatureExtractor:
@@ -141,11 +71,14 @@ def create_backbone(
     Raises InputError for an unknown name, a file that does not fit, or weights that cannot be fetched.
     """
     spec = backbone_spec(name)
-    if weights is None and pretrained and spec.packaged is not None:
-        weights = spec.packaged()
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    if spec.packaged is not None:
+        file, rename = PACKAGES[spec.packaged]
+        if weights is None and pretrained:
+            weights = file()
     if weights is not None:
         body = _create_body(spec.architecture, spec, pretrained=False)
-        load_strictly(body, spec.rename(read_weights(Path(weights))), spec.left_over, str(weights))
+        load_strictly(body, rename(read_weights(Path(weights))), spec.left_over, str(weights))
     elif pretrained:
         body = _fetch_body(name, spec)
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -116,6 +116,12 @@ def lite0_package_file() -> Path:
             f"backbone tf_efficientnet_lite0: {path} has SHA-256 {digest}, expected {LITE0_SHA256}"
         )
     return path
+
+
+#: package -> the file that it carries, and how its names become timm's
+PACKAGES: dict[str, tuple[Callable[[], Path], Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]] = {
+    LITE0_PACKAGE: (lite0_package_file, lite0_names)
+}
 
 
 def load_strictly(

@@ -12,17 +12,6 @@ from thfr.cli.output import Result
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
 
 DEVICES = ("auto", "cpu", "cuda")
-METHODS = (
-    "thfr",
-    "spade",
-    "padim",
-    "patchcore",
-    "rd4ad",
-    "student_teacher",
-    "cflow",
-    "draem",
-    "gcad",
-)  # as thfr.methods.METHODS, whose import would cost every command the time that torch takes
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

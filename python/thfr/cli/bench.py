@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> Result:
         "device": detector.device.type,
         "precision": detector.precision,
         "threads": torch.get_num_threads(),
-        "templates": 0 if detector.bank is None else len(detector.bank),
+        "templates": detector.template_count,
         "batches": batches,
     }
     return Result(_table(values), values)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from thfr.cli.arguments import (
-    METHODS,
     Commands,
     add_command,
     add_device,
@@ -17,6 +16,7 @@ from thfr.cli.arguments import (
     positive,
 )
 from thfr.cli.output import Result
+from thfr.methods.registry import method_names
 
 _DESCRIPTION = """\
 Fit and evaluate every method on the same data, split, backbone and metrics, and lay the figures, times and
@@ -41,8 +41,15 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--category", nargs="+", metavar="NAME", default=[], help="folders in the ROOTs (default: all)"
     )
-    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="NAME", default=list(METHODS),
-                        help=f"of {', '.join(METHODS)} (default: all)")  # fmt: skip
+    methods = method_names()
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=methods,
+        metavar="NAME",
+        default=list(methods),
+        help=f"of {', '.join(methods)} (default: all)",
+    )
     parser.add_argument(
         "--backbone", nargs="+", metavar="NAME[=FILE]", default=["wide_resnet50_2"],
         help="extractors, each with its weights if they are in a file",

@@ -25,7 +25,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr import demo
+    from thfr.cli import demo_run as demo
 
     found = demo.run(args.out)
     return Result(demo.summary(found), found)

@@ -23,7 +23,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.doctor import diagnose, report
+    from thfr.cli.checks import diagnose, report
 
     checks = diagnose()
     values = report(checks)

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from thfr.cli.arguments import (
-    METHODS,
     Commands,
     add_command,
     add_device,
@@ -19,6 +18,7 @@ from thfr.cli.arguments import (
     share,
 )
 from thfr.cli.output import Result
+from thfr.methods.registry import config_from_values, method_names
 
 _DESCRIPTION = """\
 Learn what good products look like. Only images of good products are used.
@@ -47,7 +47,7 @@ def add_parser(commands: Commands) -> None:
     data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
     model = parser.add_argument_group("model")
-    model.add_argument("--method", choices=METHODS, default="thfr", help="what learns")
+    model.add_argument("--method", choices=method_names(), default="thfr", help="what learns")
     model.add_argument("--variant", choices=("thfr", "gl", "gbn", "lbn"), help=f"of THFR. {_VARIANTS}")
     model.add_argument(
         "--backbone",
@@ -95,7 +95,6 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.config import RunConfig
     from thfr.data import load_dataset
     from thfr.evaluation.run import remember_data
     from thfr.study.presets import changed, read_changes
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> Result:
     holdout = args.holdout
     if holdout is None:
         holdout = 0.1 if args.dataset == "folder" else 0.0
-    config = RunConfig.from_values(
+    config = config_from_values(
         {
             "method": args.method,
             "model": {"backbone": args.backbone, "size": args.size, **variant},

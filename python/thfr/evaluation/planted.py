@@ -12,7 +12,6 @@ from torch import Tensor
 from thfr.data.planted import LOGICAL, PLANTED, plant_all
 from thfr.errors import InputError
 from thfr.methods import Detector
-from thfr.methods.base import Templates
 from thfr_ext import auroc
 from thfr_ext.metrics import AUPRO
 
@@ -23,8 +22,6 @@ def evaluate_planted(
     detector: Detector,
     images: Tensor,  # uint8 [N,3,S,S], good, of the detector's size, not learnt from
     *,
-    templates: Templates = "nearest",
-    seed: int = 0,
     batch_size: int = 8,
 ) -> dict[str, Any]:
     """Figures of the good images against their planted anomalies (:mod:`thfr.data.planted`), at input size.
@@ -50,7 +47,7 @@ def evaluate_planted(
     def scored(given: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Iterator[Tensor]:
         for start in range(0, len(given), batch_size):
             batch = torch.from_numpy(np.stack(given[start : start + batch_size])).permute(0, 3, 1, 2)
-            maps, scores = detector.score_prepared(batch.contiguous(), templates, seed + start)
+            maps, scores = detector.score_prepared(batch.contiguous())
             metric.update(maps.cpu(), torch.from_numpy(np.stack(truth[start : start + batch_size])))
             yield scores.cpu()
 

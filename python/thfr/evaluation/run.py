@@ -15,16 +15,13 @@ from thfr.errors import InputError
 from thfr.evaluation.protocols import evaluate_maps
 from thfr.io import atomic_write_json, read_image
 from thfr.methods import Detector
-from thfr.methods.base import Templates
-
-SOURCE_FILE = "data.json"
-METRICS_FILE = "metrics.json"
+from thfr.runs import files
 
 
 def remember_data(run: Path, dataset: Dataset) -> None:
     """Note in the run folder where its data lie, so that they need not be named again."""
     atomic_write_json(
-        run / SOURCE_FILE, {"dataset": dataset.name, "root": str(dataset.root), "category": dataset.category}
+        run / files.DATA, {"dataset": dataset.name, "root": str(dataset.root), "category": dataset.category}
     )
 
 
@@ -49,7 +46,7 @@ def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | No
 
 def _remembered_root(run: Path) -> str:
     try:
-        return str(json.loads((run / SOURCE_FILE).read_text(encoding="utf-8"))["root"])
+        return str(json.loads((run / files.DATA).read_text(encoding="utf-8"))["root"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"evaluate: {run} does not say where its data are ({error}); give --data ROOT"
@@ -89,7 +86,7 @@ def evaluate_run(
     metrics = evaluate_detector(detector, dataset, batch_size=batch_size, progress=progress)
     metrics["model"] = detector.config.summary()
     metrics["data"] = fingerprint(dataset, progress=progress)
-    atomic_write_json(folder / METRICS_FILE, metrics)
+    atomic_write_json(folder / files.METRICS, metrics)
     return metrics
 
 
@@ -97,18 +94,13 @@ def evaluate_detector(
     detector: Detector,
     dataset: Dataset,
     *,
-    templates: Templates = "nearest",
-    seed: int = 0,
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`.
 
-    ``templates`` and ``seed`` as in :meth:`thfr.methods.Detector.score`: ``"random"`` is the control
-    experiment that gives every image a random template.
-
     Raises:
-        InputError: as :func:`evaluate_maps`, or random templates for a variant without any.
+        InputError: as :func:`evaluate_maps`.
     """
     scores: dict[Sample, float] = {}
 
@@ -117,7 +109,7 @@ def evaluate_detector(
         for start in range(0, len(dataset.test), batch_size):
             batch = dataset.test[start : start + batch_size]
             images = [read_image(sample.path) for sample in batch]
-            found = detector.score(images, batch_size, templates, seed + start)
+            found = detector.score(images, batch_size)
             for sample, anomaly_map, score in zip(batch, found.maps, found.scores, strict=True):
                 scores[sample] = float(score)
                 yield anomaly_map

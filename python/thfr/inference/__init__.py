@@ -5,7 +5,6 @@ from __future__ import annotations
 from thfr.inference.calibration import calibrate, good_scale
 from thfr.inference.graph import GraphedScorer
 from thfr.inference.predict import ImageResult, Results, predict
-from thfr.inference.templates import template_numbers
 
 __all__ = [
     "GraphedScorer",
@@ -14,5 +13,4 @@ __all__ = [
     "calibrate",
     "good_scale",
     "predict",
-    "template_numbers",
 ]

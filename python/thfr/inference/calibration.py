@@ -8,9 +8,8 @@ from pathlib import Path
 from thfr.data import load_dataset, load_images
 from thfr.errors import InputError
 from thfr.methods import Detector
-from thfr.models import Threshold
-from thfr.models.threshold import DEFAULT_RATE
-from thfr.visualization.scale import ColourScale, ScaleBuilder
+from thfr.predictions.scale import ColourScale, ScaleBuilder
+from thfr.runs.threshold import DEFAULT_RATE, Threshold
 
 
 def good_scale(detector: Detector) -> ColourScale:
@@ -24,7 +23,7 @@ def good_scale(detector: Detector) -> ColourScale:
     if maps is None:
         raise InputError(
             "good_scale: expected a detector that can score its own training images, got "
-            f"{detector.config.label} with {0 if detector.bank is None else len(detector.bank)} template(s)"
+            f"{detector.config.label} with {detector.template_count} template(s)"
         )
     builder, images = ScaleBuilder(), 0
     for batch in maps:

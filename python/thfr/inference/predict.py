@@ -19,12 +19,12 @@ from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
 from thfr.inference.calibration import good_scale
-from thfr.inference.sources import Item, collect
 from thfr.io import atomic_path, atomic_write_json, read_image, read_map, write_map
 from thfr.methods import Detector
-from thfr.models import Threshold
-from thfr.models.threshold import Verdict
-from thfr.visualization import ColourScale, Entry, Report, ScaleBuilder, overlay, write_report
+from thfr.predictions.scale import ColourScale, ScaleBuilder
+from thfr.predictions.sources import Item, collect
+from thfr.runs.threshold import Threshold, Verdict
+from thfr.visualization import Entry, Report, overlay, write_report
 from thfr.visualization.gallery import UNKNOWN
 
 COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay")
@@ -97,7 +97,7 @@ def predict(
 ) -> Results:
     """Score an image, a folder of images with its sub-folders, or a data set's test images.
 
-    Writes below ``out`` (see :func:`thfr.inference.sources.collect` for the names):
+    Writes below ``out`` (see :func:`thfr.predictions.sources.collect` for the names):
 
     - for each image its anomaly map, TIFF float32 at the image's native size, and a PNG of the image with
       the map over it (and the ground truth's outline where it is known); all pictures of a call share one

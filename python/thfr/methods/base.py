@@ -21,17 +21,14 @@ from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_text
-from thfr.models.bank import TemplateBank
-from thfr.models.tensors import load_tensors, save_tensors
-from thfr.models.threshold import Threshold
+from thfr.methods.registry import detector_class, read_config
+from thfr.runs import files
+from thfr.runs.tensors import load_tensors, save_tensors
+from thfr.runs.threshold import Threshold
 
-Templates = Literal["nearest", "random"]
 Precision = Literal["fp32", "fp16", "bf16"]
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-CONFIG_FILE = "config.yaml"
-BACKBONE_FILE = "backbone.safetensors"
-MODEL_FILE = "model.safetensors"
 
 _Result = TypeVar("_Result")
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -47,12 +44,12 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Material:
+class FitContext:
     """What a method is fitted on, where, and how."""
 
     images: Tensor
     """uint8 [N,3,S,S], RGB, good, at input size."""
-    numbers: Tensor
+    indices: Tensor
     """int64 [N]: which of the images given to :func:`thfr.training.train` they are."""
     out: Path
     """The run folder, for log, checkpoints and mapped files."""
@@ -77,14 +74,13 @@ def resolve_device(device: str) -> torch.device:
 class Detector(ABC, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`.
 
-    Attributes: ``config``; ``extractor``, the frozen backbone; ``bank``, the templates of a method that has
-    them; ``threshold``, None where no good images were kept for it; ``device``; ``precision``: what
+    Attributes: ``config``; ``extractor``, the frozen backbone; ``threshold``, None where no good images were
+    kept for it; ``device``; ``precision``: what
     convolutions and matrix products compute in; in fp16 (CUDA only) and bf16 the features are channels-last.
     """
 
     RESTORES: ClassVar[bool] = False
     """Whether it has :meth:`restorations`."""
-    bank: TemplateBank | None = None
 
     def __init__(
         self,
@@ -123,10 +119,24 @@ class Detector(ABC, Generic[ConfigT]):
         """Edge of the square input in pixels."""
         return self.config.model.size
 
+    @property
+    def template_count(self) -> int:
+        """Good images that new ones are compared with, one by one; 0 for a method that keeps none."""
+        return 0
+
+    def nearest_templates(
+        self,
+        images: Tensor,  # uint8 [B,3,S,S]
+    ) -> Tensor | None:
+        """Which training image each image is compared with first, int64 [B], counted as in
+        :func:`thfr.training.train`; None for a method that keeps none.
+        """
+        return None
+
     @classmethod
     @abstractmethod
     def fit(
-        cls: type[DetectorT], config: Any, extractor: FeatureExtractor, material: Material
+        cls: type[DetectorT], config: Any, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[DetectorT, dict[str, Any]]:
         """Learn from good images; gives the detector and facts about the fitting, for ``run.json``.
 
@@ -221,50 +231,26 @@ class Detector(ABC, Generic[ConfigT]):
     def score_prepared(
         self,
         images: Tensor,  # uint8 [B,3,S,S]
-        templates: Templates = "nearest",
-        seed: int = 0,
     ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
-        """Anomaly maps and scores of images of the input size: one batch, all at once.
-
-        ``templates="random"`` gives every image a random template instead of its nearest: the control
-        experiment that shows how much the templates matter; ``seed`` and the image's position choose it.
-
-        Raises:
-            InputError: random templates of a method that has none.
-        """
+        """Anomaly maps and scores of images of the input size: one batch, all at once."""
         if images.dtype != torch.uint8 or images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
                 f"Detector: images must be uint8 [B,3,{self.size},{self.size}], "
                 f"got {images.dtype} {list(images.shape)}"
             )
-        if templates == "nearest":
-            return self._score(images)
-        if templates != "random":
-            raise InputError(f'Detector: templates must be "nearest" or "random", got {templates!r}')
-        return self._score_shuffled(images, seed)
-
-    def _score_shuffled(
-        self,
-        images: Tensor,  # uint8 [B,3,S,S]
-        seed: int,
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
-        raise InputError(f"Detector: {self.config.label} has no templates to shuffle")
+        return self._score(images)
 
     def score(
         self,
         images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
         batch_size: int = 8,
-        templates: Templates = "nearest",
-        seed: int = 0,
     ) -> Scores:
-        """Anomaly maps at each image's own size (bilinear from the input size) and image scores;
-        ``templates`` as in :meth:`score_prepared`.
-        """
+        """Anomaly maps at each image's own size (bilinear from the input size) and image scores."""
         prepared = self.prepare(images)
         maps: list[np.ndarray] = []
         scores: list[Tensor] = []
         for start in range(0, len(prepared), batch_size):
-            batch, values = self.score_prepared(prepared[start : start + batch_size], templates, seed + start)
+            batch, values = self.score_prepared(prepared[start : start + batch_size])
             scores.append(values.cpu())
             for image, single in zip(images[start : start + batch_size], batch, strict=True):
                 native = F.interpolate(
@@ -293,28 +279,26 @@ class Detector(ABC, Generic[ConfigT]):
     def save(self, folder: Path) -> None:
         """Write configuration, backbone, model and threshold: the folder then needs nothing else."""
         if self.config.uses_backbone:
-            save_tensors(self.extractor.state_dict(), folder / BACKBONE_FILE)
+            save_tensors(self.extractor.state_dict(), folder / files.BACKBONE)
         if self.threshold is not None:
             self.threshold.save(folder)
-        save_tensors(self.state(), folder / MODEL_FILE)
-        atomic_write_text(folder / CONFIG_FILE, self.config.to_yaml())
+        save_tensors(self.state(), folder / files.MODEL)
+        atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
 
     @staticmethod
     def load(folder: Path, device: str = "auto", precision: Precision = "fp32") -> Detector[Any]:
         """Read a folder written by :meth:`save`, of any method; InputError names what is missing or
         damaged.
         """
-        from thfr.methods.registry import detector_class  # its methods are subclasses of this
-
         folder = Path(folder)
-        config = RunConfig.read(folder / CONFIG_FILE)
+        config = read_config(folder / files.CONFIG)
         where = resolve_device(device)
-        path = folder / MODEL_FILE
+        path = folder / files.MODEL
         if not path.is_file():
             raise InputError(f"Detector.load: {folder} holds no {path.name}: has its training finished?")
         extractor = create_backbone(config.model.backbone, pretrained=False)
         if config.uses_backbone:
-            load_tensors(extractor, folder / BACKBONE_FILE)
+            load_tensors(extractor, folder / files.BACKBONE)
         extractor.weights_digest = config.weights_digest
         try:
             detector = detector_class(config.method).from_state(

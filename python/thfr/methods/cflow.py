@@ -28,14 +28,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from thfr.backbones import FeatureExtractor
-from thfr.backbones.factory import STRIDES
+from thfr.backbones.specs import STRIDES
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
-from thfr.methods.base import Detector, Material, Precision
-from thfr.methods.maps import smooth_map
-from thfr.models.threshold import Threshold
-from thfr.training.batches import batch_rows, generator
-from thfr.training.features import FeatureStore, compute_features
-from thfr.training.loop import optimise
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.batches import batch_rows
+from thfr.methods.common.features import FeatureStore, compute_features
+from thfr.methods.common.loop import optimise
+from thfr.methods.common.maps import smooth_map
+from thfr.methods.registry import register_method
+from thfr.random_streams import generator
+from thfr.runs.threshold import Threshold
 
 _STREAM = 20  # of random draws; one a level from here on
 _REFERENCE = 32  # training images among which the largest likelihood is sought
@@ -192,6 +194,7 @@ class CFLOWNetwork(nn.Module):
         return found
 
 
+@register_method("cflow", CFLOWConfig)
 class CFLOWDetector(Detector[CFLOWConfig]):
     """The map is the sum over the levels of one minus the probability of the features relative to good ones,
     the score its maximum.
@@ -211,27 +214,27 @@ class CFLOWDetector(Detector[CFLOWConfig]):
 
     @classmethod
     def fit(
-        cls, config: CFLOWConfig, extractor: FeatureExtractor, material: Material
+        cls, config: CFLOWConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[CFLOWDetector, dict[str, Any]]:
         started = time.monotonic()
         store = compute_features(
             extractor,
-            material.images,
-            material.device,
-            material.out,
-            material.cache_budget,
-            progress=material.progress,
+            context.images,
+            context.device,
+            context.out,
+            context.cache_budget,
+            progress=context.progress,
         )
         try:
-            fitting = _Fitting(config, extractor, store, material.device)
+            fitting = _Fitting(config, extractor, store, context.device)
             seconds = optimise(
-                material, fitting.network, fitting.optimizer, fitting.total, fitting.step, started
+                context, fitting.network, fitting.optimizer, fitting.total, fitting.step, started
             )
             fitting.set_largest()
             facts = {"train_seconds": round(seconds, 3), "features_mapped": store.mapped}
         finally:
             store.close()
-        return cls(config, extractor, fitting.network, material.device), facts
+        return cls(config, extractor, fitting.network, context.device), facts
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,14 +30,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.regression import Trunk, conv
-from thfr.methods.regression_detector import (
+from thfr.methods.common.regression import Trunk, conv
+from thfr.methods.common.regression_detector import (
     RegressionConfig,
     RegressionDetector,
     RegressionModelConfig,
     RegressionNetwork,
     RegressionTrainingConfig,
 )
+from thfr.methods.registry import register_method
 
 _DEPTH = 5  # the networks go down to stride 2^5
 
@@ -184,6 +185,7 @@ class GCADNetwork(RegressionNetwork):
         return maps
 
 
+@register_method("gcad", GCADConfig)
 class GCADDetector(RegressionDetector):
     """Pretrained encoder and both branches."""
 

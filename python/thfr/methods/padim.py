@@ -20,12 +20,13 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
-from thfr.methods.base import Detector, Material, Precision
-from thfr.methods.maps import smooth_map
-from thfr.methods.patches import averaged, concatenated
-from thfr.models.threshold import Threshold
-from thfr.training.batches import generator
-from thfr.training.features import feature_batches
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
+from thfr.methods.common.maps import smooth_map
+from thfr.methods.common.patches import averaged, concatenated
+from thfr.methods.registry import register_method
+from thfr.random_streams import generator
+from thfr.runs.threshold import Threshold
 
 _CHANNELS = 7  # independent random stream
 _CHUNK = 64 << 20  # bytes of one fp64 step of the factorisation
@@ -64,6 +65,7 @@ class PaDiMConfig(RunConfig):
     training: TrainingConfig = TrainingConfig()
 
 
+@register_method("padim", PaDiMConfig)
 class PaDiMDetector(Detector[PaDiMConfig]):
     """The map is the Mahalanobis distance at each of P places, the score its maximum.
 
@@ -88,7 +90,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
 
     @classmethod
     def fit(
-        cls, config: PaDiMConfig, extractor: FeatureExtractor, material: Material
+        cls, config: PaDiMConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[PaDiMDetector, dict[str, Any]]:
         model = config.model
         dimension, available = model.embedding, sum(extractor.channels)
@@ -98,20 +100,20 @@ class PaDiMDetector(Detector[PaDiMConfig]):
                 f"got {dimension}"
             )
         rng = generator(config.training.seed, _CHANNELS, 0)
-        channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(material.device)
+        channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(context.device)
         places = (model.size // model.stride) ** 2
-        means = torch.empty(places, dimension, device=material.device)
-        whitenings = torch.empty(places, dimension, dimension, device=material.device)
-        together = max(1, material.cache_budget // (8 * dimension**2))  # a place's fp64 sums
+        means = torch.empty(places, dimension, device=context.device)
+        whitenings = torch.empty(places, dimension, dimension, device=context.device)
+        together = max(1, context.cache_budget // (8 * dimension**2))  # a place's fp64 sums
         bands = torch.arange(places).split(together)
         for number, band in enumerate(bands):
             title = f"features {number + 1}/{len(bands)}"
-            mean, covariance = _moments(extractor, material, channels, band, model.stride, title)
+            mean, covariance = _moments(extractor, context, channels, band, model.stride, title)
             means[band] = mean.float()
             for part in torch.arange(len(band)).split(max(1, _CHUNK // (8 * dimension**2))):
                 whitenings[band[part]] = whitening(covariance[part], model.regularisation).float()
         facts = {"places": places, "dimension": dimension, "passes": len(bands)}
-        return cls(config, extractor, channels, means, whitenings, material.device), facts
+        return cls(config, extractor, channels, means, whitenings, context.device), facts
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +186,7 @@ def whitening(
 @torch.inference_mode()
 def _moments(
     extractor: FeatureExtractor,
-    material: Material,
+    context: FitContext,
     channels: Tensor,
     band: Tensor,  # int64 [p], places
     stride: int,
@@ -192,13 +194,13 @@ def _moments(
 ) -> tuple[Tensor, Tensor]:  # fp64 [p,D], [p,D,D]
     """Mean and covariance at some places, by the pairwise update of Chan, Golub and LeVeque (1979)."""
     dimension, seen = len(channels), 0
-    options: dict[str, Any] = {"dtype": torch.float64, "device": material.device}
+    options: dict[str, Any] = {"dtype": torch.float64, "device": context.device}
     mean = torch.zeros(len(band), dimension, **options)
     scatter = torch.zeros(len(band), dimension, dimension, **options)
     for _, levels in feature_batches(
-        extractor, material.images, material.device, _BATCH, material.progress, title
+        extractor, context.images, context.device, _BATCH, context.progress, title
     ):
-        values = embedding(levels, channels, stride)[band.to(material.device)].double()
+        values = embedding(levels, channels, stride)[band.to(context.device)].double()
         count = values.shape[1]
         new = values.mean(1)
         values -= new[:, None]

@@ -27,12 +27,13 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
-from thfr.methods.base import Detector, Material, Precision
-from thfr.methods.maps import smooth_map
-from thfr.methods.patches import concatenated, rows
-from thfr.models.threshold import Threshold
-from thfr.training.batches import generator
-from thfr.training.features import feature_batches
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
+from thfr.methods.common.maps import smooth_map
+from thfr.methods.common.patches import concatenated, rows
+from thfr.methods.registry import register_method
+from thfr.random_streams import generator
+from thfr.runs.threshold import Threshold
 
 _PROJECTION, _CANDIDATES = 5, 6  # independent random streams
 
@@ -81,6 +82,7 @@ class PatchCoreConfig(RunConfig):
     training: PatchCoreTrainingConfig = PatchCoreTrainingConfig()
 
 
+@register_method("patchcore", PatchCoreConfig)
 class PatchCoreDetector(Detector[PatchCoreConfig]):
     """The map is the distance of each patch to the nearest one in the bank, ``patches``, fp16 [M,D]; the
     image score is the largest, re-weighted.
@@ -100,26 +102,26 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
     @classmethod
     def fit(
-        cls, config: PatchCoreConfig, extractor: FeatureExtractor, material: Material
+        cls, config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[PatchCoreDetector, dict[str, Any]]:
         """Two passes over the images instead of a store of patches: the first keeps what the coreset
         compares, the second the patches that it chose. So memory is that of the bank and ``projection``
         numbers a candidate.
         """
-        total = len(material.images) * (config.model.size // 8) ** 2
+        total = len(context.images) * (config.model.size // 8) ** 2
         candidates = _candidates(total, config.training)
         size = bank_size(total, len(candidates), config.model)
         chosen = candidates
         if size < len(candidates):
-            projected = _projected(config, extractor, material, candidates)
-            with tqdm(total=size, desc="coreset", unit="patch", disable=not material.progress) as bar:
+            projected = _projected(config, extractor, context, candidates)
+            with tqdm(total=size, desc="coreset", unit="patch", disable=not context.progress) as bar:
                 order = thfr_ext.greedy_coreset(
                     projected, size, config.training.seed, progress=lambda done, _: bar.update(done - bar.n)
                 )
             chosen = candidates[order.cpu()].sort().values
-        patches = _collected(config, extractor, material, chosen)
+        patches = _collected(config, extractor, context, chosen)
         facts = {"patches": total, "candidates": len(candidates), "bank": size}
-        return cls(config, extractor, patches, material.device), facts
+        return cls(config, extractor, patches, context.device), facts
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +213,7 @@ def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int
 def _selected(
     config: PatchCoreConfig,
     extractor: FeatureExtractor,
-    material: Material,
+    context: FitContext,
     numbers: Tensor,  # int64 [n], ascending, among all patches of all images
     description: str,
 ) -> Iterator[tuple[slice, Tensor]]:
@@ -219,7 +221,7 @@ def _selected(
     model = config.model
     each = (model.size // 8) ** 2
     batches = feature_batches(
-        extractor, material.images, material.device, progress=material.progress, description=description
+        extractor, context.images, context.device, progress=context.progress, description=description
     )
     for image, levels in batches:
         first = image * each
@@ -231,13 +233,13 @@ def _selected(
 
 
 def _projected(
-    config: PatchCoreConfig, extractor: FeatureExtractor, material: Material, numbers: Tensor
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, numbers: Tensor
 ) -> Tensor:  # fp32 [n,projection]
     """What the coreset compares: random projections (Johnson and Lindenstrauss) of the patches."""
     training = config.training
     rng = generator(training.seed, _PROJECTION, 0)
-    projection, projected = None, torch.empty(len(numbers), training.projection, device=material.device)
-    for place, patches in _selected(config, extractor, material, numbers, "features"):
+    projection, projected = None, torch.empty(len(numbers), training.projection, device=context.device)
+    for place, patches in _selected(config, extractor, context, numbers, "features"):
         if projection is None:
             projection = torch.randn(patches.shape[1], training.projection, generator=rng).to(patches)
         torch.mm(patches, projection, out=projected[place])
@@ -245,12 +247,12 @@ def _projected(
 
 
 def _collected(
-    config: PatchCoreConfig, extractor: FeatureExtractor, material: Material, numbers: Tensor
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, numbers: Tensor
 ) -> Tensor:  # fp16 [n,D]
     bank: Tensor | None = None
-    for place, patches in _selected(config, extractor, material, numbers, "bank"):
+    for place, patches in _selected(config, extractor, context, numbers, "bank"):
         if bank is None:
-            bank = torch.empty(len(numbers), patches.shape[1], dtype=torch.float16, device=material.device)
+            bank = torch.empty(len(numbers), patches.shape[1], dtype=torch.float16, device=context.device)
         bank[place] = patches
     assert bank is not None
     return bank

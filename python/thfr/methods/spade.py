@@ -21,11 +21,12 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
-from thfr.methods.base import Detector, Material, Precision
-from thfr.methods.maps import smooth_map
-from thfr.methods.patches import averaged, concatenated, rows
-from thfr.models.threshold import Threshold
-from thfr.training.features import compute_features
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import compute_features
+from thfr.methods.common.maps import smooth_map
+from thfr.methods.common.patches import averaged, concatenated, rows
+from thfr.methods.registry import register_method
+from thfr.runs.threshold import Threshold
 
 _TOGETHER = 4  # gallery images searched at once: their pyramids must fit into memory
 
@@ -56,6 +57,7 @@ class SPADEConfig(RunConfig):
     training: TrainingConfig = TrainingConfig()
 
 
+@register_method("spade", SPADEConfig)
 class SPADEDetector(Detector[SPADEConfig]):
     """Compares an image with the K training images nearest to it.
 
@@ -79,20 +81,20 @@ class SPADEDetector(Detector[SPADEConfig]):
 
     @classmethod
     def fit(
-        cls, config: SPADEConfig, extractor: FeatureExtractor, material: Material
+        cls, config: SPADEConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[SPADEDetector, dict[str, Any]]:
         store = compute_features(
             extractor,
-            material.images,
-            material.device,
-            material.out,
-            material.cache_budget,
+            context.images,
+            context.device,
+            context.out,
+            context.cache_budget,
             batch_size=8,
-            progress=material.progress,
+            progress=context.progress,
             keep=lambda levels: [*averaged(levels, config.model.stride), image_keys(levels)],
         )
         *gallery, keys = store.levels
-        detector = cls(config, extractor, gallery, keys, material.device)
+        detector = cls(config, extractor, gallery, keys, context.device)
         facts = {"gallery": len(keys), "features_mapped": store.mapped}
         store.close()  # a mapped file loses its name; the gallery keeps its content
         return detector, facts

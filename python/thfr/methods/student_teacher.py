@@ -27,14 +27,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.regression import Trunk, conv
-from thfr.methods.regression_detector import (
+from thfr.methods.common.regression import Trunk, conv
+from thfr.methods.common.regression_detector import (
     RegressionConfig,
     RegressionDetector,
     RegressionModelConfig,
     RegressionNetwork,
     RegressionTrainingConfig,
 )
+from thfr.methods.registry import register_method
 
 
 class StudentTeacherModelConfig(RegressionModelConfig):
@@ -127,6 +128,7 @@ class Ensemble(RegressionNetwork):
         return [*error, *uncertainty]
 
 
+@register_method("student_teacher", StudentTeacherConfig)
 class StudentTeacherDetector(RegressionDetector):
     """Teacher and students."""
 

@@ -7,12 +7,12 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.methods.base import Templates
+from thfr.methods.registry import config_from_values
 
 FORMAT = "thfr-cell-1"
 CELLS, RUNS, LOGS = "cells", "runs", "logs"
@@ -23,7 +23,7 @@ STAGE = "evaluation "  # so begin the lines of a cell's log that say how far its
 class Evaluation:
     """One way to evaluate a trained detector on the test split."""
 
-    templates: Templates = "nearest"
+    templates: Literal["nearest", "random"] = "nearest"
     """random: the control, every image gets a random template."""
     bank_ratio: float | None = None
     """Share of the trained detector's bank that is kept for this evaluation; None: the bank as trained."""
@@ -71,7 +71,7 @@ class Cell:
     @classmethod
     def from_definition(cls, values: dict[str, Any]) -> Cell:
         """The inverse of :meth:`definition`."""
-        config = RunConfig.from_values(values["config"], "cell")
+        config = config_from_values(values["config"], "cell")
         evaluations = tuple(Evaluation(**one) for one in values["evaluations"])
         return cls(**{**values, "config": config, "evaluations": evaluations})
 

@@ -14,7 +14,7 @@ import yaml
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
-from thfr.methods import METHODS, config_class
+from thfr.methods.registry import config_class, method_names
 from thfr.study.cells import Cell
 from thfr.study.grids import Category, make_cells
 from thfr.study.presets import changed, read_changes
@@ -153,5 +153,5 @@ def as_csv(rows: Sequence[Row]) -> str:
 def _plain(rows: Sequence[Row], category: str | None = None) -> list[Row]:
     """The rows without random templates, method by method."""
     plain = [row for row in rows if row["evaluation"] == PLAIN and category in (None, row["category"])]
-    order = list(METHODS)
+    order = list(method_names())
     return sorted(plain, key=lambda row: order.index(row["setting"]["method"]))

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from thfr.config import RunConfig, THFRConfig
+from thfr.config import RunConfig
 from thfr.data import categories, fingerprint, load_dataset
 from thfr.errors import InputError
 from thfr.io import file_sha256
+from thfr.methods.thfr.config import THFRConfig
 from thfr.study.cells import Cell, Evaluation
 from thfr.study.presets import changed
 

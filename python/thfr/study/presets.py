@@ -11,6 +11,7 @@ import yaml
 
 from thfr.config import RunConfig
 from thfr.errors import InputError
+from thfr.methods.registry import config_from_values
 
 PRESETS = ("mvtec_ad", "mvtec_loco")
 _SECTIONS = ("model", "training")
@@ -35,7 +36,7 @@ def load_preset(dataset: str) -> Preset:
         raise InputError(f"preset: dataset must be one of {', '.join(PRESETS)}; got {dataset!r}")
     text = (files("thfr.study") / "presets" / f"{dataset}.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    default = RunConfig.from_values(values["default"], f"preset {dataset}")
+    default = config_from_values(values["default"], f"preset {dataset}")
     return Preset(default, tuple(values["seeds"]), values.get("categories") or {})
 
 
@@ -50,7 +51,7 @@ def changed(config: RunConfig, values: dict[str, Any], source: str) -> RunConfig
         if section not in _SECTIONS or not isinstance(fields, dict):
             raise InputError(f"config: {source}: expected the sections model and training, got {section!r}")
         merged[section] = merged[section] | fields
-    return RunConfig.from_values(merged, source)
+    return config_from_values(merged, source)
 
 
 def read_changes(path: Path) -> dict[str, Any]:

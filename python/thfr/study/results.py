@@ -11,12 +11,11 @@ from typing import Any
 
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.evaluation.run import METRICS_FILE
-from thfr.methods.base import CONFIG_FILE
+from thfr.methods.registry import config_from_values, read_config
+from thfr.runs import files
 from thfr.study.cells import CELLS, Evaluation, read_cell
 from thfr.study.published import official_facts
 from thfr.study.summary import figures
-from thfr.training.trainer import RUN_FILE
 
 
 @dataclass(frozen=True)
@@ -56,22 +55,22 @@ def find_results(folders: Sequence[Path]) -> list[Result]:
                 )
     if not found:
         listed = ", ".join(map(str, folders)) or "no folder"
-        raise InputError(f"tables: no finished run (with {METRICS_FILE}) and no cell in {listed}")
+        raise InputError(f"tables: no finished run (with {files.METRICS}) and no cell in {listed}")
     return list(found.values())
 
 
 def _results_below(folder: Path) -> list[Result]:
-    results = [_of_run(path.parent) for path in sorted(folder.rglob(METRICS_FILE)) if _is_run(path.parent)]
+    results = [_of_run(path.parent) for path in sorted(folder.rglob(files.METRICS)) if _is_run(path.parent)]
     cells = [path for path in sorted(folder.rglob("*.json")) if path.parent.name == CELLS]
     return results + [result for path in cells if (result := _of_cell(path)) is not None]
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() and (folder / RUN_FILE).is_file()
+    return (folder / files.CONFIG).is_file() and (folder / files.RUN).is_file()
 
 
 def _of_run(folder: Path) -> Result:
-    path = folder / METRICS_FILE
+    path = folder / files.METRICS
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         data = metrics["data"]
@@ -82,7 +81,7 @@ def _of_run(folder: Path) -> Result:
             f"tables: {path} is not what `thfr evaluate {folder}` writes ({type(error).__name__}: {error}); "
             "evaluate the run again"
         ) from error
-    config = RunConfig.read(folder / CONFIG_FILE)
+    config = read_config(folder / files.CONFIG)
     return Result(path, dataset, category, config, configuration_key(config), found, data)
 
 
@@ -91,7 +90,7 @@ def _of_cell(path: Path) -> Result | None:
     cell = read_cell(path)
     for one in cell["results"]:
         if Evaluation(**one["evaluation"]).is_plain:
-            config = RunConfig.from_values(cell["trained"], str(path))
+            config = config_from_values(cell["trained"], str(path))
             # a preset may differ between categories, which are one row all the same
             row = cell["setting"].get("preset") or configuration_key(config)
             found = figures(one["metrics"])

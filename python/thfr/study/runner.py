@@ -17,8 +17,8 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from thfr.errors import InputError
+from thfr.runs import files
 from thfr.study.cells import LOGS, RUNS, STAGE, Cell, cell_path, read_cell
-from thfr.training.loop import LOG_FILE
 
 _POLL_SECONDS = 0.2
 _LOCK_SECONDS = 10.0
@@ -106,7 +106,7 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
             process.stdin.flush()  # and left open: see the worker
             while process.poll() is None:
                 time.sleep(_POLL_SECONDS)
-                bar.update(min(before + _last_step(run / LOG_FILE), before + steps) - bar.n)
+                bar.update(min(before + _last_step(run / files.LOG), before + steps) - bar.n)
                 if (stage := _stage(log)) != shown:
                     bar.set_postfix_str(stage)
                     shown = stage

@@ -28,11 +28,12 @@ from thfr.evaluation import evaluate_detector, evaluate_planted
 from thfr.evaluation.latency import measure_latency
 from thfr.evaluation.run import remember_data
 from thfr.methods import Detector
-from thfr.models import TemplateBank
-from thfr.models.bank import key_of
+from thfr.methods.thfr.bank import key_of
+from thfr.methods.thfr.detector import THFRDetector
+from thfr.runs import files
 from thfr.study.cells import STAGE, Cell, Evaluation, cell_path, write_cell
 from thfr.training import train
-from thfr.training.trainer import RUN_FILE, divide, peak_memory
+from thfr.training.trainer import divide, peak_memory
 
 _BATCH = 8
 _TIMED = 9  # passes of which the median counts
@@ -72,7 +73,7 @@ def carry_out(
     used = weights if cell.config.uses_backbone else None
     detector = train(cell.config, dataset, folder, weights=used, device=device, progress=False)
     remember_data(folder, dataset)
-    facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    facts = json.loads((folder / files.RUN).read_text(encoding="utf-8"))
     found = []
     for number, evaluation in enumerate(cell.evaluations, 1):
         print(f"{STAGE}{number} of {len(cell.evaluations)}", file=sys.stderr, flush=True)
@@ -95,37 +96,39 @@ def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed:
     """Metrics of the test split, size of the bank, how similar images and their templates are, and figures of
     anomalies planted into good images that were not learnt from, where there are two at least.
     """
-    bank = full = detector.bank
-    if evaluation.bank_ratio is not None:
-        if full is None:
-            raise InputError(f"study: {detector.config.label} has no templates to choose from")
-        bank = full.subsample(evaluation.bank_ratio, str(evaluation.bank_method), seed)
-    detector.bank = bank
     started = time.monotonic()
-    try:
-        return {
-            "evaluation": vars(evaluation),
-            "templates": 0 if bank is None else len(bank),
-            "similarity": None if bank is None else similarity(detector, bank, dataset, evaluation, seed),
-            "planted": planted(detector, dataset, evaluation, seed),
-            "metrics": evaluate_detector(
-                detector, dataset, templates=evaluation.templates, seed=_image_seed(seed), batch_size=_BATCH
-            ),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-    finally:
-        detector.bank = full
+    bank = detector.bank if isinstance(detector, THFRDetector) else None
+
+    def fresh() -> Detector:
+        """The detector to evaluate, its random templates at their start."""
+        if evaluation.is_plain:
+            return detector
+        if bank is None or not isinstance(detector, THFRDetector):
+            raise InputError(f"study: {detector.config.label} has no templates to choose from")
+        chosen = detector
+        if evaluation.bank_ratio is not None:
+            chosen = detector.with_bank(
+                bank.subsample(evaluation.bank_ratio, str(evaluation.bank_method), seed)
+            )
+        return chosen.shuffled(_image_seed(seed)) if evaluation.templates == "random" else chosen
+
+    return {
+        "evaluation": vars(evaluation),
+        "templates": fresh().template_count,
+        "similarity": None if bank is None else similarity(fresh(), dataset),
+        "planted": planted(fresh(), dataset),
+        "metrics": evaluate_detector(fresh(), dataset, batch_size=_BATCH),
+        "seconds": round(time.monotonic() - started, 3),
+    }
 
 
-def planted(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed: int) -> dict[str, Any] | None:
+def planted(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
     """:func:`thfr.evaluation.evaluate_planted` on the validation images and those held out."""
     _, _, unseen = divide(dataset, detector.config.training)
     if len(unseen) < 2:
         return None
     images = load_images(unseen, (detector.size, detector.size))
-    return evaluate_planted(
-        detector, images, templates=evaluation.templates, seed=_image_seed(seed), batch_size=_BATCH
-    )
+    return evaluate_planted(detector, images, batch_size=_BATCH)
 
 
 def _image_seed(seed: int) -> int:
@@ -134,22 +137,18 @@ def _image_seed(seed: int) -> int:
 
 
 @torch.inference_mode()
-def similarity(
-    detector: Detector, bank: TemplateBank, dataset: Dataset, evaluation: Evaluation, seed: int
-) -> dict[str, Any]:
+def similarity(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     """Mean cosine similarity of test images and their (first) templates: ``key``, of the retrieval keys, and
     ``levels``, of the features at each place of a level, from fine to coarse (supplement, section 3.2).
     """
+    assert isinstance(detector, THFRDetector)
+    assert detector.bank is not None
+    bank = detector.bank
     images = load_images(dataset.test, (detector.size, detector.size))
     keys, levels = 0.0, [0.0, 0.0, 0.0]
     for start in range(0, len(images), _BATCH):
         features = detector.features(images[start : start + _BATCH])
-        if evaluation.templates == "random":
-            count = detector.config.model.template_count
-            places = bank.random(len(features[0]), _image_seed(seed) + start, count)
-        else:
-            places = bank.nearest(features)
-        templates = bank.gather(places[:, 0])
+        templates = bank.gather(detector.choose_templates(features)[:, 0])
         keys += float((key_of(features, bank.key_cells) * key_of(templates, bank.key_cells)).sum())
         for level, (feature, template) in enumerate(zip(features, templates, strict=True)):
             levels[level] += float(cosine_similarity(feature.float(), template, dim=1).mean((1, 2)).sum())

@@ -24,20 +24,19 @@ from thfr.config import RunConfig, TrainingConfig
 from thfr.data import Dataset, Sample, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
-from thfr.methods import Detector, Material, detector_class, resolve_device
-from thfr.methods.base import CONFIG_FILE
-from thfr.models.threshold import DEFAULT_RATE
-from thfr.training.batches import held_out
-from thfr.training.checkpoint import CHECKPOINT_FILE
-from thfr.training.loop import log
+from thfr.methods import Detector, FitContext, detector_class, resolve_device
+from thfr.methods.common.batches import held_out
+from thfr.methods.common.loop import log
+from thfr.methods.registry import read_config
+from thfr.runs import files
+from thfr.runs.threshold import DEFAULT_RATE
 
-RUN_FILE = "run.json"
 _LOGGER = logging.getLogger(__name__)
 
 
 def is_finished(out: Path) -> bool:
     """True if the run folder holds a finished training."""
-    return (Path(out) / RUN_FILE).is_file()
+    return (Path(out) / files.RUN).is_file()
 
 
 def train(
@@ -82,33 +81,33 @@ def train(
     if is_finished(out):
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
         return Detector.load(out, device)
-    material = Material(images, numbers, out, where, progress, checkpoint_seconds, cache_budget)
+    context = FitContext(images, numbers, out, where, progress, checkpoint_seconds, cache_budget)
     started = time.monotonic()
-    detector, facts = detector_class(config.method).fit(config, extractor.to(where), material)
+    detector, facts = detector_class(config.method).fit(config, extractor.to(where), context)
     facts = {"train_seconds": round(time.monotonic() - started, 3), **facts}
     if good is not None:
         detector.calibrate(good, false_alarm_rate, "good images not learnt from")
     detector.save(out)
-    _finish(out, config, facts, material, good)
+    _finish(out, config, facts, context, good)
     return detector
 
 
 def _finish(
-    out: Path, config: RunConfig, facts: dict[str, Any], material: Material, good: Tensor | None
+    out: Path, config: RunConfig, facts: dict[str, Any], context: FitContext, good: Tensor | None
 ) -> None:
     """Mark the run folder as finished."""
     facts = {
-        "steps": config.training.steps(len(material.images)),
-        "images": len(material.images),
+        "steps": config.training.steps(len(context.images)),
+        "images": len(context.images),
         "calibration_images": 0 if good is None else len(good),
         "peak_memory_bytes": peak_memory(),
-        "device": material.device.type,
+        "device": context.device.type,
         "weights_digest": config.weights_digest,
         **facts,
     }
-    atomic_write_json(out / RUN_FILE, facts)
+    atomic_write_json(out / files.RUN, facts)
     log(out, finished=True, **facts)
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    (out / files.CHECKPOINT).unlink(missing_ok=True)
 
 
 def peak_memory() -> int:
@@ -156,9 +155,9 @@ def _claim(out: Path, config: RunConfig) -> None:
     """Make ``out`` this configuration's run folder, or refuse."""
     if out.exists() and not out.is_dir():
         raise InputError(f"train: expected a run folder, got the file {out}")
-    path = out / CONFIG_FILE
+    path = out / files.CONFIG
     if path.is_file():
-        there = RunConfig.read(path)
+        there = read_config(path)
         if there.method != config.method:
             raise InputError(f"train: {out} holds a run of the method {there.method}, not {config.method}")
         differing = config.differences(there)
@@ -166,6 +165,6 @@ def _claim(out: Path, config: RunConfig) -> None:
             raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
         return
     if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"train: {out} is not empty and not a run folder (no {CONFIG_FILE})")
+        raise InputError(f"train: {out} is not empty and not a run folder (no {files.CONFIG})")
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, config.to_yaml())

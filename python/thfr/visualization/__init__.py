@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from thfr.predictions.scale import ColourScale, ScaleBuilder, scale_of
 from thfr.visualization.gallery import Entry, Report
 from thfr.visualization.overlay import outlined, overlay
 from thfr.visualization.report import write_report
-from thfr.visualization.scale import ColourScale, ScaleBuilder, scale_of
 from thfr.visualization.sheet import write_contact_sheet
 
 __all__ = [

@@ -12,9 +12,9 @@ from PIL import Image
 
 from thfr.data.base import GOOD
 from thfr.io import read_image, read_map
+from thfr.predictions.scale import ColourScale
 from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.overlay import outlined, overlay
-from thfr.visualization.scale import ColourScale
 
 UNKNOWN = "images"
 """The kind of images of which nobody said whether they are good."""

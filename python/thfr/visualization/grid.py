@@ -15,9 +15,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from thfr.io import atomic_path
+from thfr.predictions.scale import ColourScale
 from thfr.visualization.overlay import heat_colours
 from thfr.visualization.plots import LIGHT
-from thfr.visualization.scale import ColourScale
 
 PANEL_EDGE = 480
 """Pixels of a panel's longer side; at the size it has on the page that is 240 to 480 a inch."""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from thfr.visualization.scale import ColourScale
+from thfr.predictions.scale import ColourScale
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform, in order of lightness, told apart with every form of colour blindness."""

@@ -9,13 +9,12 @@ from typing import Any
 from thfr.data import Sample
 from thfr.data.base import GOOD
 from thfr.errors import InputError
+from thfr.runs import files
 from thfr.visualization.gallery import Entry, pictures
 from thfr.visualization.grid import PANEL_EDGE, Grid, Row, write_grid
 from thfr.visualization.plots import kind_label
 from thfr.visualization.results import RunResults, defects_of, open_results
 from thfr.visualization.typical import typical
-
-PAGES_FOLDER = "gallery"
 
 
 def qualitative(
@@ -35,7 +34,7 @@ def qualitative(
     Raises:
         InputError: a run, option or image that cannot be used; the argument is named.
     """
-    target = run / PAGES_FOLDER if out is None else out
+    target = run / files.GALLERY if out is None else out
     if target.exists() and not target.is_dir():  # said now, not after the work
         raise InputError(f"gallery: out must be a folder, got the file {target}")
     results = open_results("gallery", run, data, device=device, progress=progress)

@@ -17,17 +17,15 @@ from tqdm import tqdm
 from thfr.data import Dataset, MVTecLOCO, Sample
 from thfr.errors import InputError
 from thfr.evaluation.run import data_of_run
-from thfr.inference import predict, template_numbers
+from thfr.inference import predict
 from thfr.io import atomic_write_json, read_image
 from thfr.methods import Detector
-from thfr.methods.base import BACKBONE_FILE, CONFIG_FILE, MODEL_FILE
-from thfr.models.threshold import THRESHOLD_FILE
+from thfr.predictions.scale import ColourScale
+from thfr.runs import files
 from thfr.visualization.gallery import Entry
 from thfr.visualization.reconstruction import Visualizer
-from thfr.visualization.scale import ColourScale
 from thfr.visualization.training import has_visualizer, load_visualizer
 
-RESULTS_FOLDER = "results"
 SOURCE_FILE = "source.json"
 _BATCH = 8
 
@@ -64,12 +62,14 @@ class RunResults:
         ]
 
     def _templates(self, samples: Sequence[Sample], progress: bool) -> list[Path | None]:
-        if self.detector.bank is None:
+        if self.detector.template_count == 0:
             return [None] * len(samples)
         found: list[Path | None] = []
         for start in tqdm(range(0, len(samples), _BATCH), "templates", disable=not progress, leave=False):
             batch = [read_image(sample.path) for sample in samples[start : start + _BATCH]]
-            found += [self.dataset.train[n].path for n in template_numbers(self.detector, batch)]
+            nearest = self.detector.nearest_templates(self.detector.prepare(batch))
+            assert nearest is not None  # there are templates
+            found += [self.dataset.train[n].path for n in nearest.tolist()]
         return found
 
     def _restoring(self, sample: Sample) -> Callable[[], np.ndarray] | None:
@@ -111,7 +111,7 @@ def results_of(run: Path, detector: Detector, dataset: Dataset, *, progress: boo
     Raises:
         InputError: see :func:`thfr.inference.predict`.
     """
-    out = run / RESULTS_FOLDER
+    out = run / files.RESULTS
     source = _source(run, dataset)
     if not _holds(out, source):
         (out / SOURCE_FILE).unlink(missing_ok=True)
@@ -167,7 +167,7 @@ def _source(run: Path, dataset: Dataset) -> dict[str, Any]:
     """What the results of a run depend on: the files that decide its scores, and the test images."""
     digests = {
         name: hashlib.sha256((run / name).read_bytes()).hexdigest()
-        for name in (CONFIG_FILE, BACKBONE_FILE, THRESHOLD_FILE, MODEL_FILE)
+        for name in (files.CONFIG, files.BACKBONE, files.THRESHOLD, files.MODEL)
         if (run / name).is_file()
     }
     images = {name_of(sample): sample.path.stat().st_size for sample in dataset.test}

@@ -10,14 +10,12 @@ from typing import Any
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_maps
 from thfr.io import read_map
-from thfr.training.trainer import RUN_FILE
+from thfr.runs import files
 from thfr.visualization.curves import overlap_curves
 from thfr.visualization.gallery import Report
 from thfr.visualization.plots import kind_label
 from thfr.visualization.report import write_report
 from thfr.visualization.results import RunResults, open_results
-
-REPORT_FILE = "report.html"
 
 
 def report_of_run(
@@ -43,7 +41,7 @@ def report_of_run(
     Raises:
         InputError: a run, option or image that cannot be used; the argument is named.
     """
-    target = run / REPORT_FILE if out is None else out
+    target = run / files.REPORT if out is None else out
     if target.is_dir():  # said now, not after the work
         raise InputError(f"report: out must be a file to write, got the folder {target}")
     results = open_results("report", run, data, device=device, progress=progress)
@@ -61,7 +59,7 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
     metrics = evaluate_maps(dataset, maps, results.scores, progress=progress)
     curves = overlap_curves(dataset, maps)
-    facts = json.loads((results.run / RUN_FILE).read_text(encoding="utf-8"))
+    facts = json.loads((results.run / files.RUN).read_text(encoding="utf-8"))
     lines = {
         "method": f"{config.label} ({config.paper})",
         "features": f"{model.backbone}, {model.size} x {model.size} pixels",

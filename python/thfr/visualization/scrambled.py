@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from thfr.training.batches import generator
+from thfr.random_streams import Stream, generator
 
-_STREAM = 3  # beside the order and the corruption of the detector's training
 _PATCHES = 4
 
 
@@ -25,7 +24,7 @@ def scrambled(
     edge = images.shape[2]
     low, high = max(edge // 10, 1), max(edge // 2, 1)
     for index in range(len(images)):
-        rng = generator(seed, _STREAM, index)
+        rng = generator(seed, Stream.SCRAMBLING, index)
 
         def draw(most: int, rng: torch.Generator = rng) -> int:
             return int(torch.randint(0, most + 1, (1,), generator=rng))

@@ -15,9 +15,9 @@ from torch import Tensor
 from thfr.data import Dataset, Sample
 from thfr.data.base import GOOD
 from thfr.errors import InputError
-from thfr.inference import template_numbers
 from thfr.io import read_image
 from thfr.methods import Detector
+from thfr.runs import files
 from thfr.visualization.gallery import pictures, stretched
 from thfr.visualization.grid import PANEL_EDGE, Grid, Row, write_grid
 from thfr.visualization.plots import kind_label
@@ -28,7 +28,6 @@ from thfr.visualization.training import features_of, train_visualizer
 from thfr.visualization.typical import typical
 
 _ORDER = ("GBN", "LBN", "G-L", "THFR")  # of the supplement
-STRIPS_FOLDER = "strips"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def visualize(
     Raises:
         InputError: a run, option or image that cannot be used; the argument is named.
     """
-    target = run / STRIPS_FOLDER if out is None else out
+    target = run / files.STRIPS if out is None else out
     if target.exists() and not target.is_dir():  # said now, not after the work
         raise InputError(f"visualize: out must be a folder, got the file {target}")
     detector, dataset = open_run("visualize", run, data, device)
@@ -174,7 +173,7 @@ def make_strips(
             results.detector if path == results.run else Detector.load(path, results.detector.device.type)
         )
         columns.append((_label(detector, path, columns), _restored(detector, visualizer, features)))
-        if templates is None and detector.bank is not None:
+        if templates is None and detector.template_count:
             templates = _templates(detector, results, visualizer, images)
     for label, pictured in sorted(columns, key=lambda column: _place(column[0])):
         for panels, picture in zip(drawn, pictured, strict=True):
@@ -250,8 +249,10 @@ def _templates(
 ) -> list[dict[str, np.ndarray]]:
     """For each image its template as an image, and that image drawn from its features."""
     found = []
-    for number in template_numbers(detector, images):
-        template = read_image(results.dataset.train[number].path)
+    nearest = detector.nearest_templates(detector.prepare(images))
+    assert nearest is not None  # the caller asked whether there are templates
+    for index in nearest.tolist():
+        template = read_image(results.dataset.train[index].path)
         with torch.inference_mode():
             levels = detector.features(detector.prepare([template]))
         found.append({"template": template, "template recon": visualizer.pictures(levels)[0]})

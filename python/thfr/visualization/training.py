@@ -26,19 +26,17 @@ from thfr.data import Dataset, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
 from thfr.methods import Detector
-from thfr.models.tensors import load_tensors, save_tensors
-from thfr.training.batches import batch_rows
-from thfr.training.checkpoint import load_checkpoint, save_checkpoint
-from thfr.training.features import FeatureStore, compute_features
-from thfr.training.loop import rate_at
-from thfr.training.precision import resolve_precision
+from thfr.methods.common.batches import batch_rows
+from thfr.methods.common.checkpoint import load_checkpoint, save_checkpoint
+from thfr.methods.common.features import FeatureStore, compute_features
+from thfr.methods.common.loop import rate_at
+from thfr.methods.common.precision import resolve_precision
+from thfr.runs import files
+from thfr.runs.tensors import load_tensors, save_tensors
 from thfr.visualization.network import VisualizationNetwork
 from thfr.visualization.reconstruction import ErrorSum, Visualizer
 from thfr.visualization.scrambled import scrambled
 
-FACTS_FILE = "visualization.json"
-WEIGHTS_FILE = "visualization.safetensors"
-CHECKPOINT_FILE = "visualization-checkpoint.safetensors"
 _HELD_OUT = 10  # every tenth image is not trained on
 _BATCH = 8
 
@@ -100,15 +98,15 @@ def train_visualizer(
         trainer.store.close()
     visualizer = Visualizer(trainer.network.eval(), detector.device, facts)
     facts["error"] |= _test_errors(visualizer, detector, dataset, progress)
-    save_tensors(trainer.network.state_dict(), run / WEIGHTS_FILE)
-    atomic_write_json(run / FACTS_FILE, facts)
-    (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    save_tensors(trainer.network.state_dict(), run / files.VISUALIZER)
+    atomic_write_json(run / files.VISUALIZER_METADATA, facts)
+    (run / files.VISUALIZER_CHECKPOINT).unlink(missing_ok=True)
     return visualizer
 
 
 def has_visualizer(run: Path) -> bool:
     """Whether the run folder holds a finished visualization network."""
-    return (run / FACTS_FILE).is_file() and "error" in _read_facts(run)
+    return (run / files.VISUALIZER_METADATA).is_file() and "error" in _read_facts(run)
 
 
 def load_visualizer(run: Path, detector: Detector) -> Visualizer:
@@ -123,7 +121,7 @@ def load_visualizer(run: Path, detector: Detector) -> Visualizer:
     _check_belongs(run, facts, detector)
     network = VisualizationNetwork(detector.extractor.channels)
     try:
-        load_tensors(network, run / WEIGHTS_FILE)
+        load_tensors(network, run / files.VISUALIZER)
     except InputError as error:
         raise InputError(f"visualize: {str(error).removeprefix('Detector.load: ')}") from error
     return Visualizer(network.to(detector.device).eval(), detector.device, facts)
@@ -170,7 +168,7 @@ class _Trainer:
 
     def run(self, checkpoint_seconds: float) -> dict[str, Any]:
         """Train, and say how well the network reconstructs images that it has not seen."""
-        path, total = self.folder / CHECKPOINT_FILE, self.config.steps
+        path, total = self.folder / files.VISUALIZER_CHECKPOINT, self.config.steps
         step, spent = self._resume(path)
         started = saved = time.monotonic()
         with tqdm(
@@ -253,7 +251,7 @@ def _claim(
     run: Path, detector: Detector, asked: Mapping[str, Any]
 ) -> tuple[VisualizationConfig, dict[str, Any]]:
     """Make the run's visualization network one of this configuration, or refuse."""
-    facts = _read_facts(run) if (run / FACTS_FILE).is_file() else {}
+    facts = _read_facts(run) if (run / files.VISUALIZER_METADATA).is_file() else {}
     there = facts.get("config", {})
     try:
         config = VisualizationConfig.model_validate({**there, **asked})
@@ -270,12 +268,12 @@ def _claim(
         if differing:
             raise InputError(
                 f"visualize: {run} holds a visualization network of another configuration: "
-                f"{', '.join(differing)}; remove {run / FACTS_FILE} to train a new one"
+                f"{', '.join(differing)}; remove {run / files.VISUALIZER_METADATA} to train a new one"
             )
         return config, facts
     facts = {"config": config.model_dump(), "features": features_of(detector)}
-    (run / CHECKPOINT_FILE).unlink(missing_ok=True)  # of a network that was given up
-    atomic_write_json(run / FACTS_FILE, facts)
+    (run / files.VISUALIZER_CHECKPOINT).unlink(missing_ok=True)  # of a network that was given up
+    atomic_write_json(run / files.VISUALIZER_METADATA, facts)
     return config, facts
 
 
@@ -284,7 +282,7 @@ def _check_belongs(run: Path, facts: Mapping[str, Any], detector: Detector) -> N
     differing = [name for name in mine if facts.get("features", {}).get(name) != mine[name]]
     if differing:
         raise InputError(
-            f"visualize: {run / FACTS_FILE} belongs to other features than those of the run: "
+            f"visualize: {run / files.VISUALIZER_METADATA} belongs to other features than those of the run: "
             f"{', '.join(differing)} differ; remove it to train a new one"
         )
 
@@ -299,7 +297,7 @@ def _check_images(run: Path, detector: Detector, dataset: Dataset, images: Tenso
 
 
 def _read_facts(run: Path) -> dict[str, Any]:
-    path = run / FACTS_FILE
+    path = run / files.VISUALIZER_METADATA
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):

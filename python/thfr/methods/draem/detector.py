@@ -11,21 +11,24 @@ from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from thfr.backbones import FeatureExtractor
-from thfr.methods.base import Detector, Material, Precision
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.batches import batch_rows
+from thfr.methods.common.loop import optimise
+from thfr.methods.common.precision import resolve_precision
 from thfr.methods.draem.config import DRAEMConfig
 from thfr.methods.draem.losses import focal_loss, structural_similarity
 from thfr.methods.draem.networks import DRAEMNetwork
 from thfr.methods.draem.simulation import simulate, turned
 from thfr.methods.draem.textures import TextureSource
-from thfr.models.threshold import Threshold
-from thfr.training.batches import batch_rows, generator
-from thfr.training.loop import optimise
-from thfr.training.precision import resolve_precision
+from thfr.methods.registry import register_method
+from thfr.random_streams import generator
+from thfr.runs.threshold import Threshold
 
 _STREAM = 30  # of random draws
 _DROPS = (4 / 7, 6 / 7)  # shares of the steps after which the learning rate drops to a tenth
 
 
+@register_method("draem", DRAEMConfig)
 class DRAEMDetector(Detector[DRAEMConfig]):
     """The map is the probability of "anomalous" after a mean filter, the score its maximum."""
 
@@ -45,13 +48,13 @@ class DRAEMDetector(Detector[DRAEMConfig]):
 
     @classmethod
     def fit(
-        cls, config: DRAEMConfig, extractor: FeatureExtractor, material: Material
+        cls, config: DRAEMConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[DRAEMDetector, dict[str, Any]]:
         started = time.monotonic()
-        fitting = _Fitting(config, material)
-        seconds = optimise(material, fitting.network, fitting.optimizer, fitting.total, fitting.step, started)
+        fitting = _Fitting(config, context)
+        seconds = optimise(context, fitting.network, fitting.optimizer, fitting.total, fitting.step, started)
         facts = {"train_seconds": round(seconds, 3), "precision": fitting.precision}
-        return cls(config, extractor, fitting.network, material.device), facts
+        return cls(config, extractor, fitting.network, context.device), facts
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,17 +92,17 @@ class DRAEMDetector(Detector[DRAEMConfig]):
 class _Fitting:
     """What one fitting needs at every step."""
 
-    def __init__(self, config: DRAEMConfig, material: Material) -> None:
-        self.settings, self.device = config.training, material.device
-        self.precision = resolve_precision(config.training.precision, material.device)
-        self.images = shrunk(material.images, config.model.edge)
+    def __init__(self, config: DRAEMConfig, context: FitContext) -> None:
+        self.settings, self.device = config.training, context.device
+        self.precision = resolve_precision(config.training.precision, context.device)
+        self.images = shrunk(context.images, config.model.edge)
         self.textures = TextureSource(self.images, config.training.textures)
         self.total = config.training.steps(len(self.images))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             network = DRAEMNetwork(config.model.reconstruction_width, config.model.discrimination_width)
         self.network: DRAEMNetwork = convert_conv2d_weight_memory_format(
-            network.to(material.device), torch.channels_last
+            network.to(context.device), torch.channels_last
         )
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.training.learning_rate, fused=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import torch
@@ -10,13 +11,15 @@ from torch import Tensor
 
 import thfr_ext
 from thfr.backbones import FeatureExtractor
-from thfr.config import THFRConfig
 from thfr.errors import InputError
-from thfr.methods.base import Detector, Material, Precision, Templates
-from thfr.models.bank import TemplateBank
-from thfr.models.network import THFRNetwork
-from thfr.models.tensors import part
-from thfr.models.threshold import Threshold
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.registry import register_method
+from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.thfr.config import THFRConfig
+from thfr.methods.thfr.fitting import fit_restoration
+from thfr.methods.thfr.network import THFRNetwork
+from thfr.runs.tensors import part
+from thfr.runs.threshold import Threshold
 
 __all__ = ["THFRConfig", "THFRDetector"]
 
@@ -25,6 +28,7 @@ _GOOD = 64  # templates scored as good images; enough to know their range, secon
 _BATCH = 8
 
 
+@register_method("thfr", THFRConfig)
 class THFRDetector(Detector[THFRConfig]):
     """Template-guided hierarchical feature restoration (Guo et al., ICCV 2023).
 
@@ -47,14 +51,14 @@ class THFRDetector(Detector[THFRConfig]):
         super().__init__(config, extractor, device, precision, threshold)
         self.network: THFRNetwork = self._placed(network)
         self.bank = None if bank is None else bank.to(self.device)
+        self._next_random: int | None = None  # seed of the next image's random templates; None: the nearest
 
     @classmethod
     def fit(
-        cls, config: THFRConfig, extractor: FeatureExtractor, material: Material
+        cls, config: THFRConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[THFRDetector, dict[str, Any]]:
-        from thfr.training.restoration import fit_restoration  # which makes detectors
-
-        return fit_restoration(config, extractor, material)
+        network, bank, metadata = fit_restoration(config, extractor, context)
+        return cls(config, extractor, network, bank, context.device), metadata
 
     @torch.inference_mode()
     def restored(self, features: list[Tensor], templates: list[Tensor] | None) -> list[Tensor]:
@@ -63,41 +67,61 @@ class THFRDetector(Detector[THFRConfig]):
             restored = self.network(features, templates)
         return [level.to(like.dtype) for level, like in zip(restored, features, strict=True)]
 
-    @torch.inference_mode()
-    def restore(
-        self, features: list[Tensor], templates: Templates = "nearest", seed: int = 0
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """The restored features, and the templates' places in the bank [B,K] (None without compensation)."""
+    def with_bank(self, bank: TemplateBank) -> THFRDetector:
+        """This detector with other templates."""
+        self._require_bank()
+        other = copy(self)
+        other.bank = bank.to(self.device)
+        return other
+
+    def shuffled(self, seed: int) -> THFRDetector:
+        """The control experiment that shows how much the templates matter: each image is compared with random
+        templates instead of its nearest. ``seed`` and the number of images scored before choose them.
+
+        Raises:
+            InputError: a variant without templates.
+        """
+        self._require_bank()
+        other = copy(self)
+        other._next_random = seed
+        return other
+
+    def _require_bank(self) -> TemplateBank:
         if self.bank is None:
-            if templates != "nearest":
-                raise InputError(f"Detector: {self.config.label} has no templates to shuffle")
-            return self._stage("restoration", lambda: self.restored(features, None)), None
-        bank, count = self.bank, self.config.model.template_count
+            raise InputError(f"THFR: the variant {self.config.label} has no templates")
+        return self.bank
 
-        def retrieved() -> tuple[Tensor, list[Tensor]]:
-            batch = len(features[0])
-            chosen = (
-                bank.nearest(features, count=count)
-                if templates == "nearest"
-                else bank.random(batch, seed, count)
-            )
-            return chosen, bank.gather(chosen)
+    def choose_templates(
+        self,
+        features: list[Tensor],  # three [B,C_l,H_l,W_l]
+    ) -> Tensor:
+        """Rows of the bank that the images are restored with, int64 [B,K], the first being the nearest."""
+        bank, count = self._require_bank(), self.config.model.template_count
+        if self._next_random is None:
+            return bank.nearest(features, count=count)
+        chosen = bank.random(len(features[0]), self._next_random, count)
+        self._next_random += len(features[0])
+        return chosen
 
-        places, found = self._stage("retrieval", retrieved)
-        return self._stage("restoration", lambda: self.restored(features, found)), places
+    def nearest_templates(self, images: Tensor) -> Tensor | None:
+        if self.bank is None:
+            return None
+        return self.bank.rows[self.bank.nearest(self.features(images))[:, 0].cpu()]
+
+    @property
+    def template_count(self) -> int:
+        return 0 if self.bank is None else len(self.bank)
 
     def restorations(self, features: list[Tensor]) -> list[Tensor]:
-        return self.restore(features)[0]
+        templates = None
+        if self.bank is not None:
+            bank = self.bank
+            templates = self._stage("retrieval", lambda: bank.gather(self.choose_templates(features)))
+        return self._stage("restoration", lambda: self.restored(features, templates))
 
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._scored(images, "nearest", 0)
-
-    def _score_shuffled(self, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        return self._scored(images, "random", seed)
-
-    def _scored(self, images: Tensor, templates: Templates, seed: int) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
-        restored, _ = self.restore(features, templates, seed)
+        restored = self.restorations(features)
         return self._stage("scoring", lambda: self._map(features, restored))
 
     def _map(self, features: list[Tensor], restored: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thfr.config import THFRConfig
 from thfr.data import load_dataset
 from thfr.errors import InputError
 from thfr.io import list_images, read_image
-from thfr.methods import Detector, THFRDetector
-from thfr.models.threshold import DEFAULT_RATE, Verdict
+from thfr.methods import Detector
+from thfr.methods.thfr.config import THFRConfig
+from thfr.methods.thfr.detector import THFRDetector
+from thfr.runs.threshold import DEFAULT_RATE, Verdict
 from thfr.training import train
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray

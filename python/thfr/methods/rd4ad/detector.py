@@ -25,15 +25,16 @@ from torch import Tensor
 import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import Detector, Material, Precision
-from thfr.methods.optimisation import AdamConfig, AdamSteps
-from thfr.methods.rd4ad_network import MIRRORS, Mirror, ReverseDistillation
-from thfr.methods.residual import BlockKind
-from thfr.models.threshold import Threshold
-from thfr.training.batches import batch_rows
-from thfr.training.features import compute_features
-from thfr.training.loop import optimise
-from thfr.training.restoration import level_loss
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.batches import batch_rows
+from thfr.methods.common.features import compute_features
+from thfr.methods.common.loop import optimise
+from thfr.methods.common.optimisation import AdamConfig, AdamSteps
+from thfr.methods.common.residual import BlockKind
+from thfr.methods.rd4ad.network import MIRRORS, Mirror, ReverseDistillation
+from thfr.methods.registry import register_method
+from thfr.methods.thfr.fitting import level_loss
+from thfr.runs.threshold import Threshold
 
 
 class RD4ADModelConfig(ModelConfig):
@@ -76,6 +77,7 @@ class RD4ADConfig(RunConfig):
     training: RD4ADTrainingConfig = RD4ADTrainingConfig()
 
 
+@register_method("rd4ad", RD4ADConfig)
 class RD4ADDetector(Detector[RD4ADConfig]):
     """Teacher and student: the map is their cosine distance, summed over levels, the score its maximum."""
 
@@ -95,17 +97,17 @@ class RD4ADDetector(Detector[RD4ADConfig]):
 
     @classmethod
     def fit(
-        cls, config: RD4ADConfig, extractor: FeatureExtractor, material: Material
+        cls, config: RD4ADConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[RD4ADDetector, dict[str, Any]]:
         started = time.monotonic()
-        settings, device = config.training, material.device
+        settings, device = config.training, context.device
         store = compute_features(
             extractor,
-            material.images,
+            context.images,
             device,
-            material.out,
-            material.cache_budget,
-            progress=material.progress,
+            context.out,
+            context.cache_budget,
+            progress=context.progress,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -124,7 +126,7 @@ class RD4ADDetector(Detector[RD4ADConfig]):
             return adam.take(number, {f"level{level}": loss for level, loss in enumerate(losses, 1)})
 
         try:
-            seconds = optimise(material, network, adam.optimizer, adam.total, step, started)
+            seconds = optimise(context, network, adam.optimizer, adam.total, step, started)
         finally:
             store.close()
         facts = {"train_seconds": round(seconds, 3), "precision": adam.precision}

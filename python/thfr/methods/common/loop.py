@@ -13,15 +13,15 @@ from torch import nn
 from tqdm import tqdm
 
 from thfr.errors import InputError
-from thfr.methods.base import Material
-from thfr.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from thfr.methods.base import FitContext
+from thfr.methods.common.checkpoint import load_checkpoint, save_checkpoint
+from thfr.runs import files
 
-LOG_FILE = "log.jsonl"
 _LOG_EVERY = 10  # steps
 
 
 def optimise(
-    material: Material,
+    context: FitContext,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     total: int,
@@ -32,7 +32,7 @@ def optimise(
 
     A run that was killed ends bit for bit as an unbroken one (on one machine, with as many threads) if all
     that ``step`` changes is in the state of ``network`` and ``optimizer`` and all that it draws is a function
-    of the step (:func:`thfr.training.batches.generator`).
+    of the step (:func:`thfr.methods.common.batches.generator`).
 
     Args:
         network: put into training mode.
@@ -47,12 +47,12 @@ def optimise(
         RuntimeError: the loss is not finite any more.
     """
     started = time.monotonic() if started is None else started
-    path = material.out / CHECKPOINT_FILE
+    path = context.out / files.CHECKPOINT
     done, facts = _resume(path, network, optimizer, total)
     spent = facts.get("seconds", 0.0)
     saved = time.monotonic()
     network.train()
-    with tqdm(total=total, initial=done, desc="train", unit="step", disable=not material.progress) as bar:
+    with tqdm(total=total, initial=done, desc="train", unit="step", disable=not context.progress) as bar:
         while done < total:
             parts = step(done)
             done += 1
@@ -64,8 +64,8 @@ def optimise(
                     raise RuntimeError(f"train: the loss is {loss} at step {done}; try a lower learning rate")
                 bar.set_postfix(loss=f"{loss:.4f}")
                 seconds = round(spent + now - started, 3)
-                log(material.out, step=done, loss=loss, parts=dict(parts), seconds=seconds)
-            if done < total and now - saved >= material.checkpoint_seconds:
+                log(context.out, step=done, loss=loss, parts=dict(parts), seconds=seconds)
+            if done < total and now - saved >= context.checkpoint_seconds:
                 save_checkpoint(path, network, optimizer, done, {"seconds": spent + now - started})
                 saved = time.monotonic()
     return spent + time.monotonic() - started
@@ -73,7 +73,7 @@ def optimise(
 
 def log(out: Path, **values: Any) -> None:
     """Append a line to the run's log."""
-    with (out / LOG_FILE).open("a", encoding="utf-8") as file:
+    with (out / files.LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 

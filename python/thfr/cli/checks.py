@@ -170,7 +170,7 @@ def _backend_text(backends: dict[str, dict[str, str]]) -> str:
 
 def _torchvision() -> Iterator[Check]:
     """timm imports torchvision; where its operators do not load, thfr goes around them."""
-    from thfr.backbones._torchvision_guard import torchvision_operators_load
+    from thfr.backbones.torchvision_guard import torchvision_operators_load
 
     try:
         installed = metadata.version("torchvision")
@@ -199,7 +199,7 @@ def _weights() -> Iterator[Check]:
         yield Check("weights of tf_efficientnet_lite0", "error", str(error), fix)
     from huggingface_hub import try_to_load_from_cache
 
-    from thfr.backbones.factory import BACKBONES
+    from thfr.backbones.specs import BACKBONES
 
     for name, spec in BACKBONES.items():
         if spec.packaged is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.residual import BlockKind, ResampledBlock, Resampling, conv_bn
+from thfr.methods.common.residual import BlockKind, ResampledBlock, Resampling, conv_bn
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from thfr.data.parallel import parallel_map
+from thfr.random_streams import Stream
 
-_STREAM = 3  # independent of those in thfr.training.batches
 TURN, MOVE, SCALE, LIGHT = 3.0, 0.02, 0.03, 0.06
 """Largest turn in degrees, and largest shift, change of size and of brightness and contrast as shares."""
 
@@ -25,7 +25,7 @@ def augmented(
         result = torch.empty_like(images)
 
         def fill(index: int, copy: int = copy, result: Tensor = result) -> None:
-            rng = np.random.default_rng([seed, _STREAM, copy, index])
+            rng = np.random.default_rng([seed, Stream.AUGMENTATION, copy, index])
             picture = _moved(images[index].permute(1, 2, 0).numpy(), rng)
             result[index] = torch.from_numpy(_lit(picture, rng)).permute(2, 0, 1)
 

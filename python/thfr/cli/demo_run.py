@@ -16,17 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.data import Dataset, load_dataset
 from thfr.data.synth import generate
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_maps, open_maps
-from thfr.evaluation.run import METRICS_FILE, remember_data
-from thfr.inference import predict, template_numbers
+from thfr.evaluation.run import remember_data
+from thfr.inference import predict
 from thfr.io import atomic_write_json, read_image
 from thfr.methods import Detector
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
+from thfr.predictions.scale import ColourScale
+from thfr.runs import files
 from thfr.training import train
-from thfr.visualization import ColourScale, Entry, Report, write_contact_sheet, write_report
+from thfr.visualization import Entry, Report, write_contact_sheet, write_report
 from thfr.visualization.curves import overlap_curves
 from thfr.visualization.plots import headline
 from thfr.visualization.results import defects_of
@@ -157,7 +159,7 @@ def _phase(show: bool, title: str) -> Iterator[None]:
 
 def _metrics(folder: Path, dataset: Dataset, results: dict[str, Any], progress: bool) -> dict[str, Any]:
     """The figures, from the maps on disk; kept where ``thfr evaluate`` keeps them."""
-    path = folder / "run" / METRICS_FILE
+    path = folder / "run" / files.METRICS
     if not path.is_file():
         rows = {row["file"]: row["score"] for row in results["images"]}
         scores = {sample: rows[f"{sample.kind}/{sample.path.name}"] for sample in dataset.test}
@@ -174,7 +176,8 @@ def _report(
     entries = []
     for row in results["images"]:
         sample = samples[row["file"]]
-        (number,) = template_numbers(detector, [read_image(sample.path)])
+        nearest = detector.nearest_templates(detector.prepare([read_image(sample.path)]))
+        assert nearest is not None  # the demo trains THFR with templates
         entries.append(
             Entry(
                 name=row["file"],
@@ -183,7 +186,7 @@ def _report(
                 image=sample.path,
                 map=folder / "results" / row["map"],
                 truth=partial(dataset.mask, sample) if sample.is_anomalous else None,
-                template=dataset.train[number].path,
+                template=dataset.train[int(nearest)].path,
                 defects=defects_of(dataset, sample),
             )
         )

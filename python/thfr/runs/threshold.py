@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from thfr.runs import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,6 @@ from scipy.stats import beta
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
 
-THRESHOLD_FILE = "threshold.json"
 DEFAULT_RATE = 0.05
 
 Verdict = Literal["good", "bad"]
@@ -90,12 +90,12 @@ class Threshold:
 
     def save(self, run: Path) -> None:
         """Write ``threshold.json`` beside the model, whole or not at all."""
-        atomic_write_json(run / THRESHOLD_FILE, self.as_dict())
+        atomic_write_json(run / files.THRESHOLD, self.as_dict())
 
     @classmethod
     def load(cls, run: Path) -> Threshold | None:
         """The run's threshold; None if it has none. InputError if the file is damaged."""
-        path = run / THRESHOLD_FILE
+        path = run / files.THRESHOLD
         if not path.is_file():
             return None
         try:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import Detector, Material, Precision
-from thfr.methods.maps import smooth_map
-from thfr.methods.optimisation import AdamConfig, AdamSteps
-from thfr.methods.regression import MapScale, Standardiser
-from thfr.models.threshold import Threshold
-from thfr.training.batches import batch_rows, held_out
-from thfr.training.features import compute_features
-from thfr.training.loop import optimise
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.batches import batch_rows, held_out
+from thfr.methods.common.features import compute_features
+from thfr.methods.common.loop import optimise
+from thfr.methods.common.maps import smooth_map
+from thfr.methods.common.optimisation import AdamConfig, AdamSteps
+from thfr.methods.common.regression import MapScale, Standardiser
+from thfr.runs.threshold import Threshold
 
 _BATCH = 8
 
@@ -108,18 +108,18 @@ class RegressionDetector(Detector[RegressionConfig]):
 
     @classmethod
     def fit(
-        cls: type[RegressionT], config: RegressionConfig, extractor: FeatureExtractor, material: Material
+        cls: type[RegressionT], config: RegressionConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[RegressionT, dict[str, Any]]:
         started = time.monotonic()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             network = cls.make_network(config, extractor.channels)
-        fitting = _Fitting(config, extractor, material, network.to(material.device))
+        fitting = _Fitting(config, extractor, context, network.to(context.device))
         try:
             seconds = optimise(
-                material, network, fitting.adam.optimizer, fitting.adam.total, fitting.step, started
+                context, network, fitting.adam.optimizer, fitting.adam.total, fitting.step, started
             )
-            detector = cls(config, extractor, network, material.device)
+            detector = cls(config, extractor, network, context.device)
             network.scale.fit(fitting.errors_of_unseen())
         finally:
             fitting.store.close()
@@ -168,29 +168,29 @@ class _Fitting:
         self,
         config: RegressionConfig,
         extractor: FeatureExtractor,
-        material: Material,
+        context: FitContext,
         network: RegressionNetwork,
     ) -> None:
-        self.settings, self.device, self.network = config.training, material.device, network
-        self.images, self.extractor = material.images, extractor
+        self.settings, self.device, self.network = config.training, context.device, network
+        self.images, self.extractor = context.images, extractor
         self.store = compute_features(
             extractor,
-            material.images,
-            material.device,
-            material.out,
-            material.cache_budget,
-            progress=material.progress,
+            context.images,
+            context.device,
+            context.out,
+            context.cache_budget,
+            progress=context.progress,
         )
         means, deviations = self.store.statistics()
         for level, standardise in zip(network.levels, network.standardise, strict=True):
             assert isinstance(standardise, Standardiser)
             standardise.set_statistics(means[level - 1], deviations[level - 1])
-        count = len(material.images)
+        count = len(context.images)
         self.unseen = held_out(count, self.settings.normalisation_share, self.settings.seed)
         kept = torch.ones(count, dtype=torch.bool)
         kept[self.unseen] = False
         self.learnt = kept.nonzero().flatten()
-        self.adam = AdamSteps(self.settings, network, len(self.learnt), material.device)
+        self.adam = AdamSteps(self.settings, network, len(self.learnt), context.device)
 
     def step(self, number: int) -> dict[str, float]:
         settings = self.settings

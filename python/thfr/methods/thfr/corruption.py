@@ -1,40 +1,13 @@
-"""Which images a step sees and how its input is corrupted: pure functions of (seed, step), so nothing has to
-be saved.
-"""
+"""How the input of a training step is corrupted: a pure function of (seed, step)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-_ORDER, _CORRUPTION, _HOLDOUT = 1, 2, 4  # independent random streams; 3 is thfr.training.augmentation's
-
-
-def generator(seed: int, stream: int, step: int) -> torch.Generator:
-    """A generator that depends on nothing but its arguments."""
-    state = int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state & 0x7FFF_FFFF_FFFF_FFFF)
-
-
-def held_out(images: int, share: float, seed: int) -> Tensor:
-    """The images that are not learnt from, int64 [round(share * images)], ascending; at least one where
-    ``share`` is not 0.
-    """
-    count = max(round(share * images), 1) if share > 0 else 0
-    return torch.randperm(images, generator=generator(seed, _HOLDOUT, 0))[:count].sort().values
-
-
-def batch_rows(images: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The images of one step, int64 [batch_size]: every epoch is a new order, the last batch is filled up
-    from it.
-    """
-    steps = -(-images // batch_size)
-    order = torch.randperm(images, generator=generator(seed, _ORDER, step // steps))
-    places = torch.arange(batch_size) + (step % steps) * batch_size
-    return order[places % images]
+from thfr.random_streams import Stream, generator
 
 
 def corrupted(
@@ -50,7 +23,7 @@ def corrupted(
     place of the other image (a part that is normal, but not here and now), half from any place. What the
     network must restore stays clean, so that it learns to doubt its input and to ask the template.
     """
-    rng = generator(seed, _CORRUPTION, step)
+    rng = generator(seed, Stream.CORRUPTION, step)
     height, width = features[2].shape[2:]
     pasted = [level.clone() for level in features]
     for item in range(len(features[0])):

@@ -15,9 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from thfr.errors import InputError
-from thfr.models.tensors import part, save_tensors
-
-CHECKPOINT_FILE = "checkpoint.safetensors"
+from thfr.runs.tensors import part, save_tensors
 
 
 def save_checkpoint(

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thfr.backbones.factory import STRIDES
-from thfr.config import THFRModelConfig
-from thfr.models.bottlenecks import GlobalBottleneck, LocalBottleneck
-from thfr.models.compensation import Compensation
-from thfr.models.layers import ResidualBlock, conv_norm
+from thfr.backbones.specs import STRIDES
+from thfr.methods.thfr.bottlenecks import GlobalBottleneck, LocalBottleneck
+from thfr.methods.thfr.compensation import Compensation
+from thfr.methods.thfr.config import THFRModelConfig
+from thfr.methods.thfr.layers import ResidualBlock, conv_norm
 
 
 class DecoderStage(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thfr.backbones.factory import STRIDES
+from thfr.backbones.specs import STRIDES
 
 
 def averaged(

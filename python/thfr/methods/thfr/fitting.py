@@ -10,32 +10,36 @@ from torch import Tensor
 
 import thfr_ext
 from thfr.backbones import FeatureExtractor
-from thfr.config import THFRConfig
 from thfr.errors import InputError
-from thfr.methods.base import Material
-from thfr.methods.thfr import THFRDetector
-from thfr.models import TemplateBank, THFRNetwork
-from thfr.training.augmentation import augmented
-from thfr.training.batches import batch_rows, corrupted
-from thfr.training.features import compute_features
-from thfr.training.loop import optimise, rate_at
-from thfr.training.precision import resolve_precision
+from thfr.methods.base import FitContext
+from thfr.methods.common.batches import batch_rows
+from thfr.methods.common.features import compute_features
+from thfr.methods.common.loop import optimise, rate_at
+from thfr.methods.common.precision import resolve_precision
+from thfr.methods.thfr.augmentation import augmented
+from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.thfr.config import THFRConfig
+from thfr.methods.thfr.corruption import corrupted
+from thfr.methods.thfr.network import THFRNetwork
 
 
 def fit_restoration(
-    config: THFRConfig, extractor: FeatureExtractor, material: Material
-) -> tuple[THFRDetector, dict[str, Any]]:
-    """Train network and bank on good images; see :meth:`thfr.methods.Detector.fit`."""
-    fitting = _Fitting(config, extractor, material)
+    config: THFRConfig, extractor: FeatureExtractor, context: FitContext
+) -> tuple[THFRNetwork, TemplateBank | None, dict[str, Any]]:
+    """Train on good images: the network, the bank of a variant with compensation, and metadata.
+
+    Raises:
+        InputError: ``bank_ratio`` leaves fewer than two templates.
+    """
+    fitting = _Fitting(config, extractor, context)
     try:
         seconds = optimise(
-            material, fitting.network, fitting.optimizer, fitting.total, fitting.step, fitting.started
+            context, fitting.network, fitting.optimizer, fitting.total, fitting.step, fitting.started
         )
         bank = fitting.bank
         if bank is not None and fitting.store.mapped:  # it must not point into the file about to be removed
             bank = TemplateBank([level.clone() for level in bank.features], bank.rows, bank.key_cells)
-        detector = THFRDetector(config, extractor, fitting.network, bank, material.device)
-        facts = {
+        metadata = {
             "templates": 0 if bank is None else len(bank),
             "train_seconds": round(seconds, 3),
             "precision": fitting.precision,
@@ -43,26 +47,26 @@ def fit_restoration(
         }
     finally:
         fitting.store.close()
-    return detector, facts
+    return fitting.network, bank, metadata
 
 
 class _Fitting:
     """What one fitting needs at every step."""
 
-    def __init__(self, config: THFRConfig, extractor: FeatureExtractor, material: Material) -> None:
+    def __init__(self, config: THFRConfig, extractor: FeatureExtractor, context: FitContext) -> None:
         self.started = time.monotonic()
-        self.config, self.device = config, material.device
+        self.config, self.device = config, context.device
         self.channels = extractor.channels
-        self.precision = resolve_precision(config.training.precision, material.device)
-        self.images, self.numbers = len(material.images), material.numbers
-        copies = augmented(material.images, config.training.augmentation, config.training.seed)
+        self.precision = resolve_precision(config.training.precision, context.device)
+        self.images, self.numbers = len(context.images), context.indices
+        copies = augmented(context.images, config.training.augmentation, config.training.seed)
         self.store = compute_features(
             extractor,
-            torch.cat([material.images, *copies]),
-            material.device,
-            material.out,
-            material.cache_budget,
-            progress=material.progress,
+            torch.cat([context.images, *copies]),
+            context.device,
+            context.out,
+            context.cache_budget,
+            progress=context.progress,
         )
         self.total = config.training.steps(self.images)
         self.network = self._make_network()

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from thfr.config import OptimisationConfig
-from thfr.training.loop import rate_at
-from thfr.training.precision import resolve_precision
+from thfr.methods.common.loop import rate_at
+from thfr.methods.common.precision import resolve_precision
 
 
 class AdamConfig(OptimisationConfig):

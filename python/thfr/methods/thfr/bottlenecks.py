@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from thfr.models.layers import BottleneckBlock, ChannelNorm, conv_norm
+from thfr.methods.thfr.layers import BottleneckBlock, ChannelNorm, conv_norm
 
 
 class GlobalBottleneck(nn.Module):

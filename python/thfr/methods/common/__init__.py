@@ -1,0 +1,1 @@
+"""What methods share: the optimisation loop, features computed once, patches, maps."""

@@ -1,0 +1,1 @@
+"""The run folder: names of its files, reading, writing, threshold."""
