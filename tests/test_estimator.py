@@ -47,7 +47,7 @@ def test_importing_thfr_is_quick() -> None:
     script = (
         "import sys, thfr\n"
         "assert not {'torch', 'timm', 'numpy'} & set(sys.modules)\n"
-        "assert 'THFR' in dir(thfr) and thfr.THFR.__module__ == 'thfr.estimator'"
+        "assert 'THFR' in dir(thfr) and thfr.THFR.__module__ == 'thfr.inference.estimator'"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

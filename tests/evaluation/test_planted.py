@@ -18,7 +18,7 @@ class Comparing:
     def __init__(self, known: Tensor, sign: float = 1.0) -> None:
         self.known, self.sign = known.float(), sign
 
-    def score_prepared(self, images: Tensor, templates: str, seed: int) -> tuple[Tensor, Tensor]:
+    def score_prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         differences = (images.float()[:, None] - self.known[None]).abs().mean(2)  # [B,N,S,S]
         nearest = differences.mean((2, 3)).argmin(1)
         maps = self.sign * differences[torch.arange(len(images)), nearest]

@@ -119,7 +119,7 @@ def test_goes_on_exactly_after_kill_9(images: list[Path], tmp_path: Path) -> Non
     config = tiny(epochs=25)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     script = (
-        "import sys, torch; from pathlib import Path; from thfr.config import RunConfig\n"
+        "import sys, torch; from pathlib import Path; from thfr.methods import read_config\n"
         "from thfr.training import train\n"
         "torch.set_num_threads(1)\n"  # as in this process: sums of convolutions depend on it
         "folder, out, *images = map(Path, sys.argv[1:])\n"
