@@ -1,4 +1,4 @@
-"""What the README and the documentation show works: Python blocks run, command lines parse, links lead somewhere."""
+"""What README and documentation show works: Python blocks run, command lines parse, links lead somewhere."""
 
 from __future__ import annotations
 
