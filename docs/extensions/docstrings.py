@@ -1,5 +1,5 @@
-"""Docstrings as the site shows them: Sphinx roles become links, and tensor arguments get the shapes that comments
-in the signature give them (``features: Any,  # [B,C,H,W]``).
+"""Docstrings as the site shows them: Sphinx roles become links, and tensor arguments get the shapes that
+comments in the signature give them (``features: Any,  # [B,C,H,W]``).
 """
 
 from __future__ import annotations
