@@ -30,14 +30,20 @@ def comments(function: griffe.Function) -> dict[str, str]:
 
 
 def with_shapes(text: str, shapes: dict[str, str]) -> str:
-    """The docstring with shapes before the descriptions of arguments and result, where they are missing."""
+    """The docstring with the shapes it does not name itself: before the descriptions of arguments and result,
+    or at the end for those without one.
+    """
+    rest = []
     for name, shape in shapes.items():
+        if shape.split("[")[1] in text:
+            continue
         result = name == "return"
         label, stop = (r"^Returns:\n\s+", ".") if result else (rf"^\s+{name}: ", ",")
-        place = re.search(label, text, flags=re.MULTILINE)
-        if place and shape.split("[")[1] not in text:
+        if place := re.search(label, text, flags=re.MULTILINE):
             text = f"{text[: place.end()]}`{shape}`{stop} {text[place.end() :]}"
-    return text
+        else:
+            rest.append(f"returns `{shape}`" if result else f"`{name}` is `{shape}`")
+    return text + (f"\n\nShapes: {'; '.join(rest)}." if rest else "")
 
 
 class Docstrings(griffe.Extension):
