@@ -57,10 +57,20 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("page", "line"), COMMANDS)
-def test_command_lines_parse(page: str, line: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "line"), COMMANDS, ids=[f"{page}-{number}" for number, (page, _) in enumerate(COMMANDS)]
+)
+def test_command_lines_parse(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options exist and values are of the right kind; nothing is run."""
-    app.build_parser().parse_args(shlex.split(line, comments=True)[1:])
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line, comments=True)[1:]
+    for word in words[1:]:  # the folders and files that it may name
+        path = tmp_path / word.rpartition("=")[2].lstrip("/")
+        if path.name == "FILE":
+            path.touch()
+        elif not word.startswith("-"):
+            path.mkdir(parents=True, exist_ok=True)
+    app.build_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
