@@ -10,9 +10,10 @@ import torch
 from fuzz_agree import compare, same_neighbours
 from fuzz_driver import OPERATORS
 
-from thfr_ext import _library, nearest_templates
+from thfr_ext import nearest_templates
+from thfr_ext.core import registration
 
-for name in _library.CUDA_KERNELS:
+for name in registration.CUDA_KERNELS:
     compare(name, getattr(OPERATORS, name), lambda tensor: tensor.cuda(), cases=8)
     print(name, "done", flush=True)
 

@@ -15,7 +15,7 @@ except ImportError as error:  # a source tree without a build, or a build for an
     ) from error
 
 from thfr_ext import metrics
-from thfr_ext._build_info import build_info
+from thfr_ext.core.build_info import build_info
 from thfr_ext.retrieval import greedy_coreset, nearest_templates
 from thfr_ext.scoring import anomaly_map, cosine_distance
 from thfr_ext.sweep import au_pro, au_spro, auroc, label_regions, pro_curve, spro_curve

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from thfr_ext import _retrieval_cuda
+from thfr_ext.retrieval import cuda as retrieval_cuda
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -32,11 +32,11 @@ def take(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every search goes this way, in several blocks."""
     limits = {"strips": (2**30, 64), "products": (0, 64), "sorts": (2**30, 0)}
     few, listed = limits[path]
-    monkeypatch.setattr(_retrieval_cuda, "FEW_QUERIES", few)
-    monkeypatch.setattr(_retrieval_cuda, "MOST_LISTED", listed)
-    monkeypatch.setattr(_retrieval_cuda, "PRODUCT_BYTES", 2048)
-    monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 32768)
-    monkeypatch.setattr(_retrieval_cuda, "MOST_QUERIES", 4)
+    monkeypatch.setattr(retrieval_cuda, "FEW_QUERIES", few)
+    monkeypatch.setattr(retrieval_cuda, "MOST_LISTED", listed)
+    monkeypatch.setattr(retrieval_cuda, "PRODUCT_BYTES", 2048)
+    monkeypatch.setattr(retrieval_cuda, "PACKED_BYTES", 32768)
+    monkeypatch.setattr(retrieval_cuda, "MOST_QUERIES", 4)
 
 
 PATHS = ("strips", "products", "sorts")
@@ -66,7 +66,7 @@ def search(
     queries: Tensor, bank: Tensor, k: int, metric: str, exclude: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The search, whose result is checked against the definition."""
-    result = _retrieval_cuda.nearest_templates(queries, bank, k, metric, exclude)
+    result = retrieval_cuda.nearest_templates(queries, bank, k, metric, exclude)
     check(queries, bank, k, metric, result, exclude)
     return result
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from thfr_ext import _sweep_cuda
-from thfr_ext._sweep_cuda import _Index, _view, _views
-from thfr_ext._tensor import view
+from thfr_ext.core.tensors import view
+from thfr_ext.sweep import cuda as sweep_cuda
+from thfr_ext.sweep.cuda import _Index, _view, _views
 
 #: for tests of values, where one order of the threads is enough: others take all
 ONE_ORDER = pytest.mark.parametrize("order", [1])
@@ -73,7 +73,7 @@ def keys_of(scores: Tensor) -> Tensor:
 def make_index(scores: Tensor) -> _Index:
     """Of the distinct values of fp32 or fp64 scores."""
     keys = keys_of(scores).sort().values
-    return _Index.of(keys, _sweep_cuda._ranks(keys, 0), torch.empty(0, dtype=torch.int64), 0)
+    return _Index.of(keys, sweep_cuda._ranks(keys, 0), torch.empty(0, dtype=torch.int64), 0)
 
 
 def count(

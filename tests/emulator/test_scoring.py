@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _cuda
-from thfr_ext._scoring_cuda import cosine_distance
-from thfr_ext._tensor import NO_TENSOR, view
+from thfr_ext.core import devices
+from thfr_ext.core.tensors import NO_TENSOR, view
+from thfr_ext.scoring.cuda import cosine_distance
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scoring_cases import CASES, DTYPES, PATHS, apart, inputs, laid_out, superfluous_barriers
@@ -204,7 +204,7 @@ def test_levels_of_all_kinds_at_once(device: ModuleType) -> None:
     distances = [torch.empty(2, *x.shape[2:], dtype=torch.float32) for x, _ in pairs]
     scores = torch.empty(2)
     tables = [(view(x), view(y), view(d)) for (x, y), d in zip(pairs, distances, strict=True)]
-    _cuda.native.cuda_cosine_distances(tables, 1e-8, view(scores), 0)
+    devices.native.cuda_cosine_distances(tables, 1e-8, view(scores), 0)
     assert device.statistics()[0] == 4
     for (x, y), distance in zip(pairs, distances, strict=True):
         assert np.abs(distance.numpy() - oracle_distance(x, y)).max() <= 1e-6

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from thfr_ext import reference
-from thfr_ext._scoring_cuda import cosine_distance_backward
-from thfr_ext._tensor import NO_TENSOR, view
+from thfr_ext.core.tensors import NO_TENSOR, view
+from thfr_ext.scoring.cuda import cosine_distance_backward
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scoring_cases import CASES, DTYPES, PATHS, inputs, laid_out, superfluous_barriers

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from thfr_ext import _cuda
-from thfr_ext._sweep_cuda import _unmarked
+from thfr_ext.core import devices
+from thfr_ext.sweep.cuda import _unmarked
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sweep_kernels import DTYPES, INF, LAYOUTS, ONE_ORDER, VALUES, count, expected_bins, make_index, rand
@@ -137,10 +137,10 @@ def counts_right(values: int, barriers: int) -> bool:
     marks = [rand(1, 1, len(place), seed=1) < 0.2]
     scores = rand(values, seed=2).float()
     index = make_index(scores)
-    _cuda.native.statistics()
-    _cuda.native.set_options(*map(int, sys.argv[1:]))
-    bins, _ = count(_cuda.native, index, maps, marks)
-    assert _cuda.native.statistics() == (1, barriers)
+    devices.native.statistics()
+    devices.native.set_options(*map(int, sys.argv[1:]))
+    bins, _ = count(devices.native, index, maps, marks)
+    assert devices.native.statistics() == (1, barriers)
     return torch.equal(bins, expected_bins(scores, maps, marks))
 
 
@@ -150,8 +150,8 @@ def test_barriers(values: int, barriers: int, emulated: ModuleType) -> None:
     code = (
         f"import sys; sys.path[:0] = [{os.environ['THFR_EMULATED']!r}, {str(Path(__file__).parent)!r}]\n"
         "import _emulated\n"
-        "from thfr_ext import _cuda\n"
-        "_cuda.native = _emulated\n"
+        "from thfr_ext.core import devices\n"
+        "devices.native = _emulated\n"
         "import test_sweep_count\n"
         f"sys.exit(not test_sweep_count.counts_right({values}, {barriers}))"
     )

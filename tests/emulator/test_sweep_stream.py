@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from thfr_ext import _library, _stream_cuda
-from thfr_ext import _metric_memory as memory_of
-from thfr_ext._stream_reference import to_order
+from thfr_ext.core import registration
 from thfr_ext.metrics import AUPRO, AUROC, AUsPRO
+from thfr_ext.metrics import cuda as metrics_cuda
+from thfr_ext.metrics import memory as memory_of
+from thfr_ext.metrics.reference import to_order
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
@@ -33,7 +34,7 @@ def there(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics keep and compute what they do on a CUDA device."""
     monkeypatch.setattr(memory_of, "keeps_raw", lambda device: True)
     for name in NAMES:
-        monkeypatch.setattr(OPERATORS, name, _library.CUDA_KERNELS[name])
+        monkeypatch.setattr(OPERATORS, name, registration.CUDA_KERNELS[name])
 
 
 def batches(count: int = 9, side: int = 40, dtype: torch.dtype = torch.float32) -> list[Batch]:
@@ -148,7 +149,7 @@ def test_tops_of_all_regions_at_once(kind: str, monkeypatch: pytest.MonkeyPatch)
 
 # cells
 
-join = _stream_cuda.merge_cells
+join = metrics_cuda.merge_cells
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
@@ -212,7 +213,7 @@ def test_scores_of_both_signs(scores: list[float]) -> None:
 
 @ONE_ORDER
 def test_refusals(device: ModuleType) -> None:
-    kernel = _library.CUDA_KERNELS["merge_cells"]
+    kernel = registration.CUDA_KERNELS["merge_cells"]
     good = join([], rand(50), 16, 0.0, True)[0]
     empty = torch.empty((3, 0), dtype=torch.int64)
     assert kernel([], torch.empty(0), 16, 0.5, True)[0].shape == (3, 0)
@@ -249,5 +250,5 @@ def test_bounds_are_no_wider_than_on_the_cpu(
         return metrics[0].error_bound
 
     on_cpu = bounded()
-    monkeypatch.setattr(OPERATORS, "merge_cells", _library.CUDA_KERNELS["merge_cells"])
+    monkeypatch.setattr(OPERATORS, "merge_cells", registration.CUDA_KERNELS["merge_cells"])
     assert bounded() <= on_cpu

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import thfr_ext
-from thfr_ext import _library
+from thfr_ext.core import registration
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz_driver import FUNCTIONS, OPERATORS, REGISTERED, fuzz
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Casting complex values to real")
 def test_every_function_and_operator_is_here() -> None:
     functions = set(thfr_ext.__all__) - {"__version__", "build_info", "metrics"}
     assert set(FUNCTIONS) == functions | set(thfr_ext.metrics.__all__)
-    assert set(REGISTERED) == set(_library.BACKENDS)
+    assert set(REGISTERED) == set(registration.BACKENDS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

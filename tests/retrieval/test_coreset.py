@@ -100,7 +100,7 @@ def test_seed_chooses_the_first_row() -> None:
 
 def test_progress_and_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = rows("random", 300, 8, 8)
-    monkeypatch.setattr(thfr_ext.retrieval, "_CORESET_CHUNK", 300 * 8 * 10)
+    monkeypatch.setattr("thfr_ext.retrieval.cpu._CORESET_CHUNK", 300 * 8 * 10)
     for run in (thfr_ext.greedy_coreset, reference.greedy_coreset):
         calls: list[tuple[int, int]] = []
         chosen = run(bank, 95, 3, progress=lambda *call, calls=calls: calls.append(call))

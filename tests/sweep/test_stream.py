@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _C, _stream_ops, reference
-from thfr_ext import _stream_reference as twins
-from thfr_ext._tensor import view
+from thfr_ext import _C, reference
+from thfr_ext.core.tensors import view
+from thfr_ext.metrics import ops as metrics_ops
+from thfr_ext.metrics import reference as twins
 
 OPS = torch.ops.thfr_ext
 INF = float("inf")
@@ -102,12 +103,12 @@ def samples() -> dict[str, tuple[Any, ...]]:
 
 
 TWINS: dict[str, Callable[..., Any]] = {
-    "pack_scores": _stream_ops._pack_scores_reference,
-    "merge_packed": _stream_ops._merge_packed_reference,
+    "pack_scores": metrics_ops._pack_scores_reference,
+    "merge_packed": metrics_ops._merge_packed_reference,
     "packed_area": twins.packed_area,
     "packed_auroc": twins.packed_auroc,
-    "merge_cells": _stream_ops._checked_cells(_stream_ops._merge_cells_reference),
-    "cells_area": _stream_ops._cells_area_reference,
+    "merge_cells": metrics_ops._checked_cells(metrics_ops._merge_cells_reference),
+    "cells_area": metrics_ops._cells_area_reference,
 }
 
 

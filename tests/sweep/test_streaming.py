@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _metric_memory
-from thfr_ext._metric_memory import Budget
 from thfr_ext.metrics import AUPRO, AUROC, AUsPRO
+from thfr_ext.metrics import memory as memory_of
+from thfr_ext.metrics.memory import Budget
 
 LIMITS = (0.001, 0.05, 0.3, 1.0)
 METRICS = pytest.mark.parametrize("kind", [AUPRO, AUsPRO, AUROC])
@@ -87,7 +87,7 @@ def require_bounds(metric: Any, expected: list[float]) -> list[float]:
 
 @METRICS
 def test_packed_runs_give_the_value_of_the_whole(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_metric_memory, "PENDING_SCORES", 900)
+    monkeypatch.setattr(memory_of, "PENDING_SCORES", 900)
     maps, masks = images(24, 20, 0, 3.0)
     metric, other = kind(**options(kind)), kind(**options(kind))
     for i in range(24):
@@ -220,7 +220,7 @@ def test_many_small_updates() -> None:
     for metric in (AUROC(), AUROC(exact=False)):
         for i in range(0, 3000, 3):
             metric.update(scores[i : i + 3], labels[i : i + 3])
-        assert max(map(len, metric.metric_state.values())) <= _metric_memory.PENDING_TENSORS + 1
+        assert max(map(len, metric.metric_state.values())) <= memory_of.PENDING_TENSORS + 1
         require_bounds(metric, [thfr_ext.auroc(scores, labels)])
 
 
@@ -228,10 +228,10 @@ def test_regions_of_any_weight() -> None:
     """A region's pixels weigh as much as the region, and no more, at each number of them."""
     scores = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     for saturation in (1, 3, 7, 999, 1000, 1001, 2**40, 2**62):
-        cells = _metric_memory.region_cells(scores, torch.tensor([1000]), torch.tensor([saturation]))
+        cells = memory_of.region_cells(scores, torch.tensor([1000]), torch.tensor([saturation]))
         sums = cells[2].cumsum(0).double()
         counts = torch.arange(1, len(sums) + 1).clamp_max(saturation).double()
-        assert bool(((sums - counts * (_metric_memory.REGION_WEIGHT / saturation)).abs() <= 0.51).all())
+        assert bool(((sums - counts * (memory_of.REGION_WEIGHT / saturation)).abs() <= 0.51).all())
         assert len(sums) == min(saturation, 1000) or saturation >= 2**40
 
 
