@@ -26,7 +26,7 @@ from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
-from thfr.methods.common.loop import log
+from thfr.methods.common.optimisation import log
 from thfr.methods.registry import read_config
 from thfr.runs import files
 from thfr.runs.threshold import DEFAULT_RATE
@@ -73,7 +73,7 @@ def train(
     extractor = _make_extractor(config, weights)
     config = config.model_copy(
         update={
-            "weights_digest": extractor.weights_digest if config.uses_backbone else None,
+            "weights_digest": None if extractor is None else extractor.weights_digest,
             "dataset": _describe(dataset, images),
         }
     )
@@ -83,7 +83,8 @@ def train(
         return Detector.load(out, device)
     context = FitContext(images, numbers, out, where, progress, checkpoint_seconds, cache_budget)
     started = time.monotonic()
-    detector, facts = detector_class(config.method).fit(config, extractor.to(where), context)
+    placed = None if extractor is None else extractor.to(where)
+    detector, facts = detector_class(config.method).fit(config, placed, context)
     facts = {"train_seconds": round(time.monotonic() - started, 3), **facts}
     if good is not None:
         detector.calibrate(good, false_alarm_rate, "good images not learnt from")
@@ -116,15 +117,17 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExtractor:
+def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExtractor | None:
     model = config.model
     if weights is not None and not config.uses_backbone:
         raise InputError(f"train: weights were given, but {config.title} uses no backbone")
     if weights is not None and not model.pretrained:
         raise InputError("train: weights were given together with pretrained=False")
+    if not config.uses_backbone:
+        return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)  # only a test's random weights depend on it
-        return create_backbone(model.backbone, weights, model.pretrained and config.uses_backbone)
+        return create_backbone(model.backbone, weights, model.pretrained)
 
 
 def divide(
