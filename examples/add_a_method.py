@@ -74,7 +74,13 @@ class MeanDetector(Detector[MeanConfig]):
         self,
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
-        levels = self.features(images)
+        levels = self._stage("extractor", lambda: self.features(images))  # stages that `thfr bench` times
+        return self._stage("scoring", lambda: self._compare(levels))
+
+    def _compare(
+        self,
+        levels: list[Tensor],  # three [B,C_l,H_l,W_l]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
         means = [
             mean.to(level.dtype).expand_as(level) for mean, level in zip(self.means, levels, strict=True)
         ]
@@ -94,7 +100,12 @@ class MeanDetector(Detector[MeanConfig]):
         device: torch.device,
         precision: str,
     ) -> MeanDetector:
-        return cls(config, extractor, [state[f"mean{number}"] for number in range(3)], device, precision)
+        means = [state[f"mean{number}"] for number in range(3)]
+        for mean, channels, stride in zip(means, extractor.channels, (4, 8, 16), strict=True):
+            expected = (channels, config.model.size // stride, config.model.size // stride)
+            if mean.shape != expected:  # a damaged file, or one of another configuration
+                raise ValueError(f"expected means of {list(expected)}, got {list(mean.shape)}")
+        return cls(config, extractor, means, device, precision)
 
 
 def main() -> None:

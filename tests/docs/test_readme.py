@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from thfr.cli import app
+from thfr.methods import method_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,6 +47,15 @@ def test_there_is_something_to_test() -> None:
 
 def test_readme_is_short() -> None:
     assert (ROOT / "README.md").stat().st_size <= 8 * 1024
+
+
+def test_every_method_has_its_row() -> None:
+    rows = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    here = {path.stem for path in (ROOT / "python" / "thfr" / "methods").iterdir()}
+    own = here.intersection(method_names())
+    assert len(own) >= 9
+    for name in own:
+        assert f"| `{name}` |" in rows, name
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
