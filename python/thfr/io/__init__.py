@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thfr.io.decode import MAX_PIXELS, Decoded, Header, decode, image_size, read_header
+from thfr.io.decoding import MAX_PIXELS, Decoded, Header, decode, image_size, read_header
 from thfr.io.files import atomic_path, atomic_write_json, atomic_write_text, file_sha256
 from thfr.io.images import (
     AS_STORED,

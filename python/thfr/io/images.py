@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from thfr.errors import InputError
-from thfr.io.decode import Decoded, decode
+from thfr.io.decoding import Decoded, decoding
 from thfr.io.pixel_range import PixelRange
 
 
@@ -64,13 +65,14 @@ def read_image(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -
     """Read an image to be looked at: uint8 RGB [H, W, 3].
 
     Grey is repeated three times; deeper pixels are rounded to 8 bits by the options' range, or by the file's
-    own. What else is decided: :func:`thfr.io.decode.decode`.
+    own. What else is decided: :func:`thfr.io.decoding.decode`.
 
     Raises:
         InputError: missing, unreadable or truncated file, or too many pixels; names the file.
     """
-    pixels, _ = _ranged(_decoded(path, "read_image", options, None), options)
-    return _three_channels(_rounded(pixels))
+    with _decoding(path, options, None) as found:
+        pixels, _ = _ranged(found, options)
+        return _three_channels(_rounded(pixels))
 
 
 def read_resized(
@@ -92,9 +94,9 @@ def read_input(
     Raises:
         InputError: missing, unreadable or truncated file, or too many pixels; names the file.
     """
-    found = _decoded(path, "read_image", options, size)
-    pixels, notes = _ranged(found, options)
-    return ImageInput(resize_for_model(pixels, size), found.native, (*found.notes, *notes))
+    with _decoding(path, options, size) as found:
+        pixels, notes = _ranged(found, options)
+        return ImageInput(resize_for_model(pixels, size), found.native, (*found.notes, *notes))
 
 
 def resize_for_model(
@@ -128,10 +130,11 @@ def resize_for_model(
     return _three_channels(_rounded(planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)))
 
 
-def _decoded(
-    path: str | os.PathLike[str], reader: str, options: ReadOptions, size: tuple[int, int] | None
-) -> Decoded:
-    return decode(path, reader=reader, oriented=options.oriented, max_pixels=options.max_pixels, size=size)
+def _decoding(
+    path: str | os.PathLike[str], options: ReadOptions, size: tuple[int, int] | None
+) -> AbstractContextManager[Decoded]:
+    oriented, max_pixels = options.oriented, options.max_pixels
+    return decoding(path, reader="read_image", oriented=oriented, max_pixels=max_pixels, size=size)
 
 
 def _ranged(found: Decoded, options: ReadOptions) -> tuple[np.ndarray, list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from thfr.errors import InputError
-from thfr.io.decode import decode
+from thfr.io.decoding import decode
 from thfr.io.names import printable
 from thfr.io.opening import opened
 
@@ -17,8 +17,8 @@ THRESHOLD = 0.5
 """Share of white from which on a grey of an anti-aliased or JPEG mask is anomalous (128 of 255)."""
 _FEW = 16
 """Class labels 1, 2, 3, ... are at most this; greys of a picture are more."""
-_GREYS = 0.5
-"""An anti-aliased mask has at most this share of its anomalous pixels between black and white."""
+_GREYS, _OF_ALL = 2.0, 0.5
+"""An anti-aliased mask has at most so many greys for each anomalous pixel, and for each pixel."""
 _MOST = 0.5
 """A mask that covers more of its image than this is noted: inverted?"""
 
@@ -99,7 +99,10 @@ def _cut(
     )  # how far from black and white compression moves a pixel
     between = (present > far) & (present < white - far)
     greys, anomalous = int(counts[between].sum()), int(counts[present >= THRESHOLD * white].sum())
-    if (greys and greys > _GREYS * max(anomalous, 1)) or (len(present) == 3 and between.any()):
+    unclear = (
+        greys > _GREYS * anomalous or greys > _OF_ALL * values.size or (anomalous == 0 and present[-1] > 0)
+    )
+    if unclear or (len(present) == 3 and between.any()):
         some = ", ".join(map(str, present[present > 0][:8]))
         raise InputError(
             f"read_mask: {printable(path)} must hold one non-zero value, or white with grey edges, got "

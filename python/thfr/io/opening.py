@@ -54,7 +54,7 @@ def opened(path: str | os.PathLike[str], reader: str) -> Iterator[Image.Image]:
 
 def _identified(content: Any, file: Path) -> Image.Image:
     """As ``Image.open(content, formats=...)``, but without its limit on pixels, which is a global variable of
-    the whole process; :func:`thfr.io.decode.decode` has its own.
+    the whole process; :func:`thfr.io.decoding.decode` has its own.
     """
     Image.init()
     start = content.read(16)
@@ -66,7 +66,8 @@ def _identified(content: Any, file: Path) -> Image.Image:
             continue
         content.seek(0)
         try:
-            return factory(content, os.fspath(file))
+            # With a name Pillow maps raw TIFFs into memory, by a size that is wrong for orientations 5 to 8.
+            return factory(content, "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             why = f" ({name}: {error})"
     raise OSError(f"its content is none of {', '.join(sorted(set(FORMATS.values())))}{why}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -9,9 +12,38 @@ TAG = 274
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 to 8; 1 (as stored) where the file says nothing or nonsense."""
-    value = image.getexif().get(TAG, 1)
+    """1 to 8; 1 (as stored) where the file says nothing or nonsense. Decodes no pixel."""
+    if image.format == "TIFF":
+        value = image.tag_v2.get(TAG, 1)  # type: ignore[attr-defined]
+    elif image.format == "PNG":
+        value = _png_exif(image).get(TAG, 1)
+    else:
+        value = image.getexif().get(TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def is_applied(image: Image.Image, orientation: int) -> bool:
+    """Whether Pillow has turned a loaded TIFF, of that orientation, already: it then drops the tag."""
+    return image.format == "TIFF" and orientation != 1 and image.getexif().get(TAG) is None
+
+
+def _png_exif(image: Image.Image) -> Image.Exif:
+    """Pillow's own way decodes all pixels to find an eXIf chunk behind them; this one skips them."""
+    stream: Any = image.fp  # type: ignore[attr-defined]
+    found = Image.Image.getexif(image)
+    if "exif" in image.info or stream is None:
+        return found
+    place = stream.tell()
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            found = Image.Exif()
+            found.load(b"Exif\0\0" + stream.read(length))
+            break
+        stream.seek(length + 4, os.SEEK_CUR)
+    stream.seek(place)
+    return found
 
 
 def oriented_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

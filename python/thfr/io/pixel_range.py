@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thfr.errors import InputError
-from thfr.io.decode import container, decode, read_header
+from thfr.io.decoding import container, decode, read_header
 from thfr.io.names import printable
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from thfr.io import deep, tiff
 from thfr.io.listing import FORMATS
 from thfr.io.names import printable
 from thfr.io.opening import DECODE_ERRORS, opened
-from thfr.io.orientation import orientation_of, oriented_size, turned, turned_back
+from thfr.io.orientation import is_applied, orientation_of, oriented_size, turned, turned_back
 
 MAX_PIXELS = 1 << 28
 """Default limit of an image's pixels, 268 millions: a line scan of 14,000 x 13,100 fits."""
@@ -159,12 +160,32 @@ def decode(
     Raises:
         InputError: missing, unreadable or truncated file, more pixels than allowed, NaN or infinite pixels.
     """
-    file, limit = Path(path), limit_of_pixels(max_pixels)
+    with decoding(path, reader=reader, oriented=oriented, max_pixels=max_pixels, size=size) as found:
+        return found
+
+
+@contextmanager
+def decoding(
+    path: str | os.PathLike[str],
+    *,
+    reader: str,
+    oriented: bool = False,
+    max_pixels: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> Iterator[Decoded]:
+    """:func:`decode` for as long as the block runs: no other thread holds a :data:`LARGE` image meanwhile."""
+    with ExitStack() as held:
+        yield _decode(Path(path), reader, oriented, limit_of_pixels(max_pixels), size, held)
+
+
+def _decode(
+    file: Path, reader: str, oriented: bool, limit: int, size: tuple[int, int] | None, held: ExitStack
+) -> Decoded:
     header = tiff.deep_header(file) if file.is_file() else None
     if header is not None:
         _check_pixels(file, header.size, limit, reader)
-        with _one_at_a_time(header.size):
-            pixels, notes = _read_deep_tiff(file, header, reader)
+        _one_at_a_time(header.size, held)
+        pixels, notes = _read_deep_tiff(file, header, reader)
         stored, bits, orientation = header.size, header.bits, header.orientation
         notes = [*_general_notes(file, "TIFF", orientation, oriented, header.pages), *notes]
     else:
@@ -174,13 +195,13 @@ def decode(
             frames = getattr(image, "n_frames", 1)
             notes = _general_notes(file, image.format or "", orientation, oriented, frames)
             bits = deep.declared_bits(image)
-            with _one_at_a_time(stored):
-                if bits > 8:
-                    pixels, more = deep.read_deep(image, file)
-                else:
-                    if size is not None and stored[0] * stored[1] > LARGE and image.format == "JPEG":
-                        image.draft(None, oriented_size(size, orientation)[::-1])  # type: ignore[arg-type]
-                    pixels, more = _eight_bits(image, orientation)
+            _one_at_a_time(stored, held)
+            if bits > 8:
+                pixels, more = deep.read_deep(image, file)
+            else:
+                if size is not None and stored[0] * stored[1] > LARGE and image.format == "JPEG":
+                    image.draft(None, (oriented_size(size, orientation) if oriented else size)[::-1])  # type: ignore[arg-type]
+                pixels, more = _eight_bits(image, orientation)
             notes += more
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"{reader}: {printable(file)} holds NaN or infinite pixels")
@@ -189,8 +210,9 @@ def decode(
     return Decoded(pixels, max(8, bits), stored, tuple(notes))
 
 
-def _one_at_a_time(size: tuple[int, int]) -> threading.RLock | nullcontext[None]:  # type: ignore[valid-type]
-    return _ONE_LARGE if size[0] * size[1] > LARGE else nullcontext()
+def _one_at_a_time(size: tuple[int, int], held: ExitStack) -> None:
+    if size[0] * size[1] > LARGE:
+        held.enter_context(_ONE_LARGE)
 
 
 def _read_deep_tiff(file: Path, header: tiff.TiffHeader, reader: str) -> tuple[np.ndarray, list[str]]:
@@ -209,9 +231,7 @@ def _read_deep_tiff(file: Path, header: tiff.TiffHeader, reader: str) -> tuple[n
             notes = [f"{notes[0]} (pip install imagecodecs reads all of them)"]
         elif header.photometric == 0:
             values = tiff.inverted(values, header.bits)
-        if (
-            header.orientation != 1 and orientation_of(image) == 1
-        ):  # Pillow has applied it and dropped the tag
+        if is_applied(image, header.orientation):
             values = turned_back(values, header.orientation)
     return values, notes
 
@@ -225,13 +245,27 @@ def _eight_bits(image: Image.Image, orientation: int) -> tuple[np.ndarray, list[
         plain = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
         notes.append("palette expanded to RGB")
     else:
-        plain = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+        mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+        plain = image if image.mode == mode else image.convert(mode)
         if image.mode not in _PLAIN:
             notes.append(f"{image.mode} converted to RGB")
-    pixels = np.array(plain)
-    if image.format == "TIFF" and orientation != 1 and orientation_of(image) == 1:
-        pixels = turned_back(pixels, orientation)  # Pillow has applied it and dropped the tag
+    pixels = _as_array(plain)
+    if is_applied(image, orientation):
+        pixels = turned_back(pixels, orientation)
     return pixels, notes
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W] or [H, W, C]; large ones strip by strip, for Pillow makes two copies on the way."""
+    if image.width * image.height <= LARGE:
+        return np.array(image)
+    shape = (image.height, image.width, *((3,) if image.mode == "RGB" else ()))
+    pixels = np.empty(shape, np.uint8)
+    rows = max(1, (1 << 22) // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = image.crop((0, top, image.width, bottom))
+    return pixels
 
 
 def _general_notes(file: Path, content: str, orientation: int, oriented: bool, frames: int) -> list[str]:
