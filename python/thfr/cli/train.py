@@ -19,6 +19,7 @@ from thfr.cli.arguments import (
     share,
 )
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 
 _DESCRIPTION = """\
 Learn what good products look like. Only images of good products are used.
@@ -37,7 +38,7 @@ def add_parser(commands: Commands) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=("mvtec_ad", "mvtec_loco", "folder"),
+        choices=dataset_names(),
         required=True,
         help="layout of the data; folder: any images, all of good products",
     )

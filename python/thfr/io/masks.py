@@ -105,18 +105,22 @@ def _cut(
     if unclear or (len(present) == 3 and between.any()):
         some = ", ".join(map(str, present[present > 0][:8]))
         raise InputError(
-            f"read_mask: {printable(path)} must hold one non-zero value, or white with grey edges, got "
-            f"{int((present > 0).sum())}: {some}{', ...' if (present > 0).sum() > 8 else ''}"
+            f"read_mask: {printable(path)} must hold one non-zero value, got "
+            f"{int((present > 0).sum())}: {some}{', ...' if (present > 0).sum() > 8 else ''}; "
+            "greys are taken as the edges of white only"
         )
     note = f"{why}: {greys} grey pixel(s), anomalous from {THRESHOLD:.0%} of white on"
     return _noted(values >= THRESHOLD * white, [note])
 
 
-def _noted(mask: np.ndarray, notes: list[str]) -> BinaryMask:
+def covering(mask: np.ndarray) -> tuple[str, ...]:
+    """A note if the mask covers most of its image."""
     share = float(mask.mean())
-    if share > _MOST:
-        notes.append(f"covers {share:.0%} of its image: inverted?")
-    return BinaryMask(mask, tuple(notes))
+    return (f"covers {share:.0%} of its image: inverted?",) if share > _MOST else ()
+
+
+def _noted(mask: np.ndarray, notes: list[str]) -> BinaryMask:
+    return BinaryMask(mask, (*notes, *covering(mask)))
 
 
 def _values(path: str | os.PathLike[str]) -> np.ndarray:
