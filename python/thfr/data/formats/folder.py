@@ -110,7 +110,7 @@ def _kinds_of(folder: Path, notes: list[str], beside: str | None = None) -> list
     if loose and beside is None:
         raise InputError(
             f"folder: expected folders (good, kinds of defects) in {printable(folder)}, got {len(loose)} "
-            f"image(s) too ({printable(loose[0].name)})"
+            f"image(s) ({printable(loose[0].name)})"
         )
     stems = Counter(path.stem for path in loose)
     for path in loose:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thfr.data.base import GOOD, ComponentDataset, Sample
+from thfr.data.folders import as_folder, quoted_list
 from thfr.data.formats.folder import GOOD_NAMES
 from thfr.data.layout import check_ids
 from thfr.data.registry import register_dataset
@@ -60,19 +61,20 @@ class ImageTable(ComponentDataset):
         path = Path(root).expanduser().resolve()
         if path.is_file() and category in (None, path.name):
             return path.parent, path.name
-        return super().locate(path, category)
+        found = cls.categories(path)
+        chosen = found[0] if category is None and len(found) == 1 else category
+        if chosen not in found:
+            listed = quoted_list(found, "none")
+            raise InputError(
+                f"load_dataset: expected one table, or its name, in {printable(path)}; found {listed}"
+            )
+        return path, str(chosen)
 
     @classmethod
     def categories(cls, root: Path) -> list[str]:
-        return sorted(path.name for path in Path(root).iterdir() if path.suffix.lower() in _SUFFIXES)
-
-    @classmethod
-    def is_category(cls, folder: Path) -> bool:
-        return folder.is_file()
-
-    @classmethod
-    def hint(cls) -> str:
-        return "a .csv or .jsonl file"
+        """The tables in ``root``."""
+        folder = as_folder(root, "load_dataset")
+        return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
 
     @property
     def folder(self) -> Path:
