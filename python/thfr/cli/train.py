@@ -17,6 +17,7 @@ from thfr.cli.arguments import (
     share,
 )
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 from thfr.methods.registry import config_from_values, method_names
 
 _DESCRIPTION = """\
@@ -36,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=("mvtec_ad", "mvtec_loco", "folder"),
+        choices=dataset_names(),
         required=True,
         help="layout of the data; folder: any images, all of good products",
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from thfr.data.base import Dataset, Sample
-from thfr.data.mvtec_loco import CONFIG_NAME
 from thfr.data.parallel import parallel_map
-from thfr.io import file_sha256, image_size
+from thfr.io import file_sha256, storable
+
+_CONFIG_NAME = "defects_config.json"
 
 
 def fingerprint(dataset: Dataset, *, progress: bool = False) -> dict[str, dict[str, Any]]:
@@ -26,7 +27,7 @@ def fingerprint(dataset: Dataset, *, progress: bool = False) -> dict[str, dict[s
     for split in ("train", "validation", "test"):
         samples: tuple[Sample, ...] = getattr(dataset, split)
         if samples:
-            sizes = Counter("{1}x{0}".format(*image_size(sample.path)) for sample in samples)
+            sizes = Counter("{1}x{0}".format(*dataset.size(sample)) for sample in samples)
             facts[split] = {
                 "images": dict(sorted(Counter(sample.kind for sample in samples).items())),
                 "sizes": dict(sorted(sizes.items())),
@@ -37,14 +38,20 @@ def fingerprint(dataset: Dataset, *, progress: bool = False) -> dict[str, dict[s
 
 def _files(dataset: Dataset, split: str, samples: Sequence[Sample]) -> list[Path]:
     files = [path for sample in samples for path in (sample.path, *sample.mask_paths)]
-    if split == "test" and (dataset.folder / CONFIG_NAME).is_file():
-        files.append(dataset.folder / CONFIG_NAME)
+    if split == "test" and (dataset.folder / _CONFIG_NAME).is_file():
+        files.append(dataset.folder / _CONFIG_NAME)
     return files
 
 
 def _hash_files(folder: Path, files: Sequence[Path], progress: bool) -> str:
     digests = parallel_map(file_sha256, files, progress=progress, description="hash files")
-    lines = sorted(
-        f"{path.relative_to(folder).as_posix()} {one}\n" for path, one in zip(files, digests, strict=True)
-    )
+    lines = sorted(f"{_below(path, folder)} {one}\n" for path, one in zip(files, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _below(path: Path, folder: Path) -> str:
+    """The file's path below the folder; where it lies elsewhere (a table may name any file) its last two
+    parts.
+    """
+    inside = path.is_relative_to(folder)
+    return storable((path.relative_to(folder) if inside else Path(*path.parts[-2:])).as_posix())

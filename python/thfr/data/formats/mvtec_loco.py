@@ -12,12 +12,17 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from thfr.data.base import GOOD, Dataset, Regions, Sample, collect, quoted_list, test_kinds
+from thfr.data.base import GOOD, Dataset, Regions, Sample
+from thfr.data.folders import quoted_list
+from thfr.data.layout import collect, collect_kinds, has_images
+from thfr.data.registry import register_dataset
 from thfr.errors import InputError
-from thfr.io import image_size, list_images
+from thfr.io import list_images, printable, read_mask
+from thfr.io.masks import covering
 
 CONFIG_NAME = "defects_config.json"
 KINDS = ("logical_anomalies", "structural_anomalies")
+_LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 
 
 class Defect(BaseModel):
@@ -64,7 +69,8 @@ def read_defects_config(path: str | os.PathLike[str]) -> dict[int, Defect]:
     """
     file = Path(path)
     try:
-        entries = _CONFIG.validate_python(json.loads(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
+        entries = _CONFIG.validate_python(json.loads(text))
     except ValidationError as error:
         problems = "; ".join(
             f"{_place(item['loc'])}: {item['msg']} (got {item['input']!r:.60})" for item in error.errors()
@@ -87,6 +93,7 @@ def _place(location: tuple[int | str, ...]) -> str:
     return " ".join(["entry", *map(str, location)]) if location else "the whole file"
 
 
+@register_dataset("mvtec_loco")
 @dataclass(frozen=True)
 class MVTecLOCO(Dataset):
     """``{train,validation}/good``, ``test/<kind>``, ``ground_truth/<kind>/<id>/<channel>.png``, a config.
@@ -96,14 +103,43 @@ class MVTecLOCO(Dataset):
 
     defects: Mapping[int, Defect] = field(default_factory=dict, hash=False)
 
+    PROTOCOL = "mvtec_loco"
+
+    @classmethod
+    def open(cls, root: Path, category: str) -> MVTecLOCO:
+        """Without any image in ``ground_truth`` the data set has no masks, which is noted; the config may
+        then be missing, too.
+        """
+        folder, notes, name = root / category, list[str](), "mvtec_loco"
+        train = collect(name, folder, "train", GOOD, "train/good", notes)
+        validation = collect(name, folder, "validation", GOOD, "validation/good", notes)
+        found = collect_kinds(name, folder, "test", "test", notes)
+        for kind in dict.fromkeys(sample.kind for sample in found):
+            if kind not in (GOOD, *KINDS):
+                place = f"{printable(kind)} in {printable(folder)}"
+                raise InputError(f"mvtec_loco: test/ may hold good, {', '.join(KINDS)}; got {place}")
+        masked = has_images(folder / "ground_truth")
+        if not masked:
+            notes.append("no ground_truth: there are no masks, pixel figures are undefined")
+        test: list[Sample] = []
+        for kind in dict.fromkeys(sample.kind for sample in found):
+            samples = [sample for sample in found if sample.kind == kind]
+            plain = kind == GOOD or not masked
+            test += samples if plain else _with_channels(folder / "ground_truth" / kind, samples)
+        config = folder / CONFIG_NAME
+        defects = read_defects_config(config) if masked or config.is_file() else {}
+        splits = tuple(train), tuple(validation), tuple(test)
+        return cls(name, root, category, *splits, tuple(notes), defects)
+
     def regions(self, sample: Sample) -> Regions:
+        self._need_mask(sample)
         masks, saturations = [], []
         for path in sample.mask_paths:
-            mask, value = self._region_mask(sample, path)
+            mask, value, _ = self._region_mask(sample, path)
             masks.append(mask)
             saturations.append(self._saturation(path, value, int(mask.sum())))
         if not masks:
-            return Regions(masks=np.zeros((0, *image_size(sample.path)), dtype=bool), saturations=())
+            return Regions(masks=np.zeros((0, *self.size(sample)), dtype=bool), saturations=())
         return Regions(masks=np.stack(masks), saturations=tuple(saturations))
 
     def defect_names(self, sample: Sample) -> tuple[str, ...]:
@@ -112,8 +148,17 @@ class MVTecLOCO(Dataset):
             self.defects[self._region_mask(sample, path)[1]].defect_name for path in sample.mask_paths
         )
 
-    def _region_mask(self, sample: Sample, path: Path) -> tuple[np.ndarray, int]:
-        mask, value = super()._region_mask(sample, path)
+    def _region_mask(self, sample: Sample, path: Path) -> tuple[np.ndarray, int, tuple[str, ...]]:
+        values = read_mask(path)
+        mask = values != 0
+        self._check_mask(sample, path, mask)
+        present = np.unique(values[mask])
+        if len(present) > 1:
+            raise InputError(
+                f"mvtec_loco: mask {printable(path)} must hold one non-zero value, got {len(present)}: "
+                f"{', '.join(map(str, present[:8]))}{', ...' if len(present) > 8 else ''}"
+            )
+        value = int(present[0])
         if value not in self.defects:
             known = quoted_list([str(known) for known in sorted(self.defects)], "none", limit=40)
             raise InputError(
@@ -121,7 +166,7 @@ class MVTecLOCO(Dataset):
                 f"which {CONFIG_NAME} does not list ({known})"
             )
         self._saturation(path, value, int(mask.sum()))
-        return mask, value
+        return mask, value, covering(mask)
 
     def _saturation(self, path: Path, value: int, area: int) -> int:
         saturation = self.defects[value].saturation(area)
@@ -134,31 +179,20 @@ class MVTecLOCO(Dataset):
         return saturation
 
 
-def open_mvtec_loco(root: Path, category: str) -> MVTecLOCO:
-    """Check the layout and the defects config of ``root / category`` and list its samples; decodes nothing.
-
-    Raises:
-        InputError: a folder, a mask or the config is missing or wrong, or a split is empty.
-    """
-    folder = root / category
-    train = collect("mvtec_loco", folder, "train", GOOD)
-    validation = collect("mvtec_loco", folder, "validation", GOOD)
-    test: list[Sample] = []
-    for kind in test_kinds("mvtec_loco", folder):
-        if kind not in (GOOD, *KINDS):
-            raise InputError(f"mvtec_loco: test/ may hold good, {', '.join(KINDS)}; got {kind} in {folder}")
-        samples = collect("mvtec_loco", folder, "test", kind)
-        test += samples if kind == GOOD else [_with_masks(folder, sample) for sample in samples]
-    return MVTecLOCO(
-        name="mvtec_loco", root=root, category=category, train=tuple(train), validation=tuple(validation),
-        test=tuple(test), defects=read_defects_config(folder / CONFIG_NAME),
-    )  # fmt: skip
-
-
-def _with_masks(folder: Path, sample: Sample) -> Sample:
-    channels = folder / "ground_truth" / sample.kind / sample.id
-    found = list_images(channels) if channels.is_dir() else []
-    masks = [path for path in found if path.suffix.lower() == ".png"]
-    if not masks:
-        raise InputError(f"mvtec_loco: the anomalous image {sample.path} has no mask: no PNG in {channels}")
-    return replace(sample, mask_paths=tuple(masks))
+def _with_channels(folder: Path, samples: list[Sample]) -> list[Sample]:
+    """The samples of one anomalous kind with the PNGs of ``folder / <id>`` as their masks."""
+    found, missing = [], []
+    for sample in samples:
+        channels = folder / sample.id
+        present = list_images(channels) if channels.is_dir() else []
+        masks = tuple(path for path in present if path.suffix.lower() in _LOSSLESS)
+        if masks:
+            found.append(replace(sample, mask_paths=masks))
+        else:
+            missing.append(
+                f"the anomalous image {printable(sample.path)} has no mask: no PNG in {printable(channels)}"
+            )
+    if missing:
+        more = [f"and {len(missing) - 20} more"] if len(missing) > 20 else []
+        raise InputError("mvtec_loco: " + "\n  ".join([*missing[:20], *more]))
+    return found
