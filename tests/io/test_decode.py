@@ -51,6 +51,7 @@ def test_formats_by_suffix_in_any_case(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(picture()).save(path, format=kind)
     assert io.list_images(tmp_path) == [path]
     assert io.read_image(path).shape == (40, 60, 3)
+    assert io.read_image(path).flags.writeable
     assert io.image_size(path) == (40, 60)
 
 

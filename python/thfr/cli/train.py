@@ -10,7 +10,7 @@ from thfr.cli.arguments import (
     add_command,
     add_device,
     existing_file,
-    existing_folder,
+    existing_path,
     not_negative,
     positive,
     rate,
@@ -39,10 +39,14 @@ def add_parser(commands: Commands) -> None:
         "--dataset",
         choices=dataset_names(),
         required=True,
-        help="layout of the data; folder: any images, all of good products",
+        help="layout of the data; folder: images of one's own",
     )
     data.add_argument(
-        "--data", type=existing_folder, required=True, metavar="ROOT", help="folder of the data"
+        "--data",
+        type=existing_path,
+        required=True,
+        metavar="ROOT",
+        help="folder of the data; for table the CSV or JSONL file",
     )
     data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")

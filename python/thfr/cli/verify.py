@@ -18,8 +18,8 @@ def add_parser(commands: Commands) -> None:
         "verify",
         run,
         help="check a data set",
-        description="Decode every image and mask of a data set once, and list all that cannot be used "
-        "(problems, exit code 2) and all that is used but looks odd (notes).",
+        description="Decode all images and masks of a data set. Lists all that cannot be used (problems, "
+        "exit code 2) and all that is used but looks odd (notes).",
     )
     parser.add_argument("--dataset", choices=dataset_names(), required=True, help="layout of the data")
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of the data")

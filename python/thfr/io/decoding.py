@@ -258,7 +258,7 @@ def _eight_bits(image: Image.Image, orientation: int) -> tuple[np.ndarray, list[
 def _as_array(image: Image.Image) -> np.ndarray:
     """uint8 [H, W] or [H, W, C]; large ones strip by strip, for Pillow makes two copies on the way."""
     if image.width * image.height <= LARGE:
-        return np.array(image)
+        return np.asarray(image)  # read-only, one copy less
     shape = (image.height, image.width, *((3,) if image.mode == "RGB" else ()))
     pixels = np.empty(shape, np.uint8)
     rows = max(1, (1 << 22) // image.width)

@@ -72,7 +72,7 @@ def read_image(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -
     """
     with _decoding(path, options, None) as found:
         pixels, _ = _ranged(found, options)
-        return _three_channels(_rounded(pixels))
+        return np.require(_three_channels(_rounded(pixels)), requirements="W")
 
 
 def read_resized(

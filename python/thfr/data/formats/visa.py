@@ -38,11 +38,10 @@ class VisA(ComponentDataset):
             ]
             kind = GOOD if row["label"] == "normal" else row["label"]
             masks = (mask,) if row["mask"] else ()
-            stem = image.stem if kind == GOOD else f"{kind}_{image.stem}"
             split = samples.get(row["split"])
             if split is None:
                 raise InputError(f"visa: split must be train or test, got {row['split']!r} in {root / SPLIT}")
-            split.append(Sample(image, row["split"], kind, stem, masks))
+            split.append(Sample(image, row["split"], kind, image.stem, masks))
         if missing:
             raise InputError(
                 f"visa: {len(missing)} file(s) of {SPLIT} are missing: {', '.join(missing[:5])}"
