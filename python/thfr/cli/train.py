@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thfr.backbones.specs import BACKBONES
 from thfr.cli.arguments import (
+    BENCHMARKS,
     Commands,
     add_command,
     add_device,
@@ -36,7 +38,7 @@ def add_parser(commands: Commands) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=("mvtec_ad", "mvtec_loco", "folder"),
+        choices=(*BENCHMARKS, "folder"),
         required=True,
         help="layout of the data; folder: any images, all of good products",
     )
@@ -52,7 +54,7 @@ def add_parser(commands: Commands) -> None:
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
-        help="extractor: wide_resnet50_2, resnet18, or tf_efficientnet_lite0, which needs no download",
+        help=f"extractor: {', '.join(BACKBONES)}; tf_efficientnet_lite0 needs no download",
     )
     model.add_argument(
         "--weights",

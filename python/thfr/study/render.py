@@ -138,15 +138,15 @@ def _number(value: float) -> str:
     return "100" if text == "100.0" else text
 
 
-def _mark_markdown(value: Value, place: int | None) -> str:
+def _mark_markdown(value: Value, rank: int | None) -> str:
     text = _number(value.mean) + ("" if value.std is None else f" ± {value.std:.1f}")
-    text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(place or 0, text)
+    text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(rank or 0, text)
     return text if value.official else f"{text} †"
 
 
-def _mark_latex(value: Value, place: int | None) -> str:
+def _mark_latex(value: Value, rank: int | None) -> str:
     text = _number(value.mean)
-    text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(place or 0, text)
+    text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(rank or 0, text)
     text += "" if value.std is None else rf"$\pm${value.std:.1f}"
     return text if value.official else rf"{text}$^\dagger$"
 
@@ -161,11 +161,11 @@ def _origins(tables: Tables) -> list[str]:
     """Seeds, hashes and configuration of every measured row, each on one line."""
     lines = []
     for name, origin in tables.rows.items():
-        for category, facts in origin["categories"].items():
-            hashes = ", ".join(f"{split} {one['sha256']}" for split, one in facts["data"].items())
-            config = json.dumps(facts["config"], separators=(",", ":"))
-            seeds = " ".join(map(str, facts["seeds"]))
-            weights = " ".join(facts["weights_sha256"])
+        for category, found in origin["categories"].items():
+            hashes = ", ".join(f"{split} {one['sha256']}" for split, one in found["data"].items())
+            config = json.dumps(found["config"], separators=(",", ":"))
+            seeds = " ".join(map(str, found["seeds"]))
+            weights = " ".join(found["weights_sha256"])
             lines.append(
                 f"{name}: {category}: seeds {seeds}; SHA-256 of weights {weights}, {hashes}; {config}"
             )

@@ -183,10 +183,10 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def as_text(rows: Sequence[Row]) -> str:
     """The figures that matter most, for a terminal."""
-    place = localisation(rows)
-    shown = ("image_auroc", "pixel_auroc", *dict.fromkeys((place, "au_pro")), "similarity.key")
+    located = localisation(rows)
+    shown = ("image_auroc", "pixel_auroc", *dict.fromkeys((located, "au_pro")), "similarity.key")
     head = ["category", "setting", "image AUROC", "pixel AUROC"]
-    head += [] if place == "au_pro" else [spro_label(place)]
+    head += [] if located == "au_pro" else [spro_label(located)]
     head += ["AU-PRO", "similarity", "seeds"]
     lines = [
         [

@@ -59,7 +59,7 @@ def headline(metrics: Mapping[str, Any]) -> list[tuple[str, float, str]]:
 
 
 def draw_scores(axes: Axes, report: Report, theme: Theme) -> None:
-    """One row a kind, one dot an image; a dashed line at the alarm limit."""
+    """One row a kind, one dot an image; a dashed line at the decision threshold."""
     kinds = report.kinds
     for row, kind in enumerate(kinds):
         scores = np.array([entry.score for entry in report.of(kind)])
@@ -74,7 +74,7 @@ def draw_scores(axes: Axes, report: Report, theme: Theme) -> None:
     if report.scale.from_good:
         axes.axvline(report.scale.threshold, color=theme.line, lw=1.2, ls="--")
         axes.text(
-            report.scale.threshold, 1.01, "alarm limit", color=theme.ink, ha="center", va="bottom",
+            report.scale.threshold, 1.01, "decision threshold", color=theme.ink, ha="center", va="bottom",
             transform=axes.get_xaxis_transform(), fontsize="small",
         )  # fmt: skip
     _plain(axes, theme)

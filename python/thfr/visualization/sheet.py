@@ -20,7 +20,7 @@ _VERDICT_COLOURS = {"found": "#00704f", "calm": "#00704f", "": LIGHT.ink}
 
 
 def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
-    """Write the figures, the diagrams and up to six images of each kind as one PNG, whole or not at all.
+    """Write the figures, the diagrams and up to six images of each kind atomically as one PNG.
 
     Each image stands above its anomaly map.
 
