@@ -123,7 +123,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
     assert begun == [2, 3]
     resumed = load_file(run_copy / files.VISUALIZER)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert not (run_copy / training.files.CHECKPOINT).exists()
+    assert not (run_copy / files.VISUALIZER_CHECKPOINT).exists()
 
 
 def test_with_test_images_as_the_paper(study: Study, run_copy: Path) -> None:
