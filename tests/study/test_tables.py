@@ -234,3 +234,12 @@ def test_trials_of_older_studies_are_found_and_not_repeated(tmp_path: Path) -> N
     assert read_trial(old)["name"] == trial.name
     (found,) = find_results([tmp_path])
     assert (found.source, found.category, found.figures["au_pro"]) == (old, "cable", 0.5)
+
+
+def test_names_are_escaped_in_each_language() -> None:
+    tables = make_tables([make_result(r"\input{x}~^$"), make_result("=cmd()")], [])
+    latex = as_latex(tables)
+    assert r"\input{" not in latex.split("itemize")[0]
+    assert r"\textbackslash{}input\{x\}\textasciitilde{}\textasciicircum{}\$" in latex
+    rows = list(csv.DictReader(io.StringIO(as_csv(tables))))
+    assert {row["category"] for row in rows} >= {"'=cmd()", r"\input{x}~^$"}

@@ -267,3 +267,13 @@ def test_roc_points_step_over_ties() -> None:
     pairs = (bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean()
     false, true = roc_points(good, bad)
     assert np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2) == pytest.approx(pairs)
+
+
+def test_a_kind_is_no_formula(tmp_path: Path) -> None:
+    kinds = [r"$\foo$", "a$b$^_", "good"]
+    found = [entry(tmp_path, f"{number}.png", kind, 0.3 * number) for number, kind in enumerate(kinds)]
+    report = Report(r"$\bar{$", found, SCALE)
+    write_report(tmp_path / "report.html", report)
+    write_contact_sheet(tmp_path / "report.png", report)
+    assert any(r"$\foo$" in piece for piece in parsed(tmp_path / "report.html").text)
+    assert (tmp_path / "report.png").stat().st_size > 10_000

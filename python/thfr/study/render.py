@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thfr.io import atomic_write_json, atomic_write_text
+from thfr.predictions.tables import csv_cell
 from thfr.study.published import KINDS
 from thfr.study.tables import Line, Table, Tables, Value
 
@@ -80,7 +81,7 @@ def as_latex(tables: Tables) -> str:
             parts.append(f"{' & '.join([*texts, *_cells(table, line, _mark_latex)])} \\\\")
         parts += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
     parts += [r"\begin{itemize}\footnotesize", *(rf"\item {_escape(note)}" for note in tables.notes)]
-    parts += [r"\end{itemize}", *(f"% {line}" for line in _origins(tables))]
+    parts += [r"\end{itemize}", *(f"% {' '.join(line.split())}" for line in _origins(tables))]
     return "\n".join(parts) + "\n"
 
 
@@ -103,7 +104,7 @@ def as_csv(tables: Tables) -> str:
                     line.published,
                     column,
                 ]
-                writer.writerow([*row, value.mean, value.std, value.official])
+                writer.writerow(map(csv_cell, [*row, value.mean, value.std, value.official]))
     return buffer.getvalue()
 
 
@@ -151,10 +152,20 @@ def _mark_latex(value: Value, rank: int | None) -> str:
     return text if value.official else rf"{text}$^\dagger$"
 
 
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%#_{}$"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "†": r"$^\dagger$",
+    }
+)
+
+
 def _escape(text: str) -> str:
-    for character in "&%#_":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("†", r"$^\dagger$")
+    """The text as LaTeX prints it, whatever commands are in it."""
+    return text.translate(_LATEX)
 
 
 def _origins(tables: Tables) -> list[str]:

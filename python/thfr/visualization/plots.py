@@ -175,3 +175,6 @@ def _plain(axes: Axes, theme: Theme) -> None:
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
     axes.set_axisbelow(True)
+    legend = axes.get_legend()
+    for text in [*axes.get_yticklabels(), *([] if legend is None else legend.get_texts())]:
+        text.set_parse_math(False)  # a kind's name is no formula, whatever signs are in it
