@@ -6,7 +6,9 @@ import re
 
 import pytest
 from thfr.cli import main
-from thfr.cli.app import COMMANDS
+from thfr.cli.app import build_parser
+
+COMMANDS = next(action for action in build_parser()._actions if action.dest == "command").choices
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
