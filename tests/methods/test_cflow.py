@@ -112,7 +112,7 @@ def test_every_place_is_judged_by_its_own_vector_and_condition() -> None:
         found = network.log_likelihood(features)
         for level, (width, row, column) in enumerate(((16, 3, 11), (8, 7, 2), (4, 0, 3))):
             vector = features[level][1, :, row, column][None]
-            place = network.places(level)[row * width + column][None]
+            place = network.locations(level)[row * width + column][None]
             torch.testing.assert_close(found[level][1, row, column], network.flows[level](vector, place)[0])
 
 

@@ -1,4 +1,4 @@
-"""From distances at the places of a feature level to a map at input size."""
+"""From distances at the locations of a feature level to a map at input size."""
 
 from __future__ import annotations
 
