@@ -134,9 +134,8 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         distances, nearest = (result.view(len(images), edge * edge) for result in found)
         scores, worst_at = distances.max(1)
         if model.support:
-            worst = queries.view(len(images), edge * edge, -1).take_along_dim(worst_at[:, None, None], 1)[
-                :, 0
-            ]
+            by_image = queries.view(len(images), edge * edge, -1)
+            worst = by_image.take_along_dim(worst_at[:, None, None], 1)[:, 0]
             closest = nearest.gather(1, worst_at[:, None])[:, 0]
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
         return self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size)), scores
