@@ -175,7 +175,9 @@ def test_stages_are_timed_in_one_thread_only(fitted: Run) -> None:
 
 @every_method
 def test_files_give_the_same_bits(fitted: Run, tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
     loaded = Detector.load(fitted.folder, "cpu")
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert type(loaded) is type(fitted.detector)
     assert loaded.config == fitted.detector.config
     assert loaded.threshold == fitted.detector.threshold

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis as plain_distance
-from support.images import clouds
+from support.images import clouds, smooth_map
 from thfr.backbones import create_backbone
 from thfr.errors import InputError
 from thfr.methods import FitContext
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.padim import PaDiMConfig, PaDiMDetector, PaDiMModelConfig, mahalanobis, whitening
 from torch import Tensor
 

@@ -33,7 +33,6 @@ from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.features import FeatureStore
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
@@ -231,15 +230,15 @@ class CFLOWDetector(Detector[CFLOWConfig]):
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
         likelihoods = self._stage("flows", lambda: self.network.log_likelihood(features))
-        maps = self._stage("scoring", lambda: self._map(likelihoods))
-        return maps, maps.amax(dim=(1, 2))
+        return self._stage("scoring", lambda: self._map(likelihoods))
 
-    def _map(self, likelihoods: list[Tensor]) -> Tensor:
-        improbable = [
-            1 - (level - largest).exp()
-            for level, largest in zip(likelihoods, self.network.largest, strict=True)
-        ]
-        return torch.stack([smooth_map(level, self.size) for level in improbable]).sum(dim=0)
+    def _map(self, likelihoods: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self._smoothed(
+            [
+                1 - (level - largest).exp()
+                for level, largest in zip(likelihoods, self.network.largest, strict=True)
+            ]
+        )
 
     def state(self) -> dict[str, Tensor]:
         return self.network.state_dict()

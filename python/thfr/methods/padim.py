@@ -22,7 +22,6 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.patches import averaged, concatenated
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
@@ -121,8 +120,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         embedded = embedding(features, self.channels, self.config.model.stride)
         distances = self._stage("distance", lambda: mahalanobis(embedded, self.means, self.whitenings))
         edge = self.size // self.config.model.stride
-        maps = self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size))
-        return maps, maps.amax((1, 2))
+        return self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
 
     def state(self) -> dict[str, Tensor]:
         return {"channels": self.channels, "means": self.means, "whitenings": self.whitenings}

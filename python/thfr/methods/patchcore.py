@@ -29,7 +29,6 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.patches import concatenated, location_vectors
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
@@ -138,7 +137,8 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
             worst = by_image.take_along_dim(worst_at[:, None, None], 1)[:, 0]
             closest = nearest.gather(1, worst_at[:, None])[:, 0]
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
-        return self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size)), scores
+        maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
+        return maps, scores
 
     def state(self) -> dict[str, Tensor]:
         return {"patches": self.patches}

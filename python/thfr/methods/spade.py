@@ -22,7 +22,6 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.patches import averaged, concatenated, location_vectors
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
@@ -107,7 +106,8 @@ class SPADEDetector(Detector[SPADEConfig]):
                 ]
             ),
         )
-        return self._stage("scoring", lambda: smooth_map(distances, self.size)), scores
+        maps, _ = self._stage("scoring", lambda: self._smoothed([distances]))
+        return maps, scores
 
     def _nearest_images(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:  # fp32 [B], int64 [B,K]
         count = min(self.config.model.image_neighbours, len(self.keys))
