@@ -100,7 +100,7 @@ def test_the_run_folder_is_complete(fitted: Run, method: str) -> None:
     metadata = json.loads((fitted.folder / files.RUN).read_text())
     assert metadata["images"] == 7
     assert metadata["calibration_images"] == 3
-    assert metadata["train_seconds"] > 0
+    assert metadata["train_seconds"] > 0 or method == toy_method.NAME  # which takes microseconds
     assert metadata["steps"] == (4 if method in TRAINED else 0)
     if method in TRAINED and method != "cflow":
         assert metadata["precision"] == "fp32"

@@ -11,6 +11,8 @@ from thfr.cli.output import Result
 
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
 
+BENCHMARKS = ("mvtec_ad", "mvtec_loco")
+"""Data sets with masks and a protocol."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -68,14 +70,31 @@ def add_run(parser: argparse._ActionsContainer, optional: bool = False) -> None:
     )
 
 
-def add_data_of_run(parser: argparse._ActionsContainer) -> None:
-    """``--data`` of the commands that find their data by RUN."""
+def add_results_of_run(parser: argparse._ActionsContainer, out: str, out_help: str) -> None:
+    """What the commands that draw a run's test images have in common: RUN, ``--data``, ``--maps``,
+    ``--out``.
+    """
+    add_run(parser)
     parser.add_argument(
         "--data",
         type=existing_folder,
         metavar="ROOT",
         help="folder of the data set, if it was moved since training",
     )
+    parser.add_argument(
+        "--maps",
+        type=Path,
+        metavar="DIR",
+        help="folder of the test images' scores and maps, as of `thfr evaluate --maps-out`; those that are "
+        "not of this run and these images are made again (default: RUN/results)",
+    )
+    parser.add_argument("--out", type=Path, metavar=out, help=out_help)
+    add_device(parser)
+
+
+def results_of_run(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_results_of_run` was given, as arguments of the functions that draw."""
+    return {name: getattr(args, name) for name in ("out", "data", "maps", "device")} | {"progress": True}
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -137,9 +156,7 @@ def _at_least(least: int, text: str) -> int:
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """What a study is run on: the options of ``thfr ablate``, most of them of ``thfr tables`` too."""
-    parser.add_argument(
-        "--dataset", choices=("mvtec_ad", "mvtec_loco"), required=True, help="layout and protocol"
-    )
+    parser.add_argument("--dataset", choices=BENCHMARKS, required=True, help="layout and protocol")
     parser.add_argument(
         "--data", type=existing_folder, metavar="ROOT", required=True, help="folder of the data set"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from thfr.backbones.specs import BACKBONES
 from thfr.cli.arguments import (
+    BENCHMARKS,
     Commands,
     add_command,
     add_device,
@@ -37,7 +38,7 @@ def add_parser(commands: Commands) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=("mvtec_ad", "mvtec_loco", "folder"),
+        choices=(*BENCHMARKS, "folder"),
         required=True,
         help="layout of the data; folder: any images, all of good products",
     )
@@ -53,7 +54,7 @@ def add_parser(commands: Commands) -> None:
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
-        help="extractor: wide_resnet50_2, resnet18, or tf_efficientnet_lite0, which needs no download",
+        help=f"extractor: {', '.join(BACKBONES)}; tf_efficientnet_lite0 needs no download",
     )
     model.add_argument(
         "--weights",
@@ -96,7 +97,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.data import load_dataset
-    from thfr.evaluation.run import remember_data
+    from thfr.runs.folder import read_metadata
     from thfr.study.presets import changed, read_changes
     from thfr.training import train
 
@@ -125,19 +126,18 @@ def run(args: argparse.Namespace) -> Result:
         device=args.device,
         false_alarm_rate=args.false_alarm_rate,
     )
-    remember_data(args.out, dataset)
-    facts = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
+    metadata = read_metadata(args.out)
     values = {
         "run": str(args.out),
         **detector.config.summary(),
         "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
-        **facts,
+        **metadata.as_dict(),
     }
     threshold = detector.threshold
     limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
     text = (
-        f"{args.out}: {detector.config.full_label}, {facts['images']} images, "
-        f"{facts['steps']} steps, {facts['train_seconds']:.0f} s on {facts['device']}\n"
+        f"{args.out}: {detector.config.full_label}, {metadata.images} images, "
+        f"{metadata.steps} steps, {metadata.train_seconds:.0f} s on {metadata.device}\n"
         f"{limit}\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     )

@@ -24,19 +24,20 @@ from thfr.visualization.gallery import UNKNOWN, Entry, Report, pictures
 from thfr.visualization.overlay import COLOUR_MAP, COLOUR_RANGE
 from thfr.visualization.plots import DARK, LIGHT, as_png, has_roc, headline, kind_label
 
-_EDGE = 320  # pixels of a gallery picture's longer side
+EDGE = 320
+"""Pixels of a gallery picture's longer side."""
 _MISTAKES = 4  # of each sort at the top
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _CAPTIONS = {
     "scores": "Anomaly scores, one dot an image",
-    "roc": "Defects found against false alarms, over all alarm limits (ROC)",
+    "roc": "Defects found against false alarms, over all thresholds (ROC)",
     "PRO": "Share of each region found (PRO) against pixels wrongly marked; AU-PRO is the shaded area",
     "sPRO": "The same up to the area that has to be found (sPRO); AU-sPRO is the shaded area",
 }
 
 
 def write_report(path: str | os.PathLike[str], report: Report, *, progress: bool = False) -> None:
-    """Write the report as one HTML file, whole or not at all; pictures are in it, nothing is fetched.
+    """Write the report atomically as one HTML file; pictures are in it, nothing is fetched.
 
     Its gallery is sorted, filtered and faded by a script; ``#sort=low&kind=good&verdict=calm&find=x&fade=50``
     behind the file's name opens it in that state. Without scripts all images are there in order.
@@ -64,7 +65,7 @@ def _page(report: Report, progress: bool) -> Iterator[str]:
     yield from _mistakes(report)
     yield from _gallery(report, progress)
     yield from _table(report)
-    yield from _facts(report)
+    yield from _metadata(report)
     yield f"</main><script>{_asset('report.js')}</script></body></html>"
 
 
@@ -124,9 +125,9 @@ def _diagram(report: Report, which: str) -> str:
 
 
 def _alarms(report: Report) -> Iterator[str]:
-    """What the alarm limit would have done to these images."""
+    """What the decision threshold would have done to these images."""
     if not report.scale.from_good:
-        yield '<p class="note">No alarm limit: no good images have set one (thfr calibrate does).</p>'
+        yield '<p class="note">No decision threshold: no good images have set one (thfr calibrate does).</p>'
         return
     counts = []
     for kind in report.kinds:
@@ -142,8 +143,8 @@ def _alarms(report: Report) -> Iterator[str]:
         )
         counts.append(f"<b>{alarms}</b> {what} {len(entries)} {escape(noun)}")
     yield (
-        f'<p class="note">With the alarm limit at {report.scale.threshold:.4g}: {", ".join(counts)}. '
-        f"The limit is {escape(report.scale.source)}; "
+        f'<p class="note">With the decision threshold at {report.scale.threshold:.4g}: {", ".join(counts)}. '
+        f"The threshold is {escape(report.scale.source)}; "
         "none of the images below took part in it. An image that scores above it is called defective.</p>"
     )
 
@@ -151,7 +152,7 @@ def _alarms(report: Report) -> Iterator[str]:
 def _legend(report: Report) -> Iterator[str]:
     stops = ", ".join(to_hex(colormaps[COLOUR_MAP](at)) for at in np.linspace(*COLOUR_RANGE, 7))
     scale = report.scale
-    limit = "the alarm limit" if scale.from_good else f"{scale.threshold:.4g}"
+    limit = "the decision threshold" if scale.from_good else f"{scale.threshold:.4g}"
     truth = any(entry.truth is not None for entry in report.entries)
     yield '<section class="legend"><div class="bar">'
     yield f"<span>{scale.low:.3g}</span>"
@@ -170,9 +171,9 @@ def _mistakes(report: Report) -> Iterator[str]:
     found = report.mistakes(_MISTAKES)
     yield '<section class="mistakes"><h2>Worst misses and false alarms</h2>'
     if not found:
-        yield "<p>There are none: every defect scores above the alarm limit, every good image below.</p>"
+        yield "<p>There are none: every defect scores above the threshold, every good image below.</p>"
     else:
-        yield f"<p>At most {_MISTAKES} of each, the furthest on the wrong side of the alarm limit first.</p>"
+        yield f"<p>At most {_MISTAKES} of each, the furthest on the wrong side of the threshold first.</p>"
         yield '<div class="cards">'
         for entry in found:
             yield from _card(report, replace(entry, template=None, restored=None))
@@ -249,7 +250,7 @@ def _card(report: Report, entry: Entry) -> Iterator[str]:
         f' data-score="{entry.score!r}" data-surprise="{report.surprise(entry)!r}" data-verdict="{verdict}"'
         f' data-defects="{escape(defects)}"><div class="panels">'
     )
-    for label, panel in pictures(entry, report.scale, _EDGE).panels:
+    for label, panel in pictures(entry, report.scale, EDGE):
         height, width = panel.shape[:2]
         yield (
             f'<figure class="{label.replace(" ", "-")}">'
@@ -275,10 +276,10 @@ def _table(report: Report) -> Iterator[str]:
     yield "</tbody></table></div></details>"
 
 
-def _facts(report: Report) -> Iterator[str]:
-    if report.facts:
+def _metadata(report: Report) -> Iterator[str]:
+    if report.metadata:
         yield "<footer><dl>"
-        for name, value in report.facts.items():
+        for name, value in report.metadata.items():
             yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
         yield "</dl></footer>"
 

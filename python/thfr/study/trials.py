@@ -1,4 +1,4 @@
-"""A cell of a study: one training, and how the detector it gives is evaluated. One JSON file each."""
+"""A trial of a study: one training, and how the detector it gives is evaluated. One JSON file each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
 from thfr.methods.registry import config_from_values
+from thfr.runs.json_file import read_object
 
-FORMAT = "thfr-cell-1"
-CELLS, RUNS, LOGS = "cells", "runs", "logs"
-STAGE = "evaluation "  # so begin the lines of a cell's log that say how far its evaluations are
+FORMAT = "thfr-trial-1"
+TRIALS, RUNS, LOGS = "trials", "runs", "logs"
+OLD_FORMAT, OLD_TRIALS = "thfr-cell-1", "cells"  # of version 0.2, when a trial was called a cell
+STAGE = "evaluation "  # so begin the lines of a trial's log that say how far its evaluations are
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What is trained and evaluated, completely: two equal cells give the same figures."""
+class Trial:
+    """What is trained and evaluated, completely: two equal trials give the same figures."""
 
     dataset: str
     category: str
@@ -57,7 +59,7 @@ class Cell:
         return self.config.training.seed
 
     def definition(self) -> dict[str, Any]:
-        """The cell as plain values, from which :meth:`from_definition` makes it again."""
+        """The trial as plain values, from which :meth:`from_definition` makes it again."""
         return {
             "dataset": self.dataset,
             "category": self.category,
@@ -69,15 +71,15 @@ class Cell:
         }
 
     @classmethod
-    def from_definition(cls, values: dict[str, Any]) -> Cell:
+    def from_definition(cls, values: dict[str, Any]) -> Trial:
         """The inverse of :meth:`definition`."""
-        config = config_from_values(values["config"], "cell")
+        config = config_from_values(values["config"], "trial")
         evaluations = tuple(Evaluation(**one) for one in values["evaluations"])
         return cls(**{**values, "config": config, "evaluations": evaluations})
 
     @property
     def name(self) -> str:
-        """Unique among different cells, readable, and fit for a file name."""
+        """Unique among different trials, readable, and fit for a file name."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()
         parts = [
             self.category,
@@ -88,28 +90,24 @@ class Cell:
         return f"{readable}-{digest[:10]}"
 
 
-def cell_path(out: Path, cell: Cell) -> Path:
-    """Where a finished cell lies."""
-    return out / CELLS / f"{cell.name}.json"
+def trial_path(out: Path, trial: Trial) -> Path:
+    """Where a finished trial lies, or will lie."""
+    old = out / OLD_TRIALS / f"{trial.name}.json"
+    return old if old.is_file() else out / TRIALS / old.name
 
 
-def write_cell(path: Path, cell: Cell, results: dict[str, Any]) -> None:
-    """Write a finished cell, whole or not at all: its definition and ``results``."""
-    atomic_write_json(path, {"format": FORMAT, "name": cell.name, **cell.definition(), **results})
+def write_trial(path: Path, trial: Trial, results: dict[str, Any]) -> None:
+    """Write a finished trial, atomically: its definition and ``results``."""
+    atomic_write_json(path, {"format": FORMAT, "name": trial.name, **trial.definition(), **results})
 
 
-def read_cell(path: Path) -> dict[str, Any]:
-    """Read a finished cell.
+def read_trial(path: Path) -> dict[str, Any]:
+    """Read a finished trial.
 
     Raises:
-        InputError: the file cannot be read or is no cell.
+        InputError: the file cannot be read or is no trial.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"study: the cell {path} cannot be read ({error}); remove it to repeat it"
-        ) from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise InputError(f"study: {path} is no cell of a study (format {FORMAT}); remove it")
+    values = read_object(path, "study", "remove it to repeat it")
+    if values.get("format") not in (FORMAT, OLD_FORMAT):
+        raise InputError(f"study: {path} is no trial of a study (format {FORMAT}); remove it")
     return values

@@ -1,4 +1,4 @@
-"""How well a detector finds anomalies planted into good images: for choosing settings, not by test images."""
+"""How well a detector finds synthetic anomalies in good images: for choosing settings without test images."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from thfr_ext.metrics import AUPRO
 PRO_LIMIT = 0.3
 
 
-def evaluate_planted(
+def evaluate_synthetic(
     detector: Detector,
     images: Tensor,  # uint8 [N,3,S,S], good, of the detector's size, not learnt from
     *,
     batch_size: int = 8,
 ) -> dict[str, Any]:
-    """Figures of the good images against their planted anomalies (:mod:`thfr.data.planted`), at input size.
+    """Figures of the good images against synthetic anomalies pasted into them (:mod:`thfr.data.planted`),
+    at input size.
 
     Returns:
         From 0 to 1: ``image_auroc``: the mean over all kinds, ``logical`` and ``structural`` (means over the
-        kinds of each) and ``kinds``; ``au_pro``: AU-PRO at FPR 0.3 of all planted images together with the
-        good ones. They rank settings; they say nothing about how real defects will be found.
+        kinds of each) and ``kinds``; ``au_pro``: AU-PRO at FPR 0.3 of all images with anomalies together
+        with the good ones. They rank settings; they say nothing about how real defects will be found.
 
     Raises:
         InputError: fewer than two images, or images of another size.
@@ -37,7 +38,7 @@ def evaluate_planted(
     expected = (3, detector.size, detector.size)
     if images.dtype != torch.uint8 or images.shape[1:] != expected or len(images) < 2:
         raise InputError(
-            f"evaluate_planted: images: expected uint8 [N,{', '.join(map(str, expected))}] with N >= 2, "
+            f"evaluate_synthetic: images: expected uint8 [N,{', '.join(map(str, expected))}] with N >= 2, "
             f"got {images.dtype} {list(images.shape)}"
         )
     pictures = list(images.permute(0, 2, 3, 1).numpy())

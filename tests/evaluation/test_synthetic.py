@@ -6,7 +6,7 @@ import pytest
 import torch
 from thfr.data.planted import PLANTED
 from thfr.errors import InputError
-from thfr.evaluation.planted import evaluate_planted
+from thfr.evaluation.synthetic import evaluate_synthetic
 from torch import Tensor
 
 
@@ -32,17 +32,17 @@ def good(count: int = 4) -> Tensor:
 
 def test_a_detector_that_knows_finds_everything_and_its_opposite_nothing() -> None:
     images = good()
-    found = evaluate_planted(Comparing(images), images)  # type: ignore[arg-type]
+    found = evaluate_synthetic(Comparing(images), images)  # type: ignore[arg-type]
     assert found["image_auroc"] == found["logical"] == found["structural"] == 1
     assert set(found["kinds"]) == set(PLANTED)
     assert found["au_pro"] > 0.97  # a feathered edge is half in, half out
-    missed = evaluate_planted(Comparing(images, -1.0), images)  # type: ignore[arg-type]
+    missed = evaluate_synthetic(Comparing(images, -1.0), images)  # type: ignore[arg-type]
     assert missed["image_auroc"] < 0.6
     assert missed["au_pro"] < 0.1
 
 
 def test_wrong_images_are_named() -> None:
     with pytest.raises(InputError, match=r"images: expected uint8 \[N,3, 64, 64\] with N >= 2"):
-        evaluate_planted(Comparing(good()), good()[:1])  # type: ignore[arg-type]
+        evaluate_synthetic(Comparing(good()), good()[:1])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="images: expected uint8"):
-        evaluate_planted(Comparing(good()), good().float())  # type: ignore[arg-type]
+        evaluate_synthetic(Comparing(good()), good().float())  # type: ignore[arg-type]
