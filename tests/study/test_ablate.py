@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from thfr.cli import main
 from thfr.evaluation import evaluate_run
+from thfr.runs.lock import locked
 from thfr.study import runner
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
@@ -47,48 +47,48 @@ def test_templates_are_subsampled_after_one_training(templates_study: tuple[Path
     similarity = [row["figures"]["similarity.key"]["mean"] for row in rows.values()]
     assert all(similarity[0] >= other > 0 for other in similarity[1:])
     assert all(row["seeds"] == [3] for row in rows.values())
-    assert len(list((out / "cells").iterdir())) == len(list((out / "runs").iterdir())) == 1
+    assert len(list((out / "trials").iterdir())) == len(list((out / "runs").iterdir())) == 1
     for name in ("templates.csv", "templates-plate.pdf", "templates-plate.png"):
         assert str(out / name) in report["files"]
         assert (out / name).stat().st_size > 100
     assert report["failed"] == {}
 
 
-def test_planted_anomalies_where_good_images_are_held_out(
+def test_synthetic_anomalies_where_good_images_are_held_out(
     templates_study: tuple[Path, list[str]], data: Path, tiny: list[str], tmp_path: Path, call: Call
 ) -> None:
     without = json.loads((templates_study[0] / "templates.json").read_text())["rows"][0]
-    assert without["figures"]["planted.image_auroc"] is None
+    assert without["figures"]["synthetic.image_auroc"] is None
     grid = ["ablate", "grid", "--set", "training.holdout=0.5", "--data", data, "--category", "plate"]
     code, report = call(*grid, "--seeds", 0, "--out", tmp_path / "out", *tiny)
     assert code == 0
     figures = report["rows"][0]["figures"]
-    assert all(0 <= figures[f"planted.{name}"]["mean"] <= 1 for name in ("image_auroc", "au_pro"))
-    kinds = [figures[f"planted.{name}"]["mean"] for name in ("logical", "structural")]
-    assert figures["planted.image_auroc"]["mean"] == pytest.approx((4 * kinds[0] + 3 * kinds[1]) / 7)
-    assert "planted.au_pro mean" in (tmp_path / "out" / "grid.csv").read_text()
+    assert all(0 <= figures[f"synthetic.{name}"]["mean"] <= 1 for name in ("image_auroc", "au_pro"))
+    kinds = [figures[f"synthetic.{name}"]["mean"] for name in ("logical", "structural")]
+    assert figures["synthetic.image_auroc"]["mean"] == pytest.approx((4 * kinds[0] + 3 * kinds[1]) / 7)
+    assert "synthetic.au_pro mean" in (tmp_path / "out" / "grid.csv").read_text()
 
 
 def test_a_cell_says_what_it_was_made_of(templates_study: tuple[Path, list[str]]) -> None:
     out, _ = templates_study
-    cell = json.loads(next((out / "cells").iterdir()).read_text())
-    assert cell["data"]["train"]["images"] == {"good": 4}
-    assert cell["data"]["test"]["sizes"] == {"48x40": 4}
-    assert len(cell["data"]["test"]["sha256"]) == len(cell["run"]["weights_digest"]) == 64
-    assert cell["trained"]["dataset"]["pixels_sha256"]
-    assert cell["config"]["training"]["seed"] == 3
-    assert cell["run"]["train_seconds"] > 0
-    assert cell["peak_memory_bytes"] > 1 << 20
-    assert {"thfr-ext", "torch", "timm", "python"} <= set(cell["versions"])
+    trial = json.loads(next((out / "trials").iterdir()).read_text())
+    assert trial["data"]["train"]["images"] == {"good": 4}
+    assert trial["data"]["test"]["sizes"] == {"48x40": 4}
+    assert len(trial["data"]["test"]["sha256"]) == len(trial["run"]["weights_digest"]) == 64
+    assert trial["trained"]["dataset"]["pixels_sha256"]
+    assert trial["config"]["training"]["seed"] == 3
+    assert trial["run"]["train_seconds"] > 0
+    assert trial["peak_memory_bytes"] > 1 << 20
+    assert {"thfr-ext", "torch", "timm", "python"} <= set(trial["versions"])
 
 
 def test_a_cell_has_the_figures_of_evaluate(templates_study: tuple[Path, list[str]]) -> None:
     out, _ = templates_study
-    cell = json.loads(next((out / "cells").iterdir()).read_text())
+    trial = json.loads(next((out / "trials").iterdir()).read_text())
     metrics = evaluate_run(next((out / "runs").iterdir()), device="cpu")
     for name in ("image_auroc", "pixel_auroc", "au_pro", "images"):
-        assert cell["results"][0]["metrics"][name] == pytest.approx(metrics[name], abs=1e-6)
-    assert cell["data"] == metrics["data"]
+        assert trial["results"][0]["metrics"][name] == pytest.approx(metrics[name], abs=1e-6)
+    assert trial["data"] == metrics["data"]
 
 
 def test_nothing_is_done_twice(
@@ -97,7 +97,7 @@ def test_nothing_is_done_twice(
     out, command = templates_study
 
     def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("a finished cell was started again")
+        raise AssertionError("a finished trial was started again")
 
     monkeypatch.setattr(runner.subprocess, "Popen", never)
     before = (out / "templates.csv").read_bytes()
@@ -139,32 +139,26 @@ def test_a_failed_cell_is_named_and_the_others_go_on(
     assert line["model.variant"] == "lbn"
 
 
-def test_it_goes_on_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, call: Call) -> None:
+def test_it_is_resumed_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, call: Call) -> None:
     command = ["ablate", "bottleneck", "--data", data, "--out", tmp_path, *tiny, "--epochs", 20, "--seeds", 0]
     command = [*map(str, command), "--category", "plate", "--channels", "16", "32"]
     parent = subprocess.Popen([sys.executable, "-m", "thfr", *command], start_new_session=True)
-    deadline = time.monotonic() + 200
-    # until one cell is done and the next one at work
-    while not list(tmp_path.glob("cells/*.json")) or not list(tmp_path.glob("runs/*/log.jsonl")):
+    deadline = time.monotonic() + 600
+    # until one trial is done and the next one at work
+    while not list(tmp_path.glob("trials/*.json")) or not list(tmp_path.glob("runs/*/log.jsonl")):
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.01)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    assert len(list(tmp_path.glob("cells/*.json"))) == 1
-    first = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
-    with (tmp_path / ".lock").open("w") as lock:  # held by the worker until it, too, has ended
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+    assert len(list(tmp_path.glob("trials/*.json"))) == 1
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*.json")}
+    with locked(tmp_path, "test", patience=600):  # until the worker, too, has ended
+        pass
     code, values = call(*command)
     assert code == 0
     assert {row["setting"]["model.bottleneck_channels"] for row in values["rows"]} == {16, 32}
-    assert len(list(tmp_path.glob("cells/*.json"))) == 2
+    assert len(list(tmp_path.glob("trials/*.json"))) == 2
     assert all(path.stat().st_mtime_ns == written for path, written in first.items())
 
 
@@ -173,10 +167,9 @@ def test_a_folder_is_one_command_s(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(runner, "_LOCK_SECONDS", 0.0)
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(tmp_path, "test"):
         assert main(["ablate", "structure", "--data", str(data), "--out", str(tmp_path), *tiny]) == 2
-    assert "another command is at work in" in capsys.readouterr().err
+    assert "another process is at work in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,9 @@ def test_two_methods_on_two_backbones(data: Path, tiny_methods: Path, tmp_path: 
     with (tmp_path / "comparison.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["method"] for row in table] == ["thfr", "thfr", "patchcore", "patchcore"]
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
     assert call(*command)[0] == 0  # all there: nothing is repeated
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
     code, tables = call("tables", tmp_path, "--out", tmp_path / "tables", "--published", "PatchCore", "THFR")
     assert code == 0
     measured = {row["method"] for table in tables["tables"] for row in table["rows"] if not row["published"]}

@@ -1,4 +1,4 @@
-"""Cells and the grids they come from."""
+"""Trials and the grids they come from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from thfr.errors import InputError
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.study import grids
-from thfr.study.cells import Cell, Evaluation, cell_path, read_cell, write_cell
 from thfr.study.presets import PRESETS, changed, load_preset
+from thfr.study.trials import Evaluation, Trial, read_trial, trial_path, write_trial
 
 CONFIG = THFRConfig()
 CATEGORY = grids.Category("mvtec_ad", "bottle", {"train": {"images": {"good": 4}}}, CONFIG)
@@ -39,12 +39,12 @@ def test_a_grid_is_the_product_with_values_as_the_configuration_has_them() -> No
 
 
 def test_cells_have_the_control_where_there_are_templates() -> None:
-    cells = grids.make_cells(CATEGORY, grids.grid(CONFIG, {"model.variant": ["thfr", "gl"]}), [0, 5], None)
-    assert [(cell.config.model.variant, cell.seed) for cell in cells] == [
+    trials = grids.make_trials(CATEGORY, grids.grid(CONFIG, {"model.variant": ["thfr", "gl"]}), [0, 5], None)
+    assert [(trial.config.model.variant, trial.seed) for trial in trials] == [
         ("thfr", 0), ("gl", 0), ("thfr", 5), ("gl", 5)
     ]  # fmt: skip
-    assert cells[0].evaluations == (Evaluation(), Evaluation(templates="random"))
-    assert cells[1].evaluations == (Evaluation(),)
+    assert trials[0].evaluations == (Evaluation(), Evaluation(templates="random"))
+    assert trials[1].evaluations == (Evaluation(),)
 
 
 def test_the_structures_are_different_networks() -> None:
@@ -63,31 +63,31 @@ def test_templates_need_a_whole_bank() -> None:
 
 
 def test_a_cell_s_name_tells_it_apart() -> None:
-    cell = grids.make_cells(CATEGORY, [({"model.size": 256}, CONFIG)], [0], None)[0]
+    trial = grids.make_trials(CATEGORY, [({"model.size": 256}, CONFIG)], [0], None)[0]
     others = [
-        replace(cell, category="cable"),
-        replace(cell, config=changed(CONFIG, {"training": {"epochs": 9}}, "test")),
-        replace(cell, evaluations=(Evaluation(),)),
-        replace(cell, data={"train": {"images": {"good": 5}}}),
-        replace(cell, weights_file="0" * 64),
+        replace(trial, category="cable"),
+        replace(trial, config=changed(CONFIG, {"training": {"epochs": 9}}, "test")),
+        replace(trial, evaluations=(Evaluation(),)),
+        replace(trial, data={"train": {"images": {"good": 5}}}),
+        replace(trial, weights_file="0" * 64),
     ]
-    names = [one.name for one in (cell, *others)]
+    names = [one.name for one in (trial, *others)]
     assert len(set(names)) == len(names)
     assert names[0].startswith("bottle-model.size=256-seed=0-")
-    assert Cell.from_definition(cell.definition()) == cell
+    assert Trial.from_definition(trial.definition()) == trial
 
 
 def test_a_cell_comes_back_from_its_file(tmp_path: Path) -> None:
-    cell = grids.make_cells(CATEGORY, [({}, CONFIG)], [0], None)[0]
-    path = cell_path(tmp_path, cell)
-    write_cell(path, cell, {"seconds": 1.5})
-    assert read_cell(path)["seconds"] == 1.5
+    trial = grids.make_trials(CATEGORY, [({}, CONFIG)], [0], None)[0]
+    path = trial_path(tmp_path, trial)
+    write_trial(path, trial, {"seconds": 1.5})
+    assert read_trial(path)["seconds"] == 1.5
     path.write_text("{")
     with pytest.raises(InputError, match="remove it to repeat it"):
-        read_cell(path)
+        read_trial(path)
     path.write_text("{}")
-    with pytest.raises(InputError, match="is no cell"):
-        read_cell(path)
+    with pytest.raises(InputError, match="is no trial"):
+        read_trial(path)
 
 
 @pytest.mark.parametrize("name", PRESETS)

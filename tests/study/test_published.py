@@ -45,16 +45,16 @@ def test_the_figures_are_the_supplement_s(shared: Path) -> None:
     for line in paper.read_text(encoding="utf-8").splitlines():
         if found := re.match(r"Table (\d)\. ", line):
             number = int(found[1])
-        cells = [re.sub(r"<[^>]+>|\s", "", cell) for cell in line.split("\t")]
-        if number == 0 or len(cells) < 4:
+        trials = [re.sub(r"<[^>]+>|\s", "", trial) for trial in line.split("\t")]
+        if number == 0 or len(trials) < 4:
             continue
-        if cells[0].startswith("Method"):
-            columns = cells[1:]
+        if trials[0].startswith("Method"):
+            columns = trials[1:]
             continue
-        method = re.sub(r"\[\d+\]|\(ours\)|\*", "", cells[0])
+        method = re.sub(r"\[\d+\]|\(ours\)|\*", "", trials[0])
         if method not in methods():  # rules of the layout that the text shows as rows
             continue
-        values = tuple(None if cell == "-" else float(cell) for cell in cells[1:])
+        values = tuple(None if trial == "-" else float(trial) for trial in trials[1:])
         assert len(values) == len(columns)
         assert ours[number].rows[method] == values, (number, method)
         seen[number].add(method)

@@ -18,12 +18,12 @@ LIMITS = ("0.01", "0.05")
 
 
 def make_cell(category: str, seed: int, value: float | None, **setting: Any) -> dict[str, Any]:
-    """A finished cell as its file holds it, with ``value`` for every figure."""
+    """A finished trial as its file holds it, with ``value`` for every figure."""
     result = {
         "evaluation": {"templates": "nearest", "bank_ratio": None, "bank_method": None},
         "templates": 4,
         "similarity": {"key": 0.9, "levels": [0.7, 0.8, 0.9]},
-        "planted": None,
+        "synthetic": None,
         "metrics": {"image_auroc": value, "pixel_auroc": value, "au_pro": value},
     }
     return {
@@ -59,15 +59,15 @@ def test_one_seed_has_no_deviation_and_a_missing_figure_no_mean() -> None:
 
 def test_the_mean_over_categories_needs_all_of_them() -> None:
     values = {"nut": 0.2, "cap": 0.6}
-    cells = [make_cell(name, seed, values[name] + seed / 10, width=4) for name in values for seed in (0, 1)]
-    mean = summarise(cells)[-1]
+    trials = [make_cell(name, seed, values[name] + seed / 10, width=4) for name in values for seed in (0, 1)]
+    mean = summarise(trials)[-1]
     assert mean["category"] == "mean"
     assert mean["figures"]["au_pro"]["values"] == pytest.approx([0.4, 0.5])
-    assert all(row["category"] != "mean" for row in summarise(cells[:3]))  # a seed is missing
-    both = summarise([*cells, make_cell("nut", 0, 0.9, width=8)])
+    assert all(row["category"] != "mean" for row in summarise(trials[:3]))  # a seed is missing
+    both = summarise([*trials, make_cell("nut", 0, 0.9, width=8)])
     assert [row["setting"] for row in both if row["category"] == "mean"] == [{"width": 4}]
-    cells[0] = make_cell("nut", 0, None, width=4)
-    assert summarise(cells)[-1]["figures"]["au_pro"] is None
+    trials[0] = make_cell("nut", 0, None, width=4)
+    assert summarise(trials)[-1]["figures"]["au_pro"] is None
 
 
 def loco_metrics(structural: float | None) -> dict[str, Any]:
@@ -88,15 +88,15 @@ def test_localisation_is_a_figure_that_all_rows_have(structural: float | None, k
 
 
 def test_csv_holds_every_row_and_figure() -> None:
-    cells = [make_cell("nut", seed, 0.5 + seed / 10, width=width) for seed in (0, 1) for width in (4, 8)]
-    lines = list(csv.DictReader(io.StringIO(as_csv(summarise(cells)))))
+    trials = [make_cell("nut", seed, 0.5 + seed / 10, width=width) for seed in (0, 1) for width in (4, 8)]
+    lines = list(csv.DictReader(io.StringIO(as_csv(summarise(trials)))))
     assert [(line["category"], line["width"], line["seeds"]) for line in lines] == [
         ("nut", "4", "0 1"),
         ("nut", "8", "0 1"),
     ]
     assert float(lines[0]["image_auroc mean"]) == pytest.approx(0.55)
     assert float(lines[0]["image_auroc std"]) == pytest.approx(0.1 / 2**0.5)
-    assert "0.550 ± 0.071" in as_text(summarise(cells))
+    assert "0.550 ± 0.071" in as_text(summarise(trials))
 
 
 @pytest.mark.parametrize("study", ["bottleneck", "templates", "structure", "grid"])

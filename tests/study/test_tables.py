@@ -171,7 +171,7 @@ def test_from_data_to_tables_with_one_command(
     assert measured["values"]["bottle"]["official"] is False
     assert values["notes"][-1] == "made-up images"
     before = (tmp_path / "tables.csv").read_text()
-    assert main(["tables", str(tmp_path / "cells"), "--out", str(tmp_path / "again"), "--published"]) == 0
+    assert main(["tables", str(tmp_path / "trials"), "--out", str(tmp_path / "again"), "--published"]) == 0
     assert [line for line in before.splitlines() if ",False,bottle" in line] == [
         line for line in (tmp_path / "again" / "tables.csv").read_text().splitlines() if "bottle" in line
     ]

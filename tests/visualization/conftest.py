@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from thfr.data import Dataset, load_dataset
 from thfr.data.synth import generate
-from thfr.evaluation.run import remember_data
 from thfr.methods import Detector
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.training import train
@@ -39,7 +38,6 @@ def small_run(out: Path, dataset: Dataset, variant: str, size: int = SIZE) -> Pa
     )
     training = THFRTrainingConfig(epochs=1, min_steps=0)
     train(THFRConfig(model=model, training=training), dataset, out, device="cpu", progress=False)
-    remember_data(out, dataset)
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from thfr.errors import InputError
-from thfr.predictions.scale import ColourScale, ScaleBuilder, scale_of
+from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.visualization import outlined, overlay
 from thfr.visualization.overlay import FINDING_COLOUR, TRUTH_COLOUR
 
@@ -94,7 +94,7 @@ def test_the_scale_of_good_images_is_set_by_their_highest_peak() -> None:
     maps = [np.full((10, 10), 0.1, np.float32) for _ in range(5)]
     for index, anomaly_map in enumerate(maps):
         anomaly_map[5, 5] = 0.2 + 0.05 * index
-    scale = scale_of(iter(maps), good=True, source="five maps")
+    scale = ScaleBuilder(iter(maps)).from_good("five maps")
     assert scale.low == pytest.approx(0.1)
     assert scale.threshold == pytest.approx(0.4)
     assert scale.high == pytest.approx(0.85)
@@ -113,7 +113,7 @@ def test_one_outlier_of_many_good_images_does_not_set_the_scale() -> None:
 def test_the_scale_of_a_mixed_set_spans_it() -> None:
     maps = [np.full((10, 10), 0.1, np.float32), np.full((10, 10), 0.1, np.float32)]
     maps[1][:2] = 0.9
-    scale = scale_of(maps, good=False, source="two maps")
+    scale = ScaleBuilder(maps).from_mixed("two maps")
     assert (scale.low, scale.high) == (pytest.approx(0.1), pytest.approx(0.9))
     assert scale.threshold == pytest.approx(0.5)
     assert not scale.from_good
@@ -122,13 +122,14 @@ def test_the_scale_of_a_mixed_set_spans_it() -> None:
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e6])
 def test_constant_maps_still_have_a_scale(value: float) -> None:
     for good in (True, False):
-        scale = scale_of([np.full((8, 8), value, np.float32)], good=good, source="x")
+        builder = ScaleBuilder([np.full((8, 8), value, np.float32)])
+        scale = builder.from_good("x") if good else builder.from_mixed("x")
         assert (scale.relative(np.full((8, 8), value, np.float32)) == 0).all()
 
 
 def test_no_map_and_a_wrong_order_are_refused() -> None:
     with pytest.raises(InputError, match="at least one anomaly map"):
-        scale_of([], good=True, source="x")
+        ScaleBuilder([]).from_good("x")
     with pytest.raises(InputError, match="low < threshold < high"):
         ColourScale(0.5, 0.2, 1.0, "x", True)
     with pytest.raises(InputError, match="finite"):

@@ -91,7 +91,7 @@ def labelled(folder: Path) -> Report:
     found = [entry(folder, f"good/{i}.png", "good", 0.2 + 0.1 * i) for i in range(4)]
     found += [entry(folder, f"logical_anomalies/{i}.png", "logical_anomalies", 0.3 * i) for i in range(1, 6)]
     found.append(entry(folder, NASTY, "logical_anomalies", 2.0))
-    return Report("Trays & <others>", found, SCALE, METRICS, "a subtitle", facts={"network": "a < b"})
+    return Report("Trays & <others>", found, SCALE, METRICS, "a subtitle", metadata={"network": "a < b"})
 
 
 def test_the_report_is_well_formed_and_self_contained(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_restored_pictures_and_defects_are_shown(tmp_path: Path) -> None:
     shown = replace(
         entry(tmp_path, "a.png", "bent", 0.9), restored=lambda: square, defects=("left_pin", "right_pin")
     )
-    panels = dict(pictures(shown, SCALE, 100).panels)
+    panels = dict(pictures(shown, SCALE, 100))
     assert list(panels) == ["image", "nearest good", "restored", "anomaly map", "ground truth"]
     assert panels["restored"].shape == panels["image"].shape == (40, 60, 3)
     assert (panels["restored"] == 7).all()

@@ -9,8 +9,8 @@ from thfr.cli.arguments import Commands, add_command, add_study, positive
 from thfr.cli.output import Result
 
 if TYPE_CHECKING:
-    from thfr.study.cells import Cell
     from thfr.study.grids import Category
+    from thfr.study.trials import Trial
 
 _DESCRIPTION = """\
 Train and evaluate a grid of settings with several seeds; write mean and standard deviation as CSV and JSON,
@@ -21,9 +21,9 @@ and figures as PDF and PNG.
   thfr ablate structure  --dataset mvtec_loco --data ROOT --out OUT    bottlenecks, levels of compensation
   thfr ablate grid --set model.local_reduction=8,16,32 --set training.corruption=true,false ...
 
-Every training with its evaluations is a cell: a process of its own and one file in OUT/cells. The same
-command goes on after an interruption, inside a training too, and repeats no finished cell. A cell that fails
-is named with its reason and the others go on; the exit code is then 1.
+Every training with its evaluations is a trial: a process of its own and one file in OUT/trials. The same
+command goes on after an interruption, inside a training too, and repeats no finished trial. A trial that
+fails is named with its reason and the others go on; the exit code is then 1.
 """
 _SETTINGS = """\
 What is not varied comes from the data set's pinned configuration (python/thfr/study/presets), unless an
@@ -69,11 +69,11 @@ def _add_study(studies: Commands, name: str, what: str) -> argparse.ArgumentPars
 def run(args: argparse.Namespace) -> Result:
     from thfr.cli.study import chosen_categories, chosen_place
     from thfr.study.report import write_report
-    from thfr.study.runner import run_cells
+    from thfr.study.runner import run_trials
     from thfr.study.summary import as_text
 
-    cells = [cell for category in chosen_categories(args) for cell in _cells(args, category)]
-    outcome = run_cells(cells, chosen_place(args))
+    trials = [trial for category in chosen_categories(args) for trial in _trials(args, category)]
+    outcome = run_trials(trials, chosen_place(args))
     report = write_report(args.study, outcome, args.out)
     text = [as_text(report["rows"])] if report["rows"] else []
     text += [f"failed: {name}: {reason}" for name, reason in outcome.failed.items()]
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> Result:
     return Result("\n".join(text), report, exit_code=1 if outcome.failed else 0)
 
 
-def _cells(args: argparse.Namespace, category: Category) -> list[Cell]:
+def _trials(args: argparse.Namespace, category: Category) -> list[Trial]:
     from thfr.cli.study import chosen_seeds
     from thfr.study import grids
 
@@ -95,4 +95,4 @@ def _cells(args: argparse.Namespace, category: Category) -> list[Cell]:
         settings = grids.structure(category.config)
     else:
         settings = grids.grid(category.config, grids.parse_values(args.values))
-    return grids.make_cells(category, settings, chosen_seeds(args), args.weights, evaluations)
+    return grids.make_trials(category, settings, chosen_seeds(args), args.weights, evaluations)

@@ -1,4 +1,4 @@
-"""The parser of the whole command line, and what becomes of errors.
+"""The parser of the whole command line, and its error handling.
 
 Nothing heavy is imported here: every command imports what it needs when it runs, so that ``thfr --help`` is
 quick.
@@ -28,9 +28,10 @@ from thfr.cli import (
     synth,
     tables,
     train,
+    verify,
     visualize,
 )
-from thfr.cli.output import Result, complain, show
+from thfr.cli.output import Result, close_broken_streams, complain, open_streams, show
 from thfr.errors import InputError
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -45,7 +46,7 @@ Find defects in product images after seeing good products only (THFR, ICCV 2023)
   thfr tables --train ROOT --dataset mvtec_loco --out TABLES    the paper's tables, from data to LaTeX
 """
 _EPILOG = """\
-With --json the last line of stdout is one JSON object, and progress goes to stderr.
+With --json the last line of stdout is one JSON object, {"error": ...} if the command fails.
 Exit codes: 0 done, 2 wrong usage or input, 1 anything else. THFR_DEBUG=1 shows the traceback of an error.
 """
 
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
         *(demo, train, calibrate, predict, evaluate, report, gallery, visualize),
-        *(ablate, compare, tables, synth, doctor, bench),
+        *(ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)
     return parser
@@ -71,25 +72,42 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; argparse itself exits with 2 on wrong usage."""
-    args = build_parser().parse_args(argv)
+    open_streams()
+    try:
+        args = build_parser().parse_args(argv)
+        return _run(args)
+    finally:
+        close_broken_streams()
+
+
+def _run(args: argparse.Namespace) -> int:
     command = f"thfr {args.command}"
     try:
         # Libraries may print as they please: with --json, stdout is for the result alone.
         with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
             result: Result = args.run(args)
-        show(result, args.json)
-        return result.exit_code
+        if result.problems:
+            complain(command, result.problems)
     except KeyboardInterrupt:
-        complain(command, "interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader, `head` say, has gone: no use in telling it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        result = _failed(args, INTERRUPTED, "interrupted")
+    except BrokenPipeError:  # stderr's reader has gone: no use in telling it
         return FAILED
     except Exception as error:
         if os.environ.get("THFR_DEBUG") == "1":
             traceback.print_exc()
         if isinstance(error, InputError):
-            complain(command, str(error).removeprefix(f"{args.command}: "))
-            return WRONG_INPUT
-        complain(command, f"{type(error).__name__}: {str(error) or 'no message'} (THFR_DEBUG=1 shows where)")
+            result = _failed(args, WRONG_INPUT, str(error).removeprefix(f"{args.command}: "))
+        else:
+            said = str(error) or "no message"
+            result = _failed(args, FAILED, f"{type(error).__name__}: {said} (THFR_DEBUG=1 shows where)")
+    try:
+        if result.text or args.json:
+            show(result, args.json)
+    except BrokenPipeError:
         return FAILED
+    return result.exit_code
+
+
+def _failed(args: argparse.Namespace, exit_code: int, message: str) -> Result:
+    complain(f"thfr {args.command}", message)
+    return Result("", {"error": message}, exit_code)

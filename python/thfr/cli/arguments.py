@@ -68,14 +68,26 @@ def add_run(parser: argparse._ActionsContainer, optional: bool = False) -> None:
     )
 
 
-def add_data_of_run(parser: argparse._ActionsContainer) -> None:
-    """``--data`` of the commands that find their data by RUN."""
+def add_results_of_run(parser: argparse._ActionsContainer, out: str, out_help: str) -> None:
+    """What the commands that draw a run's test images have in common: RUN, ``--data``, ``--maps``,
+    ``--out``.
+    """
+    add_run(parser)
     parser.add_argument(
         "--data",
         type=existing_folder,
         metavar="ROOT",
         help="folder of the data set, if it was moved since training",
     )
+    parser.add_argument(
+        "--maps",
+        type=Path,
+        metavar="DIR",
+        help="folder of the test images' scores and maps, as of `thfr evaluate --maps-out`; those that are "
+        "not of this run and these images are made again (default: RUN/results)",
+    )
+    parser.add_argument("--out", type=Path, metavar=out, help=out_help)
+    add_device(parser)
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +97,14 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="what the networks compute in: fp32, bf16 or, on CUDA, fp16 (default: fp32)",
     )
+
+
+def existing_path(text: str) -> Path:
+    """argparse type: a folder or a file that is there."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"no such file or folder: {text}")
+    return path
 
 
 def existing_folder(text: str) -> Path:

@@ -24,8 +24,8 @@ memory side by side: OUT/comparison.md, .csv and .json.
 
   thfr compare --data mvtec_ad=ROOT mvtec_loco=ROOT --backbone resnet18=FILE tf_efficientnet_lite0 --out OUT
 
-Every fitting with its evaluation is a cell (see `thfr ablate`): the same command goes on after an
-interruption and repeats no finished cell. `thfr tables OUT` puts them beside the published figures.
+Every fitting with its evaluation is a trial (see `thfr ablate`): the same command goes on after an
+interruption and repeats no finished trial. `thfr tables OUT` puts them beside the published figures.
 """
 
 
@@ -37,7 +37,7 @@ def add_parser(commands: Commands) -> None:
         "--data", nargs="+", required=True, metavar="DATASET=ROOT",
         help="mvtec_ad or mvtec_loco and its folder; both may be given",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for cells and tables")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for trials and tables")
     parser.add_argument(
         "--category", nargs="+", metavar="NAME", default=[], help="folders in the ROOTs (default: all)"
     )
@@ -70,8 +70,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.study.comparison import as_markdown, comparison_cells, read_method_changes, write_comparison
-    from thfr.study.runner import Outcome, Place, run_cells
+    from thfr.study.comparison import as_markdown, comparison_trials, read_method_changes, write_comparison
+    from thfr.study.runner import Outcome, Place, run_trials
 
     backbones = _pairs(args, "--backbone", args.backbone)
     found = _categories(args)
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> Result:
     for number, (backbone, file) in enumerate(backbones.items()):
         weights = None if file is None else Path(file)
         for root, categories in found.items():
-            cells = comparison_cells(
+            trials = comparison_trials(
                 categories,
                 args.methods,
                 backbone,
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> Result:
                 first=number == 0,
             )
             place = Place(root, args.out, weights, args.device, args.keep_runs)
-            outcome = run_cells(cells, place, f"{backbone}, {root.name}: ")
+            outcome = run_trials(trials, place, f"{backbone}, {root.name}: ")
             finished += outcome.finished
             failed |= outcome.failed
     report = write_comparison(Outcome(finished, failed), args.out)

@@ -1,12 +1,11 @@
 """The whole method on made-up images, from nothing to a report: ``thfr demo`` and ``make demo``.
 
-Needs no data, no network and no GPU. Everything it makes is below one folder, and a call on an unfinished
-or finished folder goes on where the last one stopped.
+Needs no data, no network and no GPU. Everything it makes is below one folder; a call on an unfinished
+folder is resumed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -16,22 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thfr.data import Dataset, load_dataset
+from thfr.data import load_dataset
 from thfr.data.synth import generate
 from thfr.errors import InputError
-from thfr.evaluation import evaluate_maps, open_maps
-from thfr.evaluation.run import remember_data
-from thfr.inference import predict
-from thfr.io import atomic_write_json, read_image
-from thfr.methods import Detector
+from thfr.evaluation import evaluate_maps
+from thfr.io import atomic_write_json, read_map
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
-from thfr.predictions.scale import ColourScale
 from thfr.runs import files
+from thfr.runs.folder import read_metadata
+from thfr.runs.json_file import read_object
 from thfr.training import train
-from thfr.visualization import Entry, Report, write_contact_sheet, write_report
+from thfr.visualization import Report, write_contact_sheet, write_report
 from thfr.visualization.curves import overlap_curves
+from thfr.visualization.inspection import draw_overlay
 from thfr.visualization.plots import headline
-from thfr.visualization.results import defects_of
+from thfr.visualization.results import RunResults, results_of
 
 SETTINGS_FILE = "demo.json"
 BACKBONE = "tf_efficientnet_lite0"  # its weights come with an installed package
@@ -91,15 +89,15 @@ def run(
     with say(f"2/5 learn from {len(dataset.train)} good images"):
         detector = train(config, dataset, folder / "run", device=device, progress=progress)
     with say(f"3/5 look for defects in {len(dataset.test)} other images"):
-        if not (folder / "results" / "scores.json").is_file():
-            predict(detector, dataset, folder / "results", progress=progress)
-        results = json.loads((folder / "results" / "scores.json").read_text(encoding="utf-8"))
+        results = results_of(
+            folder / "run", detector, dataset, folder / "results", draw=draw_overlay, progress=progress
+        )
     with say("4/5 compare with the truth"):
-        metrics = _metrics(folder, dataset, results, progress)
+        metrics = _metrics(results, progress)
     paths = {"report": folder / "report.html", "contact_sheet": folder / "report.png"}
     with say("5/5 write the report"):
         if not all(path.is_file() for path in paths.values()):
-            report = _report(folder, dataset, detector, results, metrics)
+            report = _report(results, metrics)
             write_contact_sheet(paths["contact_sheet"], report)
             write_report(paths["report"], report)
     paths |= {name: folder / name for name in ("run", "data", "results")}
@@ -129,10 +127,7 @@ def _claim(folder: Path, settings: dict[str, int]) -> None:
         raise InputError(f"demo: out must be a folder, got the file {folder}")
     path = folder / SETTINGS_FILE
     if path.is_file():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"demo: {path} is damaged ({error}); remove {folder} to start again") from error
+        there = read_object(path, "demo", f"remove {folder} to start again")
         if there != settings:
             raise InputError(
                 f"demo: {folder} holds a demo with other settings, {there}, not {settings}; "
@@ -157,56 +152,30 @@ def _phase(show: bool, title: str) -> Iterator[None]:
         print(f"    {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def _metrics(folder: Path, dataset: Dataset, results: dict[str, Any], progress: bool) -> dict[str, Any]:
+def _metrics(results: RunResults, progress: bool) -> dict[str, Any]:
     """The figures, from the maps on disk; kept where ``thfr evaluate`` keeps them."""
-    path = folder / "run" / files.METRICS
+    path = results.run / files.METRICS
     if not path.is_file():
-        rows = {row["file"]: row["score"] for row in results["images"]}
-        scores = {sample: rows[f"{sample.kind}/{sample.path.name}"] for sample in dataset.test}
-        maps = open_maps(folder / "results", dataset)
-        remember_data(folder / "run", dataset)
-        atomic_write_json(path, evaluate_maps(dataset, maps, scores, progress=progress))
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+        maps = {sample: read_map(path) for sample, path in results.maps.items()}
+        atomic_write_json(path, evaluate_maps(results.dataset, maps, results.scores, progress=progress))
+    return read_object(path, "demo")
 
 
-def _report(
-    folder: Path, dataset: Dataset, detector: Detector, results: dict[str, Any], metrics: dict[str, Any]
-) -> Report:
-    samples = {f"{sample.kind}/{sample.path.name}": sample for sample in dataset.test}
-    entries = []
-    for row in results["images"]:
-        sample = samples[row["file"]]
-        nearest = detector.nearest_templates(detector.prepare([read_image(sample.path)]))
-        assert nearest is not None  # the demo trains THFR with templates
-        entries.append(
-            Entry(
-                name=row["file"],
-                kind=sample.kind,
-                score=row["score"],
-                image=sample.path,
-                map=folder / "results" / row["map"],
-                truth=partial(dataset.mask, sample) if sample.is_anomalous else None,
-                template=dataset.train[int(nearest)].path,
-                defects=defects_of(dataset, sample),
-            )
-        )
-    maps = open_maps(folder / "results", dataset)
-    facts = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
-    subtitle = (
-        f"A made-up product. The detector has seen {len(dataset.train)} good images of it, "
-        f"not one defect; it learnt for {facts['train_seconds']:.0f} s."
-    )
+def _report(results: RunResults, metrics: dict[str, Any]) -> Report:
+    dataset, metadata = results.dataset, read_metadata(results.run)
+    size = results.detector.size
     return Report(
         title="THFR finds what is wrong on a tray of parts",
-        entries=entries,
-        scale=ColourScale(**results["scale"]),
+        entries=results.entries(),
+        scale=results.scale,
         metrics=metrics,
-        curves=overlap_curves(dataset, {sample: maps(sample) for sample in dataset.test}),
-        subtitle=subtitle,
-        facts={
+        curves=overlap_curves(dataset, {sample: read_map(path) for sample, path in results.maps.items()}),
+        subtitle=f"A made-up product. The detector has seen {len(dataset.train)} good images of it, "
+        f"not one defect; it learnt for {metadata.train_seconds:.0f} s.",
+        metadata={
             "method": "Template-guided Hierarchical Feature Restoration (ICCV 2023)",
-            "features": f"{BACKBONE}, {detector.size} x {detector.size} pixels",
-            "templates": f"{facts['templates']} good images",
-            "training": f"{facts['steps']} steps on {facts['device']} in {facts['train_seconds']:.0f} s",
+            "features": f"{BACKBONE}, {size} x {size} pixels",
+            "templates": f"{results.detector.template_count} good images",
+            "training": f"{metadata.steps} steps on {metadata.device} in {metadata.train_seconds:.0f} s",
         },
     )

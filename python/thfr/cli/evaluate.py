@@ -8,13 +8,13 @@ from typing import Any
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder
 from thfr.cli.output import Result
-from thfr.errors import InputError
 
 _DESCRIPTION = """\
 Score anomaly maps with the published protocol: image AUROC, pixel AUROC and AU-PRO, and for
 MVTec LOCO AD the official figures by kind, AUROC and AU-sPRO. All maps are scored at native size.
 
   thfr evaluate RUN                 predict the run's test images and write RUN/metrics.json
+  thfr evaluate RUN --maps-out DIR  keep scores and maps, for `thfr report RUN --maps DIR`
   thfr evaluate --maps DIR ...      score any method's maps, DIR/<category>/test/<kind>/<id>.tiff
 """
 _EPILOG = """\
@@ -34,7 +34,21 @@ def add_parser(commands: Commands) -> None:
         default=argparse.SUPPRESS,
         help="folder of the data set; for a RUN only needed if it was moved since training",
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="metrics.json to write (default: the one in RUN)",
+    )
     add_device(parser, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--maps-out",
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="folder for scores and maps of RUN",
+    )
     maps = parser.add_argument_group("any method's maps, instead of RUN")
     maps.add_argument(
         "--maps",
@@ -52,9 +66,6 @@ def add_parser(commands: Commands) -> None:
         default=argparse.SUPPRESS,
         help="its folder in ROOT, and the maps' folder in DIR",
     )
-    maps.add_argument(
-        "--out", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="metrics.json to write"
-    )
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -62,26 +73,30 @@ def run(args: argparse.Namespace) -> Result:
     from_maps = "maps" in given
     if (args.run_folder is None) != from_maps:
         args.parser.error("give either RUN or --maps DIR")
-    wrong = [name for name in ("dataset", "category", "out") if (name in given) != from_maps]
     if from_maps:
-        if "data" not in given:
-            wrong.append("data")
-        if wrong:
-            args.parser.error(f"--maps also needs {', '.join(f'--{name}' for name in wrong)}")
-        if "device" in given:
-            args.parser.error("--device: only with RUN, maps are scored on the CPU")
+        missing = [name for name in ("dataset", "category", "out", "data") if name not in given]
+        if missing:
+            args.parser.error(f"--maps also needs {', '.join(f'--{name}' for name in missing)}")
+        for name in ("device", "maps_out"):
+            if name in given:
+                args.parser.error(f"--{name.replace('_', '-')}: only with RUN")
         metrics, out = _evaluate_maps(args), args.out
     else:
+        wrong = [f"--{name}" for name in ("dataset", "category") if name in given]
         if wrong:
-            args.parser.error(
-                f"{', '.join(f'--{name}' for name in wrong)}: only with --maps, RUN knows its own"
-            )
+            args.parser.error(f"{', '.join(wrong)}: only with --maps, RUN knows its own")
         from thfr.evaluation import evaluate_run
+        from thfr.runs import files
 
         metrics = evaluate_run(
-            args.run_folder, data=given.get("data"), device=given.get("device", "auto"), progress=True
+            args.run_folder,
+            data=given.get("data"),
+            out=given.get("out"),
+            maps_out=given.get("maps_out"),
+            device=given.get("device", "auto"),
+            progress=True,
         )
-        out = args.run_folder / "metrics.json"
+        out = given.get("out", args.run_folder / files.METRICS)
 
     from thfr.evaluation import metrics_table
 
@@ -91,11 +106,11 @@ def run(args: argparse.Namespace) -> Result:
 def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     from thfr.data import load_dataset
     from thfr.evaluation import evaluate_maps, open_maps
+    from thfr.evaluation.run import remove_figures
     from thfr.io import atomic_write_json
 
-    if args.out.is_dir():  # said now, not after the work
-        raise InputError(f"evaluate: out must be a file to write, got the folder {args.out}")
     dataset = load_dataset(args.dataset, args.data, args.category)
+    remove_figures(args.out)
     metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), progress=True)
     atomic_write_json(args.out, metrics)
     return metrics

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_data_of_run, add_device, add_run, positive
+from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -21,7 +20,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands, "gallery", run, help="a page of typical defects, for print", description=_DESCRIPTION
     )
-    add_run(parser)
+    add_results_of_run(parser, "DIR", "folder for the pages (default: RUN/gallery)")
     parser.add_argument(
         "--per-kind",
         type=positive,
@@ -29,9 +28,6 @@ def add_parser(commands: Commands) -> None:
         default=1,
         help="images of each kind of defect, evenly spread over the order of their scores",
     )
-    add_data_of_run(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the pages (default: RUN/gallery)")
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -42,6 +38,7 @@ def run(args: argparse.Namespace) -> Result:
         args.out,
         per_kind=args.per_kind,
         data=args.data,
+        maps=args.maps,
         device=args.device,
         progress=True,
     )

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command found: ``text`` for people, ``values`` for programs (``--json``), and the exit code."""
+    """What a command found: ``text`` for people, ``values`` for programs (``--json``), and the exit code.
+
+    ``problems``: what did not work although the command went on, for stderr.
+    """
 
     text: str
     values: dict[str, Any] = field(default_factory=dict)
     exit_code: int = 0
+    problems: str = ""
+
+
+def open_streams() -> None:
+    """Make stdout and stderr take whatever is written: one that is closed goes nowhere, and what its encoding
+    cannot say, an undecodable file name say, is escaped.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the start
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_broken_streams() -> None:
+    """Write out what is left; a stream whose reader has gone, `head` say, must not complain at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters escaped, line breaks among them: a name must not steer a
+    terminal.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def show(result: Result, as_json: bool) -> None:
@@ -29,4 +65,5 @@ def show(result: Result, as_json: bool) -> None:
 
 def complain(command: str, message: str) -> None:
     """Write an error to stderr, behind the name of the command."""
-    print(f"{command}: error: {message}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"{command}: error: {message}", file=sys.stderr)

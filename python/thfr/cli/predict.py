@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
-from thfr.cli.output import Result
+from thfr.cli.output import Result, printable
 
 _SHOWN = 20
 
@@ -27,21 +27,28 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.inference import predict
+    from thfr.inference.scoring import unreadable
     from thfr.methods import Detector
+    from thfr.predictions import files
+    from thfr.visualization.inspection import inspect
 
     detector = Detector.load(args.run_folder, args.device, args.precision)
-    results = predict(detector, args.images, args.out, progress=True)
+    results = inspect(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]
-    lines += [f"{image.score:8.4f}  {image.verdict or '':4}  {image.item.name}" for image in worst]
+    lines += [f"{image.score:8.4f}  {image.verdict or '':4}  {printable(image.item.name)}" for image in worst]
     if len(results.images) > _SHOWN:
-        more = f"and {len(results.images) - _SHOWN} with lower scores, see {args.out / 'scores.csv'}"
+        more = f"and {len(results.images) - _SHOWN} with lower scores, see {args.out / files.SCORES_CSV}"
         lines.append(" " * 16 + more)
     if results.threshold is None:
         lines.append("\nno threshold to call images good or bad by: thfr calibrate sets it")
     else:
         bad = sum(image.verdict == "bad" for image in results.images)
         lines.append(f"\n{bad} of {len(results.images)} are bad; {results.threshold.in_words()}")
-    lines.append(f"to look at: {args.out / 'report.html'}")
-    return Result("\n".join(lines), {"out": str(args.out), **results.as_dict()})
+    lines.append(f"to look at: {args.out / files.REPORT}")
+    values = {"out": str(args.out), **results.as_dict()}
+    if not results.failed:
+        return Result("\n".join(lines), values)
+    problems = unreadable("predict", results.failed).removeprefix("predict: ")
+    problems += f"\n  the results of the other {len(results.images)} are in {args.out}"
+    return Result("\n".join(lines), values, 2, problems)

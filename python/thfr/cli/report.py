@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_data_of_run, add_device, add_run, positive
+from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -19,13 +18,10 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands, "report", run, help="a page on a run's test images", description=_DESCRIPTION
     )
-    add_run(parser)
+    add_results_of_run(parser, "FILE", "page to write (default: RUN/report.html)")
     parser.add_argument(
         "--per-kind", type=positive, metavar="N", help="images of each kind in the gallery (default: all)"
     )
-    add_data_of_run(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: RUN/report.html)")
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -36,8 +32,9 @@ def run(args: argparse.Namespace) -> Result:
         args.out,
         per_kind=args.per_kind,
         data=args.data,
+        maps=args.maps,
         device=args.device,
         progress=True,
     )
     counts = ", ".join(f"{count} {verdict}" for verdict, count in values["verdicts"].items())
-    return Result(f"{counts or 'no alarm limit'}\nto look at: {values['report']}", values)
+    return Result(f"{counts or 'no decision threshold'}\nto look at: {values['report']}", values)

@@ -50,5 +50,5 @@ def chosen_seeds(args: argparse.Namespace) -> list[int]:
 
 
 def chosen_place(args: argparse.Namespace) -> Place:
-    """Where the cells are run."""
+    """Where the trials are run."""
     return Place(args.data, args.out, args.weights, args.device, args.keep_runs)

@@ -11,12 +11,12 @@ from thfr.cli.output import Result
 _DESCRIPTION = """\
 Tables of results beside those that the supplement of the paper prints: OUT/tables.md, .tex, .csv and .json.
 
-  thfr tables runs --out OUT                                   from evaluated runs and cells of `thfr ablate`
+  thfr tables runs --out OUT                                   from evaluated runs and trials of `thfr ablate`
   thfr tables --train ROOT --dataset mvtec_loco --out OUT      train and evaluate everything first
 
-With --train every category and seed is trained in the data set's pinned configuration, as a cell in OUT/cells
-(see `thfr ablate`): the same command goes on after an interruption. What is missing shows as "-", and a mean
-over some categories is not shown at all.
+With --train every category and seed is trained in the data set's pinned configuration, as a trial in
+OUT/trials (see `thfr ablate`): the same command goes on after an interruption. What is missing shows as
+"-", and a mean over some categories is not shown at all.
 """
 
 
@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "folders", metavar="DIR", nargs="*", type=existing_folder, default=[],
-        help="folders in and below which finished runs and cells are",
+        help="folders in and below which finished runs and trials are",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for the tables")
     parser.add_argument(
@@ -99,18 +99,18 @@ def _published(args: argparse.Namespace) -> list[str]:
 
 
 def _train(args: argparse.Namespace) -> dict[str, str]:
-    """Run the cells of the pinned configuration; the reasons of those that fail."""
+    """Run the trials of the pinned configuration; the reasons of those that fail."""
     from thfr.cli.study import chosen_categories, chosen_place, chosen_seeds, preset_setting
-    from thfr.study.cells import Evaluation
-    from thfr.study.grids import make_cells
-    from thfr.study.runner import run_cells
+    from thfr.study.grids import make_trials
+    from thfr.study.runner import run_trials
+    from thfr.study.trials import Evaluation
 
     setting = preset_setting(args)
-    cells = [
-        cell
+    trials = [
+        trial
         for category in chosen_categories(args)
-        for cell in make_cells(
+        for trial in make_trials(
             category, [(setting, category.config)], chosen_seeds(args), args.weights, (Evaluation(),)
         )
     ]
-    return run_cells(cells, chosen_place(args)).failed
+    return run_trials(trials, chosen_place(args)).failed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from thfr.cli.arguments import (
@@ -11,13 +10,14 @@ from thfr.cli.arguments import (
     add_command,
     add_device,
     existing_file,
-    existing_folder,
+    existing_path,
     not_negative,
     positive,
     rate,
     share,
 )
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 from thfr.methods.registry import config_from_values, method_names
 
 _DESCRIPTION = """\
@@ -37,12 +37,16 @@ def add_parser(commands: Commands) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=("mvtec_ad", "mvtec_loco", "folder"),
+        choices=dataset_names(),
         required=True,
-        help="layout of the data; folder: any images, all of good products",
+        help="layout of the data; folder: images of one's own",
     )
     data.add_argument(
-        "--data", type=existing_folder, required=True, metavar="ROOT", help="folder of the data"
+        "--data",
+        type=existing_path,
+        required=True,
+        metavar="ROOT",
+        help="folder of the data; for table the CSV or JSONL file",
     )
     data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
@@ -96,7 +100,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.data import load_dataset
-    from thfr.evaluation.run import remember_data
+    from thfr.runs.folder import read_metadata
     from thfr.study.presets import changed, read_changes
     from thfr.training import train
 
@@ -125,19 +129,18 @@ def run(args: argparse.Namespace) -> Result:
         device=args.device,
         false_alarm_rate=args.false_alarm_rate,
     )
-    remember_data(args.out, dataset)
-    facts = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
+    metadata = read_metadata(args.out)
     values = {
         "run": str(args.out),
         **detector.config.summary(),
         "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
-        **facts,
+        **metadata.as_dict(),
     }
     threshold = detector.threshold
     limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
     text = (
-        f"{args.out}: {detector.config.full_label}, {facts['images']} images, "
-        f"{facts['steps']} steps, {facts['train_seconds']:.0f} s on {facts['device']}\n"
+        f"{args.out}: {detector.config.full_label}, {metadata.images} images, "
+        f"{metadata.steps} steps, {metadata.train_seconds:.0f} s on {metadata.device}\n"
         f"{limit}\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from thfr.cli.arguments import (
     Commands,
     add_command,
-    add_data_of_run,
-    add_device,
-    add_run,
+    add_results_of_run,
     existing_folder,
     not_negative,
     positive,
@@ -44,7 +41,7 @@ def add_parser(commands: Commands) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    add_run(parser)
+    add_results_of_run(parser, "DIR", "folder for the pictures (default: RUN/strips)")
     parser.add_argument(
         "--beside",
         nargs="+",
@@ -60,10 +57,6 @@ def add_parser(commands: Commands) -> None:
         metavar="KIND/ID",
         help="test images to draw (default: of each kind of defect the one of median score)",
     )
-    add_data_of_run(parser)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the pictures (default: strips in RUN)"
-    )
     network = parser.add_argument_group("visualization network")
     network.add_argument("--steps", type=positive, metavar="N", help="training steps (default: 240)")
     network.add_argument("--seed", type=not_negative, metavar="N", help="of weights and order (default: 0)")
@@ -72,7 +65,6 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="train it on the test images too, as the paper does: for pictures only, never for scores",
     )
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -90,6 +82,7 @@ def run(args: argparse.Namespace) -> Result:
         images=args.images,
         asked=asked,
         data=args.data,
+        maps=args.maps,
         device=args.device,
         progress=True,
     )

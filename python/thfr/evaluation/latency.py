@@ -13,7 +13,7 @@ from torch import Tensor
 from thfr.inference.graph import GraphedScorer
 from thfr.methods import Detector
 from thfr.methods.base import timed_stages
-from thfr.training.trainer import peak_memory
+from thfr.training.memory import peak_memory
 
 _WARM_UP = 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,13 @@ import numpy as np
 from thfr.data import Dataset, Sample, fingerprint, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.protocols import evaluate_maps
-from thfr.io import atomic_write_json, read_image
+from thfr.inference.scoring import score_items, source_of, unreadable
+from thfr.io import atomic_write_json
 from thfr.methods import Detector
+from thfr.predictions.sources import collect
+from thfr.predictions.tables import ResultsWriter
 from thfr.runs import files
-
-
-def remember_data(run: Path, dataset: Dataset) -> None:
-    """Note in the run folder where its data lie, so that they need not be named again."""
-    atomic_write_json(
-        run / files.DATA, {"dataset": dataset.name, "root": str(dataset.root), "category": dataset.category}
-    )
+from thfr.runs.folder import read_data
 
 
 def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | None = None) -> Dataset:
@@ -31,37 +27,35 @@ def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | No
     Raises:
         InputError: it cannot be found, or the run was not trained on MVTec AD or MVTec LOCO AD.
     """
-    facts = detector.config.dataset
-    name, category = facts.get("name"), facts.get("category")
+    trained_on = detector.config.dataset
+    name, category = trained_on.get("name"), trained_on.get("category")
     if name not in ("mvtec_ad", "mvtec_loco"):
         raise InputError(
             f"evaluate: {run} was trained on {name or 'a list of images'}, which has no test masks; "
             "expected a run on mvtec_ad or mvtec_loco"
         )
-    root = data if data is not None else _remembered_root(run)
-    if not Path(root).is_dir():
-        raise InputError(f"evaluate: the data of {run} are not at {root} any more; say where: --data ROOT")
-    return load_dataset(str(name), root, str(category))
-
-
-def _remembered_root(run: Path) -> str:
     try:
-        return str(json.loads((run / files.DATA).read_text(encoding="utf-8"))["root"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        root = data if data is not None else read_data(run).root
+    except InputError as error:
         raise InputError(
             f"evaluate: {run} does not say where its data are ({error}); give --data ROOT"
         ) from error
+    if not Path(root).is_dir():
+        raise InputError(f"evaluate: the data of {run} are not at {root} any more; say where: --data ROOT")
+    return load_dataset(str(name), root, str(category))
 
 
 def evaluate_run(
     run: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
     *,
+    out: str | os.PathLike[str] | None = None,
+    maps_out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score a run's test images and write ``metrics.json`` into its folder.
+    """Score a run's test images and write the figures.
 
     Maps are scored at native size. The image score is the detector's own, the one that ``thfr predict``
     gives: the maximum of the map at input size, before it is resized.
@@ -69,6 +63,8 @@ def evaluate_run(
     Args:
         run: folder of :func:`thfr.training.train`.
         data: the data set's folder, if it moved since training.
+        out: file to write; None: ``metrics.json`` in ``run``.
+        maps_out: folder for scores and maps, as :func:`thfr.inference.predict` writes them; None: not kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         batch_size: images predicted at once.
         progress: show a progress bar on stderr.
@@ -78,41 +74,78 @@ def evaluate_run(
         the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`).
 
     Raises:
-        InputError: no finished run there, or data that are not what it was trained on.
+        InputError: no finished run there, data that are not what it was trained on, or an ``out`` that cannot
+            be written.
     """
     folder = Path(run)
+    target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector, data)
-    metrics = evaluate_detector(detector, dataset, batch_size=batch_size, progress=progress)
+    remove_figures(target)
+    metrics = evaluate_detector(
+        detector, dataset, maps_out=maps_out, batch_size=batch_size, progress=progress
+    )
     metrics["model"] = detector.config.summary()
     metrics["data"] = fingerprint(dataset, progress=progress)
-    atomic_write_json(folder / files.METRICS, metrics)
+    atomic_write_json(target, metrics)
     return metrics
+
+
+def remove_figures(path: Path) -> None:
+    """Make sure that figures can be written to a file, and that none of an earlier call stay if this one
+    fails.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if path.is_dir():
+        raise InputError(f"evaluate: out must be a file to write, got the folder {path}")
+    try:
+        path.unlink(missing_ok=True)
+        atomic_write_json(path, {})
+        path.unlink()
+    except OSError as error:
+        raise InputError(f"evaluate: cannot write {path} ({error}); say where: --out FILE") from error
 
 
 def evaluate_detector(
     detector: Detector,
     dataset: Dataset,
     *,
+    maps_out: str | os.PathLike[str] | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`.
 
+    ``maps_out``: folder for scores and maps; None: not kept. Each image is read once.
+
     Raises:
-        InputError: as :func:`evaluate_maps`.
+        InputError: as :func:`evaluate_maps`, or an image that cannot be read.
     """
     scores: dict[Sample, float] = {}
+    digests: dict[str, str] = {}
+    folder = Path("." if maps_out is None else maps_out)
+    items = collect(dataset, folder)
+    writer = None if maps_out is None else ResultsWriter(folder, detector.threshold, detector.scale)
 
     def predicted() -> Iterator[np.ndarray]:
         """The maps in the images' order; an image's score is in ``scores`` before its map comes."""
-        for start in range(0, len(dataset.test), batch_size):
-            batch = dataset.test[start : start + batch_size]
-            images = [read_image(sample.path) for sample in batch]
-            found = detector.score(images, batch_size)
-            for sample, anomaly_map, score in zip(batch, found.maps, found.scores, strict=True):
-                scores[sample] = float(score)
-                yield anomaly_map
+        failed: dict[str, str] = {}
+        for scored in score_items(detector, items, batch_size, failed):
+            if failed:  # a figure of some of the images is not that of the data set
+                raise InputError(unreadable("evaluate", failed))
+            assert scored.item.sample is not None
+            scores[scored.item.sample] = scored.score
+            if writer is not None:
+                writer.add(scored.item, scored.anomaly_map, scored.score)
+                digests[scored.item.name] = str(scored.sha256)
+            yield scored.anomaly_map
+        if failed:
+            raise InputError(unreadable("evaluate", failed))
 
     maps = predicted()
-    return evaluate_maps(dataset, lambda sample: next(maps), scores, progress=progress)
+    metrics = evaluate_maps(dataset, lambda sample: next(maps), scores, progress=progress)
+    if writer is not None:
+        writer.finish(source_of(detector, digests))
+    return metrics

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from thfr.inference.calibration import calibrate, good_scale
+from thfr.inference.calibration import calibrate
 from thfr.inference.graph import GraphedScorer
-from thfr.inference.predict import ImageResult, Results, predict
+from thfr.inference.predict import predict
+from thfr.predictions.tables import ImageResult, Results
+from thfr.training.scale import good_scale
 
 __all__ = [
     "GraphedScorer",

@@ -1,4 +1,4 @@
-"""How anomalous good images look to a detector: the measure for its verdicts, colours and outlines."""
+"""The decision threshold of a finished run, set anew."""
 
 from __future__ import annotations
 
@@ -8,29 +8,7 @@ from pathlib import Path
 from thfr.data import load_dataset, load_images
 from thfr.errors import InputError
 from thfr.methods import Detector
-from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs.threshold import DEFAULT_RATE, Threshold
-
-
-def good_scale(detector: Detector) -> ColourScale:
-    """The colour scale of good images, from what the detector keeps of them alone: no image is needed; see
-    :meth:`thfr.methods.Detector.good_maps`.
-
-    Raises:
-        InputError: the detector keeps too little of them.
-    """
-    maps = detector.good_maps()
-    if maps is None:
-        raise InputError(
-            "good_scale: expected a detector that can score its own training images, got "
-            f"{detector.config.label} with {detector.template_count} template(s)"
-        )
-    builder, images = ScaleBuilder(), 0
-    for batch in maps:
-        images += len(batch)
-        for anomaly_map in batch.cpu().numpy():
-            builder.add(anomaly_map)
-    return builder.from_good(f"the highest score of {images} good training images, each as if it were new")
 
 
 def calibrate(
@@ -41,7 +19,7 @@ def calibrate(
     device: str = "auto",
     progress: bool = False,
 ) -> Threshold:
-    """Replace a run's threshold; see :class:`thfr.models.Threshold`.
+    """Replace a run's threshold; see :class:`thfr.runs.threshold.Threshold`.
 
     Args:
         run: folder of a finished training.
@@ -67,5 +45,7 @@ def calibrate(
         samples = load_dataset("folder", images).train
         good = load_images(samples, edge, progress=progress)
         threshold = detector.calibrate(good, rate, f"good images of {Path(images).name}")
+        assert detector.scale is not None  # calibration sets both
+        detector.scale.save(folder)
     threshold.save(folder)
     return threshold

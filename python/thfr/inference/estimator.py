@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from PIL import Image
 
 from thfr.data import load_dataset
 from thfr.errors import InputError
-from thfr.io import list_images, read_image
+from thfr.inference.scoring import score_items, unreadable
+from thfr.io import list_images
 from thfr.methods import Detector
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.detector import THFRDetector
+from thfr.predictions.sources import Item
 from thfr.runs.threshold import DEFAULT_RATE, Verdict
 from thfr.training import train
 
@@ -40,6 +43,8 @@ class Prediction:
     """Where the images came from; None for an array."""
     verdicts: list[Verdict] | None = None
     """``good`` or ``bad`` by the detector's threshold; None if it has none."""
+    failed: dict[Path, str] = field(default_factory=dict)
+    """Image that cannot be read -> why; it is in none of the others."""
 
 
 class THFR:
@@ -128,7 +133,7 @@ class THFR:
         Args:
             X: see :data:`Images`. Every image must be of a good product.
             y: ignored; scikit-learn's pipelines pass it.
-            out: run folder to write, as ``thfr train`` does; an unfinished one is gone on with. Without it
+            out: run folder to write, as ``thfr train`` does; an unfinished one is resumed. Without it
                 a temporary one is used, and only :meth:`save` keeps anything.
 
         Raises:
@@ -173,31 +178,47 @@ class THFR:
     def predict(self, X: Images) -> Prediction:
         """Anomaly scores and maps of images, see :data:`Images`.
 
+        A file that cannot be read does not stop the others: it is in ``failed``, and a warning names it.
+
         Raises:
-            InputError: not fitted yet, or an image cannot be read.
+            InputError: not fitted yet, or no image can be read.
         """
         detector = self._fitted("predict")
-        maps, scores = [], []
-        images: np.ndarray | list[Path] = X if isinstance(X, np.ndarray) else _listed("THFR.predict", X)
-        for batch in _batches(images, self.batch_size):
-            found = detector.score(batch, self.batch_size)
-            maps += found.maps
-            scores.append(found.scores)
-        paths = None if isinstance(images, np.ndarray) else images
-        found_scores = np.concatenate(scores)
+        failed: dict[str, str] = {}
+        if isinstance(X, np.ndarray):
+            _check_array("THFR.predict", X)
+            found = detector.score(list(X), self.batch_size)
+            paths, maps, scores = None, found.maps, found.scores
+        else:
+            items = [Item(path, str(path), "", "") for path in _listed("THFR.predict", X)]
+            scored = [
+                (one.item.path, one.anomaly_map, one.score)
+                for one in score_items(detector, items, self.batch_size, failed)
+            ]
+            if not scored:
+                raise InputError(unreadable("THFR.predict", failed))
+            if failed:
+                warnings.warn(unreadable("THFR.predict", failed), stacklevel=2)
+            paths, maps = [path for path, _, _ in scored], [one for _, one, _ in scored]
+            scores = np.array([score for _, _, score in scored], dtype=np.float32)
         threshold = detector.threshold
-        verdicts = (
-            None if threshold is None else [threshold.verdict(score) for score in found_scores.tolist()]
-        )
-        return Prediction(found_scores, maps, paths, verdicts)
+        verdicts = None if threshold is None else [threshold.verdict(score) for score in scores.tolist()]
+        reasons = {Path(name): reason for name, reason in failed.items()}
+        return Prediction(scores, maps, paths, verdicts, reasons)
 
     def score_samples(self, X: Images) -> np.ndarray:
         """The ``scores`` of :meth:`predict`, float32 [N]: larger is more anomalous.
 
         Mind the sign when mixing with scikit-learn's outlier detectors, whose ``score_samples`` falls with
         abnormality.
+
+        Raises:
+            InputError: not fitted yet, or an image cannot be read: there would be no score for it.
         """
-        return self.predict(X).scores
+        found = self.predict(X)
+        if found.failed:
+            raise InputError(unreadable("THFR.score_samples", {str(k): v for k, v in found.failed.items()}))
+        return found.scores
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the detector into a folder that :meth:`load` and ``thfr predict FOLDER ...`` read."""
@@ -273,12 +294,3 @@ def _listed(caller: str, X: str | os.PathLike[str] | Sequence[str | os.PathLike[
 def _check_array(caller: str, X: np.ndarray) -> None:
     if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3 or 0 in X.shape:
         raise InputError(f"{caller}: X must be a uint8 RGB array [N,H,W,3], got {X.dtype} {list(X.shape)}")
-
-
-def _batches(X: np.ndarray | list[Path], size: int) -> Iterator[list[np.ndarray]]:
-    """The images, a few at a time: whole folders at native size need not fit into memory."""
-    if isinstance(X, np.ndarray):
-        _check_array("THFR.predict", X)
-    for start in range(0, len(X), size):
-        batch = X[start : start + size]
-        yield [item if isinstance(item, np.ndarray) else read_image(item) for item in batch]

@@ -1,15 +1,12 @@
-"""Score images and write maps, pictures and tables: what ``thfr predict`` does."""
+"""Score images and write maps, pictures and tables."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,72 +15,18 @@ from tqdm import tqdm
 from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
-from thfr.inference.calibration import good_scale
-from thfr.io import atomic_path, atomic_write_json, read_image, read_map, write_map
+from thfr.inference.scoring import score_items, source_of, unreadable
+from thfr.io import atomic_path, read_map
 from thfr.methods import Detector
-from thfr.predictions.scale import ColourScale, ScaleBuilder
-from thfr.predictions.sources import Item, collect
-from thfr.runs.threshold import Threshold, Verdict
-from thfr.visualization import Entry, Report, overlay, write_report
-from thfr.visualization.gallery import UNKNOWN
+from thfr.predictions.scale import ColourScale
+from thfr.predictions.sources import collect
+from thfr.predictions.tables import ImageResult, Results, ResultsWriter
+from thfr.training.scale import good_scale
 
-COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay")
-_REPORTED = 48  # images in a report, those with the highest scores
-_AHEAD = 2  # batches read while one is being scored
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """One image's figures; ``score`` is the image score, ``mean`` and ``max`` are of the map at native
-    size."""
-
-    item: Item
-    score: float
-    verdict: Verdict | None
-    """Of the run's threshold; None if it has none."""
-    mean: float
-    max: float
-    height: int
-    width: int
-
-    def row(self) -> dict[str, Any]:
-        """For JSON and CSV, the keys being :data:`COLUMNS`; ``kind`` is None outside of data sets."""
-        item = self.item
-        return {
-            "file": item.name,
-            "kind": None if item.sample is None else item.sample.kind,
-            "score": self.score,
-            "verdict": self.verdict,
-            "mean": self.mean,
-            "max": self.max,
-            "height": self.height,
-            "width": self.width,
-            "map": item.map,
-            "overlay": item.overlay,
-        }
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a :func:`predict` call found, in the order of the images; maps and pictures are on disk, below
-    ``out``."""
-
-    out: Path
-    images: tuple[ImageResult, ...]
-    scale: ColourScale
-    failed: dict[str, str]
-    """File -> why it could not be read."""
-    threshold: Threshold | None = None
-    """By which the verdicts are."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ``scores.json`` holds."""
-        return {
-            "images": [image.row() for image in self.images],
-            "failed": [{"file": name, "error": error} for name, error in self.failed.items()],
-            "scale": self.scale.as_dict(),
-            "threshold": None if self.threshold is None else self.threshold.as_dict(),
-        }
+Draw = Callable[[ImageResult, np.ndarray, np.ndarray, ColourScale, np.ndarray | None], np.ndarray]
+"""Draws an image, uint8 [H,W,3], its map, float32 [H,W], on a colour scale and, where it is known, the ground
+truth, bool [H,W]: uint8 [H,W,3]. Called by several threads.
+"""
 
 
 def predict(
@@ -91,6 +34,7 @@ def predict(
     source: str | os.PathLike[str] | Dataset,
     out: str | os.PathLike[str],
     *,
+    draw: Draw | None = None,
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
@@ -99,31 +43,30 @@ def predict(
 
     Writes below ``out`` (see :func:`thfr.predictions.sources.collect` for the names):
 
-    - for each image its anomaly map, TIFF float32 at the image's native size, and a PNG of the image with
-      the map over it (and the ground truth's outline where it is known); all pictures of a call share one
-      colour scale, that of good images (:func:`thfr.inference.good_scale`) if the run can tell it, else
-      that of the call's maps, with the run's threshold, if it has one, as the limit of the outlines;
-    - ``scores.csv`` and ``scores.json`` with a row an image, :data:`COLUMNS`; ``verdict`` is ``good`` or
-      ``bad`` if the run has a threshold; the JSON also has ``failed``, ``scale`` and ``threshold``;
-    - for an image or a folder ``report.html``, to look at.
+    - for each image its anomaly map, TIFF float32 at the image's native size, and, with ``draw``, a PNG of
+      what it draws; all pictures of a call share one colour scale: that of the run, or, if the run knows
+      nothing of good images, that of the call's maps; the run's threshold, if it has one, is the limit of
+      the outlines;
+    - ``scores.csv`` and ``scores.json`` with a row an image, :data:`thfr.predictions.tables.COLUMNS`;
+      ``verdict`` is ``good`` or ``bad`` if the run has a threshold; the JSON also has ``failed``,
+      ``scale`` and ``threshold``.
 
-    Every file is whole or not there; tables and report come last. Older results in ``out`` are replaced,
-    those of images that are gone stay. Images are read, scored and written in batches: memory does not grow
-    with their number.
+    Older tables in ``out`` are removed before anything is scored, and the new ones, written last, are atomic.
+    Maps and pictures of images that are gone stay. Every image is read once; memory does not grow with their
+    number.
 
-    An image that cannot be read does not stop the others: it is listed in ``failed``, and once everything
-    else is written an InputError names all such files, so that neither the work nor the news of a bad file
-    is lost.
+    An image that cannot be read, or whose ground truth cannot be drawn, does not stop the others: it is
+    listed in ``failed``.
 
     Args:
         run: folder of a finished training, or a detector.
+        draw: see :data:`Draw`; :func:`thfr.visualization.inspect` gives overlays and a report.
         device: ``auto``, ``cpu`` or ``cuda``; for a run folder.
         batch_size: images scored at once.
         progress: show bars with the time left on stderr.
 
     Raises:
-        InputError: ``run``, ``source`` or ``out`` cannot be used (before anything is written), or some
-            images cannot be read (after all others are done).
+        InputError: ``run``, ``source`` or ``out`` cannot be used, or none of the images can be read.
     """
     if batch_size < 1:
         raise InputError(f"predict: batch_size must be at least 1, got {batch_size}")
@@ -132,118 +75,88 @@ def predict(
         raise InputError(f"predict: out must be a folder, got the file {target}")
     items = collect(source, target)
     detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
-    builder = None if detector.good_maps() is not None else ScaleBuilder()
-    images: list[ImageResult] = []
-    failed: dict[str, str] = {}
-    with tqdm(total=len(items), desc="predict", unit="image", disable=not progress) as bar:
-        for batch, pictures in _read_batches(items, batch_size):
-            images += _score(detector, batch, pictures, target, builder, failed)
-            bar.update(len(batch))
-    if not images:
-        raise InputError(_unreadable(failed))
-    scale = good_scale(detector) if builder is None else builder.from_mixed("the images of this call")
-    if (limit := detector.threshold) is not None:
-        scale = scale.with_limit(limit.value, f"a quantile of {limit.in_short()}")
-    _draw_all([image.item for image in images], source, target, scale, progress)
-    results = Results(target, tuple(images), scale, failed, detector.threshold)
-    _write_tables(results)
-    if not isinstance(source, Dataset):
-        write_report(target / "report.html", _report(results, Path(source).name))
-    if failed:
-        raise InputError(f"{_unreadable(failed)}\n  the results of the other {len(images)} are in {target}")
-    return results
+    scale = detector.scale
+    if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
+        scale = good_scale(detector)
+    writer = ResultsWriter(target, detector.threshold, scale)
+    digests: dict[str, str] = {}
+    dataset = source if isinstance(source, Dataset) else None
+    with (
+        _Pictures(writer, draw, dataset, at_once=scale is not None) as pictures,
+        tqdm(total=len(items), desc="predict", unit="image", disable=not progress) as bar,
+    ):
+        for scored in score_items(detector, items, batch_size, writer.failed):
+            result = writer.add(scored.item, scored.anomaly_map, scored.score)
+            pictures.add(result, scored.image, scored.anomaly_map)
+            if scored.sha256 is not None:
+                digests[scored.item.name] = scored.sha256
+            bar.update(len(writer.images) + len(writer.failed) - bar.n)
+        if not writer.images:
+            raise InputError(unreadable("predict", writer.failed))
+        drawn = pictures.finish(progress)
+    return writer.finish(source_of(detector, digests) if dataset is not None else None, drawn)
 
 
-def _read_batches(
-    items: Sequence[Item], batch_size: int
-) -> Iterator[tuple[Sequence[Item], list[np.ndarray | InputError]]]:
-    """The images in batches, decoded by threads ahead of their use, but never more than a few batches
-    ahead."""
-    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    with ThreadPoolExecutor(max_workers=min(8, usable_cpus())) as pool:
-        pending: deque[list[Future[np.ndarray | InputError]]] = deque()
-        for index, batch in enumerate(batches):
-            for ahead in batches[index + len(pending) : index + 1 + _AHEAD]:
-                pending.append([pool.submit(_read, item.path) for item in ahead])
-            yield batch, [future.result() for future in pending.popleft()]
+class _Pictures:
+    """Draws the images that it is given, on threads: at once, or, where the scale is known at the end
+    only, from a copy of the image that lies where the picture will.
+    """
 
+    def __init__(
+        self, writer: ResultsWriter, draw: Draw | None, dataset: Dataset | None, at_once: bool
+    ) -> None:
+        self._writer, self._draw, self._dataset, self._at_once = writer, draw, dataset, at_once
+        self._threads = min(8, usable_cpus())
+        self._pending: deque[Future[None]] = deque()
 
-def _read(path: Path) -> np.ndarray | InputError:
-    try:
-        return read_image(path)
-    except InputError as error:
-        return error
+    def __enter__(self) -> _Pictures:
+        self._pool = ThreadPoolExecutor(max_workers=self._threads)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
-def _score(
-    detector: Detector,
-    batch: Sequence[Item],
-    pictures: Sequence[np.ndarray | InputError],
-    out: Path,
-    builder: ScaleBuilder | None,
-    failed: dict[str, str],
-) -> list[ImageResult]:
-    """Score one batch and write its maps; unreadable images go to ``failed``."""
-    readable: list[tuple[Item, np.ndarray]] = []
-    for item, picture in zip(batch, pictures, strict=True):
-        if isinstance(picture, InputError):
-            failed[item.name] = str(picture)
+    def add(self, result: ImageResult, image: np.ndarray, anomaly_map: np.ndarray) -> None:
+        """Take an image and its map; waits while many are waiting."""
+        if self._draw is None:
+            return
+        while len(self._pending) > 2 * self._threads:
+            self._pending.popleft().result()
+        if self._at_once:
+            self._pending.append(self._pool.submit(self._write, result, image, anomaly_map))
         else:
-            readable.append((item, picture))
-    if not readable:
-        return []
-    scored = detector.score([picture for _, picture in readable], batch_size=len(readable))
-    results = []
-    for (item, picture), anomaly_map, score in zip(readable, scored.maps, scored.scores, strict=True):
-        write_map(out / item.map, anomaly_map)
-        if builder is not None:
-            builder.add(anomaly_map)
-        mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
-        verdict = None if detector.threshold is None else detector.threshold.verdict(float(score))
-        size = picture.shape[:2]
-        results.append(ImageResult(item, float(score), verdict, mean, peak, *size))
-    return results
+            self._pending.append(self._pool.submit(self._save, result, image))
 
+    def finish(self, progress: bool) -> frozenset[str]:
+        """Wait for the pictures, or draw them now; the names of the images that have one."""
+        for future in self._pending:
+            future.result()
+        if self._draw is None:
+            return frozenset()
+        if not self._at_once:
+            parallel_map(self._draw_copy, self._writer.images, progress=progress, description="draw")
+        return frozenset(image.item.name for image in self._writer.images)
 
-def _draw_all(
-    items: Sequence[Item],
-    source: str | os.PathLike[str] | Dataset,
-    out: Path,
-    scale: ColourScale,
-    progress: bool,
-) -> None:
-    """Write each image's overlay. The scale is known only now, so images and maps are read once more."""
+    def _write(self, result: ImageResult, image: np.ndarray, anomaly_map: np.ndarray) -> None:
+        assert self._draw is not None
+        picture = self._draw(result, image, anomaly_map, self._writer.scale, self._truth(result))
+        self._save(result, picture)
 
-    def draw(item: Item) -> None:
-        truth = None
-        if isinstance(source, Dataset) and item.sample is not None and item.sample.is_anomalous:
-            truth = source.mask(item.sample)
-        picture = overlay(read_image(item.path), read_map(out / item.map), scale, truth)
-        with atomic_path(out / item.overlay) as temporary:
+    def _save(self, result: ImageResult, picture: np.ndarray) -> None:
+        with atomic_path(self._writer.out / result.item.overlay) as temporary:
             Image.fromarray(picture).save(temporary, compress_level=4)
 
-    parallel_map(draw, items, progress=progress, description="draw")
+    def _draw_copy(self, result: ImageResult) -> None:
+        with Image.open(self._writer.out / result.item.overlay) as copy:
+            image = np.array(copy)
+        self._write(result, image, read_map(self._writer.out / result.item.map))
 
-
-def _write_tables(results: Results) -> None:
-    with (
-        atomic_path(results.out / "scores.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(image.row() for image in results.images)
-    atomic_write_json(results.out / "scores.json", results.as_dict())
-
-
-def _report(results: Results, name: str) -> Report:
-    entries = [
-        Entry(image.item.name, UNKNOWN, image.score, image.item.path, results.out / image.item.map)
-        for image in results.images
-    ]
-    return Report(f"Inspection of {name}", entries, results.scale, per_kind=_REPORTED)
-
-
-def _unreadable(failed: dict[str, str]) -> str:
-    listed = "\n".join(f"  {error}" for error in failed.values())
-    return f"predict: {len(failed)} image(s) cannot be read:\n{listed}"
+    def _truth(self, result: ImageResult) -> np.ndarray | None:
+        sample = result.item.sample
+        if self._dataset is None or sample is None or not sample.is_anomalous:
+            return None
+        try:
+            return self._dataset.mask(sample)
+        except InputError as error:
+            self._writer.failed[result.item.name] = str(error)
+            return None

@@ -15,8 +15,6 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -27,8 +25,10 @@ from thfr.errors import InputError
 from thfr.io import atomic_write_text
 from thfr.methods.common.features import FeatureStore, compute_features
 from thfr.methods.registry import detector_class, read_config
+from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
-from thfr.runs.tensors import load_tensors, save_tensors
+from thfr.runs.digest import check_files
+from thfr.runs.tensors import load_tensors, read_tensors, save_tensors
 from thfr.runs.threshold import Threshold
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -109,9 +109,10 @@ def resolve_device(device: str) -> torch.device:
 class Detector(ABC, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
-    Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``device``;
-    ``precision``: what convolutions and matrix products compute in; in fp16 (CUDA only) and bf16 the features
-    are channels-last.
+    Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
+    colours of its maps, None where nothing is known of good images; ``digest`` of the run folder that it was
+    read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
+    fp16 (CUDA only) and bf16 the features are channels-last.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class Detector(ABC, Generic[ConfigT]):
             got = f"{precision!r} on {self.device}"
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
         self.config, self.precision, self.threshold = config, precision, threshold
+        self.scale: ColourScale | None = None
+        self.digest: str | None = None
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
 
     @property
@@ -319,7 +322,8 @@ class Detector(ABC, Generic[ConfigT]):
         source: str,
         batch_size: int = 8,
     ) -> Threshold:
-        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it.
+        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it, and
+        :attr:`scale` by the images' maps.
 
         Args:
             source: which images they are, in words.
@@ -327,19 +331,28 @@ class Detector(ABC, Generic[ConfigT]):
         Raises:
             InputError: no image, or a rate outside of (0, 1).
         """
-        scores = [self.score_prepared(batch)[1].cpu() for batch in images.split(batch_size) if len(batch)]
-        flat = torch.cat(scores).tolist() if scores else []
-        self.threshold = Threshold.from_scores(flat, rate, source)
+        scores: list[float] = []
+        builder = ScaleBuilder()
+        for batch in images.split(batch_size) if len(images) else ():
+            maps, values = self.score_prepared(batch)
+            scores += values.tolist()
+            for anomaly_map in maps.cpu().numpy():
+                builder.add(anomaly_map)
+        self.threshold = Threshold.from_scores(scores, rate, source)
+        self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
         return self.threshold
 
     def save(self, folder: Path) -> None:
-        """Write configuration, backbone, model and threshold: the folder then needs nothing else."""
+        """Write configuration, backbone, model, threshold and colour scale: the folder then needs nothing
+        else.
+        """
         if self.config.uses_backbone:
             save_tensors(self.extractor.state_dict(), folder / files.BACKBONE)
-        if self.threshold is not None:
-            self.threshold.save(folder)
         save_tensors(self.state(), folder / files.MODEL)
         atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
+        for part in (self.threshold, self.scale):  # last: the threshold holds the digest of the others
+            if part is not None:
+                part.save(folder)
 
     @staticmethod
     def load(folder: Path, device: str = "auto", precision: Precision = "fp32") -> Detector[Any]:
@@ -354,16 +367,17 @@ class Detector(ABC, Generic[ConfigT]):
         path = folder / files.MODEL
         if not path.is_file():
             raise InputError(f"Detector.load: {folder} holds no {path.name}: has its training finished?")
+        digest = check_files(folder)
         extractor = None
         if config.uses_backbone:
             extractor = create_backbone(config.model.backbone, pretrained=False)
             load_tensors(extractor, folder / files.BACKBONE)
             extractor.weights_digest = config.weights_digest
+        state = read_tensors(path)
         try:
-            detector = detector_class(config.method).from_state(
-                config, extractor, load_file(path), where, precision
-            )
-        except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+            detector = detector_class(config.method).from_state(config, extractor, state, where, precision)
+        except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
-        detector.threshold = Threshold.load(folder)
+        detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
+        detector.scale = ColourScale.load(folder)
         return detector

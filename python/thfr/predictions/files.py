@@ -4,6 +4,5 @@ from __future__ import annotations
 
 SCORES_CSV = "scores.csv"
 SCORES_JSON = "scores.json"
-SOURCE = "source.json"
-"""What the predictions were made from: digests of the run's files and of the images."""
+"""Written last: a folder with it is complete."""
 REPORT = "report.html"

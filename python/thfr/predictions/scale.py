@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thfr.errors import InputError
+from thfr.io import atomic_write_json
+from thfr.runs import files
+from thfr.runs.json_file import read_object
 
 _REACH = 2.5  # the strongest colour is so many times as far above calm as the limit is
 _PIXELS_A_MAP = 1024  # evenly spread; enough for a median that only colours depend on
@@ -50,13 +54,34 @@ class ColourScale:
         """For JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Any, source: Path) -> ColourScale:
+        """The inverse of :meth:`as_dict`; InputError, naming the file ``source``, if it is no scale."""
+        try:
+            low, threshold, high = (float(values[name]) for name in ("low", "threshold", "high"))
+            return cls(low, threshold, high, str(values["source"]), bool(values["from_good"]))
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"ColourScale: {source} holds no colour scale: {error}") from error
+
+    def save(self, run: Path) -> None:
+        """Write the scale into a run folder."""
+        atomic_write_json(run / files.SCALE, self.as_dict())
+
+    @classmethod
+    def load(cls, run: Path) -> ColourScale | None:
+        """A run's scale; None if it has none. InputError if the file is damaged."""
+        path = run / files.SCALE
+        return cls.from_dict(read_object(path, "ColourScale"), path) if path.is_file() else None
+
 
 class ScaleBuilder:
     """Collects maps one by one, keeping a few numbers of each, and gives the scale of all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, maps: Iterable[np.ndarray] = ()) -> None:
         self._pixels: list[np.ndarray] = []
         self._peaks: list[float] = []
+        for anomaly_map in maps:
+            self.add(anomaly_map)
 
     def add(self, anomaly_map: np.ndarray) -> None:
         """Take in a map, float32 [H,W]."""
@@ -101,11 +126,3 @@ def _spread(low: float, threshold: float, high: float, source: str, from_good: b
         step = max(abs(low), 1.0) * 1e-3
         threshold, high = low + step, low + 2 * step
     return ColourScale(low, threshold, high, source, from_good)
-
-
-def scale_of(maps: Iterable[np.ndarray], *, good: bool, source: str) -> ColourScale:
-    """The scale of some maps [H,W], taken one at a time; ``good``: all are of good images."""
-    builder = ScaleBuilder()
-    for anomaly_map in maps:
-        builder.add(anomaly_map)
-    return builder.from_good(source) if good else builder.from_mixed(source)

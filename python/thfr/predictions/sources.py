@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from thfr.data import Dataset, Sample
 from thfr.errors import InputError
 from thfr.io import IMAGE_SUFFIXES, list_images
+
+_LONGEST = 200  # bytes of a name: temporary names and suffixes add to it, and file systems take 255
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,17 @@ def _of_folder(folder: Path, out: Path) -> list[Item]:
 
 
 def _plain(path: Path, name: str) -> Item:
-    return Item(path, name, f"maps/{name}.tiff", f"overlays/{name}.png")
+    return Item(path, name, f"maps/{_storable(name)}.tiff", f"overlays/{_storable(name)}.png")
+
+
+def _storable(name: str) -> str:
+    """The name with its last part cut to what a file system takes with a suffix, its digest behind it."""
+    folder, _, last = name.rpartition("/")
+    raw = os.fsencode(last)
+    if len(raw) <= _LONGEST:
+        return name
+    kept = raw[:_LONGEST].decode("utf-8", "ignore")
+    return f"{folder}/{kept}~{hashlib.sha256(raw).hexdigest()[:12]}".lstrip("/")
 
 
 def _of_dataset(dataset: Dataset) -> list[Item]:
@@ -76,6 +89,10 @@ def _of_dataset(dataset: Dataset) -> list[Item]:
     items = []
     for sample in dataset.test:
         stem = PurePosixPath(dataset.category, "test", sample.kind, sample.id)
-        name = f"{sample.kind}/{sample.path.name}"
-        items.append(Item(sample.path, name, f"{stem}.tiff", f"overlays/{stem}.png", sample))
+        items.append(Item(sample.path, name_of(sample), f"{stem}.tiff", f"overlays/{stem}.png", sample))
     return items
+
+
+def name_of(sample: Sample) -> str:
+    """A test image's name in tables and options: ``kind/file``."""
+    return f"{sample.kind}/{sample.path.name}"

@@ -1,4 +1,4 @@
-"""Tensors in files: safetensors, whole or not at all."""
+"""Tensors in files: safetensors, written atomically, read with checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thfr.io import atomic_path
 
 
 def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors, atomically."""
     with atomic_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -22,11 +22,27 @@ def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str] 
         temporary.chmod(mode)  # safetensors makes files that only their owner can read
 
 
-def load_tensors(module: torch.nn.Module, path: Path) -> None:
-    """Read a module's tensors strictly; InputError if the file is missing, damaged or of another module."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file.
+
+    Raises:
+        InputError: it is missing or damaged, or a tensor of floats is not finite.
+    """
     try:
-        module.load_state_dict(load_file(path), strict=True)
+        tensors = load_file(path)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"Detector.load: {path} cannot be used: {name} holds values that are not finite")
+    return tensors
+
+
+def load_tensors(module: torch.nn.Module, path: Path) -> None:
+    """Read a module's tensors strictly; InputError if the file is not one of this module (:func:`read_tensors`)."""
+    try:
+        module.load_state_dict(read_tensors(path), strict=True)
+    except RuntimeError as error:
         raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
 
 

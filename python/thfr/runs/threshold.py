@@ -1,12 +1,10 @@
-"""From which image score on a product is called bad, and how often that will be wrong."""
+"""The decision threshold on image scores, and its false-alarm rate."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from thfr.runs import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +12,15 @@ from scipy.stats import beta
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.runs import files
+from thfr.runs.digest import combined, file_digests
+from thfr.runs.json_file import read_object
 
 DEFAULT_RATE = 0.05
 
 Verdict = Literal["good", "bad"]
+
+_RUN = "run"  # the key, in the file, of the digest
 
 
 @dataclass(frozen=True)
@@ -89,20 +92,33 @@ class Threshold:
         return asdict(self)
 
     def save(self, run: Path) -> None:
-        """Write ``threshold.json`` beside the model, whole or not at all."""
-        atomic_write_json(run / files.THRESHOLD, self.as_dict())
+        """Write ``threshold.json`` beside the model, with the digest of the run that it belongs to."""
+        atomic_write_json(run / files.THRESHOLD, {**self.as_dict(), _RUN: combined(file_digests(run))})
 
     @classmethod
-    def load(cls, run: Path) -> Threshold | None:
-        """The run's threshold; None if it has none. InputError if the file is damaged."""
+    def load(cls, run: Path, digest: str | None = None) -> Threshold | None:
+        """The run's threshold; None if it has none.
+
+        Args:
+            digest: of the run's files (:func:`thfr.runs.digest.check_files`); None: not checked.
+
+        Raises:
+            InputError: the file is damaged, or of another run than that of ``digest``.
+        """
         path = run / files.THRESHOLD
         if not path.is_file():
             return None
+        held = read_object(path, "Threshold.load")
+        belongs = held.pop(_RUN, digest)  # not in older files
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
             remade = cls.from_scores(held["scores"], held["wanted_rate"], held["source"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            fits = remade.as_dict() == {**held, "scores": tuple(held["scores"])}
+        except (InputError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"Threshold.load: {path} cannot be read: {error}") from error
-        if remade.as_dict() != {**held, "scores": tuple(held["scores"])}:
+        if not fits:
             raise InputError(f"Threshold.load: {path} does not fit its own scores; run thfr calibrate again")
+        if digest is not None and belongs != digest:
+            raise InputError(
+                f"Threshold.load: {path} was set for another model; remove it and run thfr calibrate again"
+            )
         return remade

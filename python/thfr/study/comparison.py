@@ -1,4 +1,6 @@
-"""Every method on the same data, split, backbone and metrics: the cells of ``thfr compare`` and its table."""
+"""Every method on the same data, split, backbone and metrics: the trials of ``thfr compare`` and its
+table.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
 from thfr.methods.registry import config_class, method_names
-from thfr.study.cells import Cell
-from thfr.study.grids import Category, make_cells
+from thfr.study.grids import Category, make_trials
 from thfr.study.presets import changed, read_changes
 from thfr.study.report import origin
 from thfr.study.runner import Outcome
 from thfr.study.summary import PLAIN, Row, show_spread, summarise
+from thfr.study.trials import Trial
 
 _FIGURES = ("image_auroc", "pixel_auroc", "au_pro")
 _HEAD = ("image AUROC", "pixel AUROC", "AU-PRO", "fit, s", "ms an image", "memory, MB")
@@ -63,7 +65,7 @@ def read_method_changes(path: Path) -> dict[str, dict[str, Any]]:
     return values
 
 
-def comparison_cells(
+def comparison_trials(
     categories: Sequence[tuple[str, str, dict[str, Any]]],
     methods: Sequence[str],
     backbone: str,
@@ -74,19 +76,19 @@ def comparison_cells(
     changes: Mapping[str, Any],
     seeds: Sequence[int],
     first: bool,
-) -> list[Cell]:
-    """The cells of one backbone. ``categories``: data set, name and fingerprint of each; ``changes``: by
+) -> list[Trial]:
+    """The trials of one backbone. ``categories``: data set, name and fingerprint of each; ``changes``: by
     method. A method that does not use the backbone is only there for the ``first`` one.
     """
-    cells = []
+    trials = []
     for method in methods:
         config = method_config(method, backbone, size, budget, changes.get(method))
         if not (config.uses_backbone or first):
             continue
         setting = {"method": method, "backbone": backbone if config.uses_backbone else "none"}
         for dataset, name, data in categories:
-            cells += make_cells(Category(dataset, name, data, config), [(setting, config)], seeds, weights)
-    return cells
+            trials += make_trials(Category(dataset, name, data, config), [(setting, config)], seeds, weights)
+    return trials
 
 
 def write_comparison(outcome: Outcome, out: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The studies: which cells each of them is made of."""
+"""The studies: which trials each of them is made of."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from thfr.data import categories, fingerprint, load_dataset
 from thfr.errors import InputError
 from thfr.io import file_sha256
 from thfr.methods.thfr.config import THFRConfig
-from thfr.study.cells import Cell, Evaluation
 from thfr.study.presets import changed
+from thfr.study.trials import Evaluation, Trial
 
 CHANNELS = (64, 128, 256, 512, 1024, 2048, 4096)
 RATIOS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
@@ -54,19 +54,19 @@ def find_categories(dataset: str, root: Path, names: Sequence[str]) -> list[tupl
     return found
 
 
-def make_cells(
+def make_trials(
     category: Category,
     settings: Iterable[Setting],
     seeds: Sequence[int],
     weights: Path | None,
     evaluations: tuple[Evaluation, ...] | None = None,
-) -> list[Cell]:
-    """A cell for every setting and seed. ``evaluations``: by default the plain one and, where there are
+) -> list[Trial]:
+    """A trial for every setting and seed. ``evaluations``: by default the plain one and, where there are
     templates, the control with random ones."""
     digest = None if weights is None else file_sha256(weights)
     control = (Evaluation(), Evaluation(templates="random"))
     return [
-        Cell(
+        Trial(
             category.dataset,
             category.name,
             setting,
@@ -138,7 +138,7 @@ def grid(config: RunConfig, values: dict[str, list[Any]]) -> list[Setting]:
         InputError: an unknown field, a value it does not take, or ``training.seed``.
     """
     if "training.seed" in values:
-        raise InputError("ablate: training.seed cannot be a factor, every cell has several: give --seeds")
+        raise InputError("ablate: training.seed cannot be a factor, every trial has several: give --seeds")
     settings = []
     for combination in itertools.product(*values.values()):
         sections: dict[str, Any] = {}

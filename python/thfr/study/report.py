@@ -14,7 +14,7 @@ from thfr.study.summary import as_csv, summarise
 def write_report(study: str, outcome: Outcome, out: Path) -> dict[str, Any]:
     """Write ``out/<study>.csv``, ``.json`` and the figures; gives what the JSON holds.
 
-    Nothing is written where no cell is finished: an older report stays as it is.
+    Nothing is written where no trial is finished: an older report stays as it is.
     """
     rows = summarise(outcome.finished)
     report = {
@@ -32,16 +32,19 @@ def write_report(study: str, outcome: Outcome, out: Path) -> dict[str, Any]:
 
 
 def origin(outcome: Outcome) -> dict[str, Any]:
-    """What the rows of a report rest on: reasons of failed cells, configurations, data, weights, versions."""
-    cells = outcome.finished
+    """What the rows of a report rest on: reasons of failed trials, configurations, data, weights,
+    versions.
+    """
+    trials = outcome.finished
     return {
         "failed": outcome.failed,
         "configurations": [
-            {"category": cell["category"], "setting": cell["setting"], **cell["trained"]} for cell in cells
+            {"category": trial["category"], "setting": trial["setting"], **trial["trained"]}
+            for trial in trials
         ],
-        "data": {cell["category"]: cell["data"] for cell in cells},
-        "weights_sha256": sorted({str(cell["run"]["weights_digest"]) for cell in cells}),
-        "versions": _distinct([cell["versions"] for cell in cells]),
+        "data": {trial["category"]: trial["data"] for trial in trials},
+        "weights_sha256": sorted({str(trial["run"]["weights_digest"]) for trial in trials}),
+        "versions": _distinct([trial["versions"] for trial in trials]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Finished results, of runs and of cells, wherever they lie, and what of their data is not official."""
+"""Finished results, of runs and of trials, wherever they lie, and what of their data is not official."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods.registry import config_from_values, read_config
 from thfr.runs import files
-from thfr.study.cells import CELLS, Evaluation, read_cell
+from thfr.runs.json_file import read_object
 from thfr.study.published import official_facts
 from thfr.study.summary import figures
+from thfr.study.trials import OLD_TRIALS, TRIALS, Evaluation, read_trial
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Result:
 
 
 def find_results(folders: Sequence[Path]) -> list[Result]:
-    """All finished runs (``config.yaml``, ``run.json``, ``metrics.json``) and cells in and below ``folders``.
+    """All finished runs (``config.yaml``, ``run.json``, ``metrics.json``) and trials in and below
+    ``folders``.
 
     Raises:
         InputError: there is none; one cannot be read; two of the same configuration, category and seed.
@@ -55,14 +57,14 @@ def find_results(folders: Sequence[Path]) -> list[Result]:
                 )
     if not found:
         listed = ", ".join(map(str, folders)) or "no folder"
-        raise InputError(f"tables: no finished run (with {files.METRICS}) and no cell in {listed}")
+        raise InputError(f"tables: no finished run (with {files.METRICS}) and no trial in {listed}")
     return list(found.values())
 
 
 def _results_below(folder: Path) -> list[Result]:
     results = [_of_run(path.parent) for path in sorted(folder.rglob(files.METRICS)) if _is_run(path.parent)]
-    cells = [path for path in sorted(folder.rglob("*.json")) if path.parent.name == CELLS]
-    return results + [result for path in cells if (result := _of_cell(path)) is not None]
+    trials = [path for path in sorted(folder.rglob("*.json")) if path.parent.name in (TRIALS, OLD_TRIALS)]
+    return results + [result for path in trials if (result := _of_trial(path)) is not None]
 
 
 def _is_run(folder: Path) -> bool:
@@ -72,11 +74,11 @@ def _is_run(folder: Path) -> bool:
 def _of_run(folder: Path) -> Result:
     path = folder / files.METRICS
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_object(path, "tables")
         data = metrics["data"]
         found = figures(metrics)
         dataset, category = metrics["dataset"], metrics["category"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"tables: {path} is not what `thfr evaluate {folder}` writes ({type(error).__name__}: {error}); "
             "evaluate the run again"
@@ -85,16 +87,16 @@ def _of_run(folder: Path) -> Result:
     return Result(path, dataset, category, config, configuration_key(config), found, data)
 
 
-def _of_cell(path: Path) -> Result | None:
-    """None if the cell holds no evaluation as ``thfr evaluate RUN`` makes it."""
-    cell = read_cell(path)
-    for one in cell["results"]:
+def _of_trial(path: Path) -> Result | None:
+    """None if the trial holds no evaluation as ``thfr evaluate RUN`` makes it."""
+    trial = read_trial(path)
+    for one in trial["results"]:
         if Evaluation(**one["evaluation"]).is_plain:
-            config = config_from_values(cell["trained"], str(path))
+            config = config_from_values(trial["trained"], str(path))
             # a preset may differ between categories, which are one row all the same
-            row = cell["setting"].get("preset") or configuration_key(config)
+            row = trial["setting"].get("preset") or configuration_key(config)
             found = figures(one["metrics"])
-            return Result(path, cell["dataset"], cell["category"], config, row, found, cell["data"])
+            return Result(path, trial["dataset"], trial["category"], config, row, found, trial["data"])
     return None
 
 

@@ -1,15 +1,13 @@
-"""Runs the cells of a study, one after the other, each in its own process; knows what is done already."""
+"""Runs the trials of a study, one after the other, each in its own process; knows what is done already."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,15 +16,16 @@ from tqdm import tqdm
 
 from thfr.errors import InputError
 from thfr.runs import files
-from thfr.study.cells import LOGS, RUNS, STAGE, Cell, cell_path, read_cell
+from thfr.runs.lock import locked
+from thfr.study.trials import LOGS, RUNS, STAGE, Trial, read_trial, trial_path
 
 _POLL_SECONDS = 0.2
-_LOCK_SECONDS = 10.0
+_LOCK_SECONDS = 10.0  # for the worker of a command just killed, which ends in a moment
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a study's cells: those that are there, in their order, and the others' reasons."""
+    """What came of a study's trials: those that are there, in their order, and the others' reasons."""
 
     finished: list[dict[str, Any]]
     failed: dict[str, str]
@@ -43,45 +42,47 @@ class Place:
     keep_runs: bool = False
 
 
-def run_cells(cells: Sequence[Cell], place: Place, label: str = "") -> Outcome:
-    """Train and evaluate every cell that ``place.out`` does not hold yet, with a progress bar on stderr,
+def run_trials(trials: Sequence[Trial], place: Place, label: str = "") -> Outcome:
+    """Train and evaluate every trial that ``place.out`` does not hold yet, with a progress bar on stderr,
     which begins with ``label``.
 
-    Each cell is a process of its own, so that its peak memory is its own and a crash loses one cell. A cell
-    that fails is named with its reason, and the others go on. After an interruption, ``kill -9`` included,
-    the same call goes on, inside an unfinished training too, and repeats no finished cell.
+    Each trial is a process of its own, so that its peak memory is its own and a crash loses one trial. A
+    trial that fails is named with its reason, and the others go on. After an interruption, ``kill -9``
+    included, the same call goes on, inside an unfinished training too, and repeats no finished trial.
 
     Raises:
-        InputError: another process is at work in ``place.out``; a cell there cannot be read.
+        InputError: another process is at work in ``place.out``; a trial there cannot be read.
     """
     failed: dict[str, str] = {}
-    with _locked(place.out) as lock:
-        waiting = [cell for cell in cells if not cell_path(place.out, cell).is_file()]
-        done = len(cells) - len(waiting)
+    if place.out.exists() and not place.out.is_dir():
+        raise InputError(f"study: out must be a folder, got the file {place.out}")
+    with locked(place.out, "study", _LOCK_SECONDS) as lock:
+        waiting = [trial for trial in trials if not trial_path(place.out, trial).is_file()]
+        done = len(trials) - len(waiting)
         with tqdm(total=sum(map(_steps, waiting)), unit="step", mininterval=1.0, disable=not waiting) as bar:
-            for number, cell in enumerate(waiting, done + 1):
-                bar.set_description(f"{label}cell {number} of {len(cells)}")
-                reason = _run_one(cell, place, bar, lock)
+            for number, trial in enumerate(waiting, done + 1):
+                bar.set_description(f"{label}trial {number} of {len(trials)}")
+                reason = _run_one(trial, place, bar, lock)
                 if reason is not None:
-                    failed[cell.name] = reason
-                    tqdm.write(f"{cell.name}: failed: {reason}", file=sys.stderr)
-        paths = [cell_path(place.out, cell) for cell in cells]
-        return Outcome([read_cell(path) for path in paths if path.is_file()], failed)
+                    failed[trial.name] = reason
+                    tqdm.write(f"{trial.name}: failed: {reason}", file=sys.stderr)
+        paths = [trial_path(place.out, trial) for trial in trials]
+        return Outcome([read_trial(path) for path in paths if path.is_file()], failed)
 
 
-def _steps(cell: Cell) -> int:
-    settings = cell.config.training
-    steps = settings.steps(round(sum(cell.data["train"]["images"].values()) * (1 - settings.holdout)))
+def _steps(trial: Trial) -> int:
+    settings = trial.config.training
+    steps = settings.steps(round(sum(trial.data["train"]["images"].values()) * (1 - settings.holdout)))
     return max(steps, 1)  # one for a method without any, so that the bar moves
 
 
-def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
-    """Run one cell in its own process; the reason if it fails."""
-    run = place.out / RUNS / cell.name
-    log = place.out / LOGS / f"{cell.name}.log"
+def _run_one(trial: Trial, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
+    """Run one trial in its own process; the reason if it fails."""
+    run = place.out / RUNS / trial.name
+    log = place.out / LOGS / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     task = {
-        "cell": cell.definition(),
+        "trial": trial.definition(),
         "data": str(place.data),
         "run": str(run),
         "out": str(place.out),
@@ -89,7 +90,8 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
         "device": place.device,
         "keep_run": place.keep_runs,
     }
-    before, steps, shown = bar.n, _steps(cell), ""
+    before, steps, shown = bar.n, _steps(trial), ""
+    # the folder stays locked until this process, too, is gone
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", _worker_code()],
@@ -97,7 +99,7 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            pass_fds=(lock.fileno(),),  # the folder stays locked until this process, too, is gone
+            pass_fds=() if sys.platform == "win32" else (lock.fileno(),),
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -118,7 +120,7 @@ def _run_one(cell: Cell, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
             process.stdout.close()
     bar.set_postfix_str("", refresh=False)
     bar.update(before + steps - bar.n)
-    if process.returncode == 0 and cell_path(place.out, cell).is_file():
+    if process.returncode == 0 and trial_path(place.out, trial).is_file():
         log.unlink()
         return None
     return _reason(process.returncode, said, log)
@@ -160,22 +162,3 @@ def _reason(code: int, said: str, log: Path) -> str:
         pass
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return f"its process ended with {how}; see {log}"
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[IO[str]]:
-    """Keep the folder for this process and its worker."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"study: out must be a folder, got the file {out}")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:  # perhaps the worker of a command just killed, which ends in a moment
-                if time.monotonic() > deadline:
-                    raise InputError(f"study: another command is at work in {out}") from None
-                time.sleep(_POLL_SECONDS)
-        yield file

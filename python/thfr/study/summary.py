@@ -1,4 +1,4 @@
-"""From cells to rows: mean and standard deviation over the seeds, as CSV, JSON and a table for people."""
+"""From trials to rows: mean and standard deviation over the seeds, as CSV, JSON and a table for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEAN = "mean"
 Row = dict[str, Any]
 PLAIN = {"templates": "nearest", "bank_ratio": None, "bank_method": None}
 _SHOWN = ("image_auroc", "pixel_auroc", "au_pro")
-_PLANTED = ("image_auroc", "logical", "structural", "au_pro")
+_SYNTHETIC = ("image_auroc", "logical", "structural", "au_pro")
 _SPRO = "localization.auc_spro"
 
 
@@ -38,8 +38,8 @@ def localisation(rows: Sequence[Row]) -> str:
     return "au_pro"
 
 
-def summarise(cells: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row for each category, setting and evaluation, in the order of the cells.
+def summarise(trials: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """One row for each category, setting and evaluation, in the order of the trials.
 
     A row: ``dataset``, ``category``, ``setting``, ``evaluation``, ``seeds``, ``templates`` (number in the
     bank), ``train_seconds`` (mean), ``milliseconds`` (for an image alone, mean), ``peak_memory_bytes``
@@ -49,10 +49,10 @@ def summarise(cells: Iterable[Mapping[str, Any]]) -> list[Row]:
     of the category ``mean`` follows: the mean over the categories for every seed, then over the seeds.
     """
     groups: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
-    for cell in cells:
-        for result in cell["results"]:
-            key = [cell["dataset"], cell["category"], cell["setting"], result["evaluation"]]
-            groups.setdefault(json.dumps(key), []).append((cell, result))
+    for trial in trials:
+        for result in trial["results"]:
+            key = [trial["dataset"], trial["category"], trial["setting"], result["evaluation"]]
+            groups.setdefault(json.dumps(key), []).append((trial, result))
     rows = [_row(json.loads(key), members) for key, members in groups.items()]
     return rows + _category_means(rows)
 
@@ -63,30 +63,31 @@ def _row(key: list[Any], members: list[tuple[Mapping[str, Any], Mapping[str, Any
     for _, result in members:
         similarity = result["similarity"] or {"key": None, "levels": [None] * 3}
         levels = {f"similarity.level{i}": value for i, value in enumerate(similarity["levels"], 1)}
-        planted = result["planted"] or dict.fromkeys(_PLANTED)
+        # files of version 0.2 say "planted"
+        synthetic = result.get("synthetic", result.get("planted")) or dict.fromkeys(_SYNTHETIC)
         by_seed.append(
             {
                 **figures(result["metrics"]),
                 "similarity.key": similarity["key"],
                 **levels,
-                **{f"planted.{name}": planted[name] for name in _PLANTED},
+                **{f"synthetic.{name}": synthetic[name] for name in _SYNTHETIC},
             }
         )
     return {
         **dict(zip(("dataset", "category", "setting", "evaluation"), key, strict=True)),
-        "seeds": [cell["config"]["training"]["seed"] for cell, _ in members],
+        "seeds": [trial["config"]["training"]["seed"] for trial, _ in members],
         "templates": members[0][1]["templates"],
-        "train_seconds": statistics.mean(cell["run"]["train_seconds"] for cell, _ in members),
-        "milliseconds": _latency([cell for cell, _ in members]),
-        "peak_memory_bytes": max(cell["peak_memory_bytes"] for cell, _ in members),
+        "train_seconds": statistics.mean(trial["run"]["train_seconds"] for trial, _ in members),
+        "milliseconds": _latency([trial for trial, _ in members]),
+        "peak_memory_bytes": max(trial["peak_memory_bytes"] for trial, _ in members),
         "figures": {name: spread([one[name] for one in by_seed]) for name in by_seed[0]},
     }
 
 
-def _latency(cells: Sequence[Mapping[str, Any]]) -> float | None:
-    """Mean over the seeds of the milliseconds an image takes alone; None for cells that do not have it."""
-    known = [cell["milliseconds"] for cell in cells if "milliseconds" in cell]
-    return statistics.mean(known) if len(known) == len(cells) else None
+def _latency(trials: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean over the seeds of the milliseconds an image takes alone; None for trials that do not have it."""
+    known = [trial["milliseconds"] for trial in trials if "milliseconds" in trial]
+    return statistics.mean(known) if len(known) == len(trials) else None
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any] | None:

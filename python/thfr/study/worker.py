@@ -1,4 +1,4 @@
-"""One cell in a process of its own, driven by :mod:`thfr.study.runner`.
+"""One trial in a process of its own, driven by :mod:`thfr.study.runner`.
 
 The task comes as one line of JSON on stdin, which stays open: its end means that the parent is gone, even by
 ``kill -9``, and a worker without a parent must not go on writing into a run that the next command takes up.
@@ -24,16 +24,16 @@ from torch.nn.functional import cosine_similarity
 
 from thfr.data import Dataset, load_dataset, load_images
 from thfr.errors import InputError
-from thfr.evaluation import evaluate_detector, evaluate_planted
+from thfr.evaluation import evaluate_detector, evaluate_synthetic
 from thfr.evaluation.latency import measure_latency
-from thfr.evaluation.run import remember_data
 from thfr.methods import Detector
 from thfr.methods.thfr.bank import key_of
 from thfr.methods.thfr.detector import THFRDetector
-from thfr.runs import files
-from thfr.study.cells import STAGE, Cell, Evaluation, cell_path, write_cell
+from thfr.runs.folder import read_metadata
+from thfr.study.trials import STAGE, Evaluation, Trial, trial_path, write_trial
 from thfr.training import train
-from thfr.training.trainer import divide, peak_memory
+from thfr.training.memory import peak_memory
+from thfr.training.trainer import divide
 
 _BATCH = 8
 _TIMED = 9  # passes of which the median counts
@@ -44,10 +44,10 @@ def main() -> int:
     """Carry out the task on stdin; on failure the reason is one line of JSON on stdout."""
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    cell = Cell.from_definition(task.pop("cell"))
+    trial = Trial.from_definition(task.pop("trial"))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for the reason alone
-            carry_out(cell, **task)
+            carry_out(trial, **task)
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
@@ -64,37 +64,35 @@ def _end_with_parent() -> None:
 
 
 def carry_out(
-    cell: Cell, data: str, run: str, out: str, weights: str | None, device: str, keep_run: bool
+    trial: Trial, data: str, run: str, out: str, weights: str | None, device: str, keep_run: bool
 ) -> None:
-    """Train in the folder ``run``, going on where an earlier process stopped, evaluate, write the cell."""
+    """Train in the folder ``run``, resuming what an earlier process began, evaluate, write the trial."""
     started = time.monotonic()
-    dataset = load_dataset(cell.dataset, data, cell.category)
+    dataset = load_dataset(trial.dataset, data, trial.category)
     folder = Path(run)
-    used = weights if cell.config.uses_backbone else None
-    detector = train(cell.config, dataset, folder, weights=used, device=device, progress=False)
-    remember_data(folder, dataset)
-    facts = json.loads((folder / files.RUN).read_text(encoding="utf-8"))
+    used = weights if trial.config.uses_backbone else None
+    detector = train(trial.config, dataset, folder, weights=used, device=device, progress=False)
     found = []
-    for number, evaluation in enumerate(cell.evaluations, 1):
-        print(f"{STAGE}{number} of {len(cell.evaluations)}", file=sys.stderr, flush=True)
-        found.append(evaluate(detector, dataset, evaluation, cell.seed))
+    for number, evaluation in enumerate(trial.evaluations, 1):
+        print(f"{STAGE}{number} of {len(trial.evaluations)}", file=sys.stderr, flush=True)
+        found.append(evaluate(detector, dataset, evaluation, trial.seed))
     results = {
         "trained": detector.config.model_dump(mode="json"),
-        "run": facts,
+        "run": read_metadata(folder).as_dict(),
         "results": found,
         "milliseconds": measure_latency(detector, 1, _TIMED)["milliseconds"]["total"]["p50"],
         "seconds": round(time.monotonic() - started, 3),
         "peak_memory_bytes": peak_memory(),
         "versions": versions(detector.device),
     }
-    write_cell(cell_path(Path(out), cell), cell, results)
+    write_trial(trial_path(Path(out), trial), trial, results)
     if not keep_run:
         shutil.rmtree(folder)
 
 
 def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed: int) -> dict[str, Any]:
     """Metrics of the test split, size of the bank, how similar images and their templates are, and figures of
-    anomalies planted into good images that were not learnt from, where there are two at least.
+    synthetic anomalies in good images that were not learnt from, where there are two at least.
     """
     started = time.monotonic()
     bank = detector.bank if isinstance(detector, THFRDetector) else None
@@ -116,19 +114,19 @@ def evaluate(detector: Detector, dataset: Dataset, evaluation: Evaluation, seed:
         "evaluation": vars(evaluation),
         "templates": fresh().template_count,
         "similarity": None if bank is None else similarity(fresh(), dataset),
-        "planted": planted(fresh(), dataset),
+        "synthetic": synthetic(fresh(), dataset),
         "metrics": evaluate_detector(fresh(), dataset, batch_size=_BATCH),
         "seconds": round(time.monotonic() - started, 3),
     }
 
 
-def planted(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
-    """:func:`thfr.evaluation.evaluate_planted` on the validation images and those held out."""
+def synthetic(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
+    """:func:`thfr.evaluation.evaluate_synthetic` on the validation images and those held out."""
     _, _, unseen = divide(dataset, detector.config.training)
     if len(unseen) < 2:
         return None
     images = load_images(unseen, (detector.size, detector.size))
-    return evaluate_planted(detector, images, batch_size=_BATCH)
+    return evaluate_synthetic(detector, images, batch_size=_BATCH)
 
 
 def _image_seed(seed: int) -> int:
@@ -139,7 +137,7 @@ def _image_seed(seed: int) -> int:
 @torch.inference_mode()
 def similarity(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     """Mean cosine similarity of test images and their (first) templates: ``key``, of the retrieval keys, and
-    ``levels``, of the features at each place of a level, from fine to coarse (supplement, section 3.2).
+    ``levels``, of the features at each location of a level, from fine to coarse (supplement, section 3.2).
     """
     assert isinstance(detector, THFRDetector)
     assert detector.bank is not None

@@ -1,7 +1,5 @@
-"""Training: from a list of good images to a run folder that holds a detector of any method.
-
-A run folder: ``config.yaml``; ``log.jsonl``, one JSON object a line; ``checkpoint.safetensors`` while
-training goes on; ``model.safetensors``, ``backbone.safetensors`` and, last of all, ``run.json`` when done.
+"""Training: from a list of good images to a run folder that holds a detector of any method
+(:mod:`thfr.runs.files`).
 """
 
 from __future__ import annotations
@@ -9,8 +7,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +18,30 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig, TrainingConfig
 from thfr.data import Dataset, Sample, load_images
+from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.io import atomic_write_json, atomic_write_text
+from thfr.io import file_sha256
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
-from thfr.methods.common.optimisation import log
 from thfr.methods.registry import read_config
 from thfr.runs import files
+from thfr.runs.digest import combined, file_digests
+from thfr.runs.folder import (
+    RunData,
+    RunMetadata,
+    append_log,
+    claim,
+    is_claimed,
+    is_finished,
+    write_data,
+    write_metadata,
+)
+from thfr.runs.lock import locked
 from thfr.runs.threshold import DEFAULT_RATE
+from thfr.training.memory import peak_memory
+from thfr.training.scale import good_scale
 
 _LOGGER = logging.getLogger(__name__)
-
-
-def is_finished(out: Path) -> bool:
-    """True if the run folder holds a finished training."""
-    return (Path(out) / files.RUN).is_file()
 
 
 def train(
@@ -53,20 +58,27 @@ def train(
 ) -> Detector[Any]:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
-    The same call on an unfinished run goes on from its checkpoint and ends bit for bit where an unbroken run
-    would (on one machine, with as many threads); on a finished run it says so and only loads it.
-    ``weights``: a file for the backbone. ``checkpoint_seconds``: time between checkpoints (0: every step).
-    ``cache_budget``: bytes of features kept in memory; more go to a mapped file in ``out``.
-    ``false_alarm_rate``: share of good images that the threshold may call bad. It is set by the validation
-    images and those held out; without any the run has none (``thfr calibrate`` sets it later).
+    The same call on an unfinished run resumes it from its checkpoint and ends bit for bit where an
+    unbroken run would (on one machine, with as many threads); on a finished run it says so and only loads
+    it. ``out`` is locked meanwhile.
 
-    Raises InputError for images or weights that cannot be used, for fewer than two images to learn from, and
-    for a run folder of another configuration, naming the fields that differ.
+    Args:
+        weights: file of the backbone's weights.
+        checkpoint_seconds: time between checkpoints (0: every step).
+        cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
+        false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
+            images and those held out; without any the run has none (``thfr calibrate`` sets it later).
+
+    Raises:
+        InputError: images or weights that cannot be used; fewer than two images to learn from; ``out`` holds
+            something else, or a run of another configuration (names the fields that differ), or another
+            training is at work in it.
     """
     out, where = Path(out), resolve_device(device)
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
-    samples, numbers, unseen = divide(dataset, config.training)
+    samples, indices, unseen = divide(dataset, config.training)
+    is_claimed(out)  # a wrong folder is said now, not after the images have been read
     size = config.model.size
     images = load_images(samples, (size, size), progress=progress)
     good = load_images(unseen, (size, size), progress=progress) if unseen else None
@@ -77,44 +89,53 @@ def train(
             "dataset": _describe(dataset, images),
         }
     )
-    _claim(out, config)
-    if is_finished(out):
-        _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
+    if _finished_before(out, config):
         return Detector.load(out, device)
-    context = FitContext(images, numbers, out, where, progress, checkpoint_seconds, cache_budget)
-    started = time.monotonic()
     placed = None if extractor is None else extractor.to(where)
-    detector, facts = detector_class(config.method).fit(config, placed, context)
-    facts = {"train_seconds": round(time.monotonic() - started, 3), **facts}
-    if good is not None:
-        detector.calibrate(good, false_alarm_rate, "good images not learnt from")
-    detector.save(out)
-    _finish(out, config, facts, context, good)
+    with locked(out, "train"):
+        if _finished_before(out, config):
+            return Detector.load(out, device)
+        if not is_claimed(out):
+            claim(out, config.to_yaml())
+        context = FitContext(images, indices, out, where, progress, checkpoint_seconds, cache_budget)
+        started = time.monotonic()
+        detector, metadata = detector_class(config.method).fit(config, placed, context)
+        metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
+        if good is not None:
+            detector.calibrate(good, false_alarm_rate, "good images not learnt from")
+        elif detector.good_maps() is not None:
+            detector.scale = good_scale(detector)
+        detector.save(out)
+        if isinstance(dataset, Dataset):
+            write_data(out, _where(dataset))
+        _finish(out, detector, metadata, context, good)
     return detector
 
 
 def _finish(
-    out: Path, config: RunConfig, facts: dict[str, Any], context: FitContext, good: Tensor | None
+    out: Path, detector: Detector, metadata: dict[str, Any], context: FitContext, good: Tensor | None
 ) -> None:
     """Mark the run folder as finished."""
-    facts = {
+    config, digests = detector.config, file_digests(out)
+    detector.digest = combined(digests)
+    found = {
         "steps": config.training.steps(len(context.images)),
         "images": len(context.images),
         "calibration_images": 0 if good is None else len(good),
         "peak_memory_bytes": peak_memory(),
         "device": context.device.type,
         "weights_digest": config.weights_digest,
-        **facts,
+        **metadata,
     }
-    atomic_write_json(out / files.RUN, facts)
-    log(out, finished=True, **facts)
+    append_log(out, finished=True, **found)
+    write_metadata(out, RunMetadata(**found, digests=digests))
     (out / files.CHECKPOINT).unlink(missing_ok=True)
 
 
-def peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _where(dataset: Dataset) -> RunData:
+    """Where the data set lies, and what its training images are."""
+    digests = parallel_map(file_sha256, [sample.path for sample in dataset.train])
+    return RunData(dataset.name, str(dataset.root), dataset.category, tuple(digests))
 
 
 def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExtractor | None:
@@ -133,7 +154,7 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
 def divide(
     dataset: Dataset | Sequence[Any], settings: TrainingConfig
 ) -> tuple[Sequence[Any], Tensor, Sequence[Any]]:
-    """The images to learn from with their numbers, and the good ones that only set the threshold."""
+    """The images to learn from with their indices, and the good ones that only set the threshold."""
     samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
     validation = dataset.validation if isinstance(dataset, Dataset) else ()
     held = held_out(len(samples), settings.holdout, settings.seed).tolist()
@@ -147,27 +168,33 @@ def divide(
 
 def _describe(dataset: Dataset | Sequence[Any], images: Tensor) -> dict[str, str | int]:
     """Enough to notice that the data changed under a run, without paths, so that a data set may move."""
-    facts: dict[str, str | int] = {"images": len(images)}
-    facts["pixels_sha256"] = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    found: dict[str, str | int] = {"images": len(images), "pixels_sha256": pixels_sha256(images)}
     if isinstance(dataset, Dataset):
-        facts |= {"name": dataset.name, "category": dataset.category}
-    return facts
+        found |= {"name": dataset.name, "category": dataset.category}
+    return found
 
 
-def _claim(out: Path, config: RunConfig) -> None:
-    """Make ``out`` this configuration's run folder, or refuse."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"train: expected a run folder, got the file {out}")
-    path = out / files.CONFIG
-    if path.is_file():
-        there = read_config(path)
-        if there.method != config.method:
-            raise InputError(f"train: {out} holds a run of the method {there.method}, not {config.method}")
-        differing = config.differences(there)
-        if differing:
-            raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"train: {out} is not empty and not a run folder (no {files.CONFIG})")
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, config.to_yaml())
+def pixels_sha256(
+    images: Tensor,  # uint8 [N,3,S,S]
+) -> str:
+    """SHA-256 of the pixels, in hexadecimal digits."""
+    return hashlib.sha256(images.contiguous().numpy().data).hexdigest()
+
+
+def _finished_before(out: Path, config: RunConfig) -> bool:
+    """Whether ``out`` holds a finished run of this configuration.
+
+    Raises:
+        InputError: it holds a run of another one, or something else.
+    """
+    if not is_claimed(out):
+        return False
+    there = read_config(out / files.CONFIG)
+    if there.method != config.method:
+        raise InputError(f"train: {out} holds a run of the method {there.method}, not {config.method}")
+    differing = config.differences(there)
+    if differing:
+        raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
+    if is_finished(out):
+        _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
+    return is_finished(out)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from thfr.predictions.scale import ColourScale, ScaleBuilder, scale_of
+from thfr.predictions.scale import ColourScale
 from thfr.visualization.gallery import Entry, Report
+from thfr.visualization.inspection import inspect
 from thfr.visualization.overlay import outlined, overlay
 from thfr.visualization.report import write_report
 from thfr.visualization.sheet import write_contact_sheet
@@ -12,10 +13,9 @@ __all__ = [
     "ColourScale",
     "Entry",
     "Report",
-    "ScaleBuilder",
+    "inspect",
     "outlined",
     "overlay",
-    "scale_of",
     "write_contact_sheet",
     "write_report",
 ]

@@ -16,6 +16,9 @@ from thfr.predictions.scale import ColourScale
 from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.overlay import outlined, overlay
 
+Panels = tuple[tuple[str, np.ndarray], ...]
+"""Pictures, uint8 [H,W,3], with the words under them."""
+
 UNKNOWN = "images"
 """The kind of images of which nobody said whether they are good."""
 
@@ -36,6 +39,8 @@ class Entry:
     """Draws the features that the detector restored: uint8 [S,S,3], to be stretched to the image."""
     defects: tuple[str, ...] = ()
     """The names of the defects in it, where they are finer than the kind."""
+    panels: Panels = ()
+    """Its pictures, where they have been drawn before."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Report:
     subtitle: str = ""
     per_kind: int | None = None
     """Images shown of each kind at most; None: all."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """Further lines for the end: what was trained, on what, for how long."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Further lines for the end, name -> text: what was trained, on what, for how long."""
     curves: Sequence[OverlapCurves] = ()
     """PRO and sPRO curves, if the truth is known."""
 
@@ -110,31 +115,25 @@ class Report:
         return "found" if alarm else "missed"
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """An entry's pictures, uint8 [H,W,3], with the words under them."""
-
-    panels: tuple[tuple[str, np.ndarray], ...]
-
-
-def pictures(entry: Entry, scale: ColourScale, edge: int) -> Pictures:
+def pictures(entry: Entry, scale: ColourScale, edge: int) -> Panels:
     """Image, template, restored features, heat map and ground truth, as far as they are there, none larger
     than ``edge`` pixels.
 
     Raises:
         InputError: the image, its map, template or mask cannot be read.
     """
-    image = read_image(entry.image)
-    truth = None if entry.truth is None else entry.truth()
-    panels = [("image", image)]
-    if entry.template is not None:
-        panels.append(("nearest good", read_image(entry.template)))
-    if entry.restored is not None:
-        panels.append(("restored", stretched(entry.restored(), image.shape[:2])))
-    panels.append(("anomaly map", overlay(image, read_map(entry.map), scale)))
-    if truth is not None:
-        panels.append(("ground truth", outlined(image, truth)))
-    return Pictures(tuple((label, reduced(panel, edge)) for label, panel in panels))
+    panels = list(entry.panels)
+    if not panels:
+        image = read_image(entry.image)
+        panels = [("image", image)]
+        if entry.template is not None:
+            panels.append(("nearest good", read_image(entry.template)))
+        if entry.restored is not None:
+            panels.append(("restored", stretched(entry.restored(), image.shape[:2])))
+        panels.append(("anomaly map", overlay(image, read_map(entry.map), scale)))
+        if entry.truth is not None:
+            panels.append(("ground truth", outlined(image, entry.truth())))
+    return tuple((label, reduced(panel, edge)) for label, panel in panels)
 
 
 def stretched(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

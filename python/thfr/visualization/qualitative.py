@@ -23,6 +23,7 @@ def qualitative(
     *,
     per_kind: int = 1,
     data: str | os.PathLike[str] | None = None,
+    maps: Path | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def qualitative(
     target = run / files.GALLERY if out is None else out
     if target.exists() and not target.is_dir():  # said now, not after the work
         raise InputError(f"gallery: out must be a folder, got the file {target}")
-    results = open_results("gallery", run, data, device=device, progress=progress)
+    results = open_results("gallery", run, data, maps=maps, device=device, progress=progress)
     pages = write_qualitative(target, results, per_kind)
     kinds = {name: len(samples) for name, samples in kinds_of_defect(results).items()}
     return {"pages": [str(page) for page in pages], "kinds": kinds}
@@ -60,7 +61,7 @@ def write_qualitative(out: Path, results: RunResults, per_kind: int = 1) -> list
     for name, samples in groups.items():
         chosen = typical(samples, lambda sample: results.scores[sample], per_kind)
         for entry in results.entries(chosen):
-            panels = dict(pictures(entry, results.scale, PANEL_EDGE).panels)
+            panels = dict(pictures(entry, results.scale, PANEL_EDGE))
             columns += [label for label in panels if label not in columns]
             rows.append((name, entry, panels))
     grid = Grid(

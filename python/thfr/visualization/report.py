@@ -24,7 +24,8 @@ from thfr.visualization.gallery import UNKNOWN, Entry, Report, pictures
 from thfr.visualization.overlay import COLOUR_MAP, COLOUR_RANGE
 from thfr.visualization.plots import DARK, LIGHT, as_png, has_roc, headline, kind_label
 
-_EDGE = 320  # pixels of a gallery picture's longer side
+EDGE = 320
+"""Pixels of a gallery picture's longer side."""
 _MISTAKES = 4  # of each sort at the top
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _CAPTIONS = {
@@ -64,7 +65,7 @@ def _page(report: Report, progress: bool) -> Iterator[str]:
     yield from _mistakes(report)
     yield from _gallery(report, progress)
     yield from _table(report)
-    yield from _facts(report)
+    yield from _metadata(report)
     yield f"</main><script>{_asset('report.js')}</script></body></html>"
 
 
@@ -249,7 +250,7 @@ def _card(report: Report, entry: Entry) -> Iterator[str]:
         f' data-score="{entry.score!r}" data-surprise="{report.surprise(entry)!r}" data-verdict="{verdict}"'
         f' data-defects="{escape(defects)}"><div class="panels">'
     )
-    for label, panel in pictures(entry, report.scale, _EDGE).panels:
+    for label, panel in pictures(entry, report.scale, EDGE):
         height, width = panel.shape[:2]
         yield (
             f'<figure class="{label.replace(" ", "-")}">'
@@ -275,10 +276,10 @@ def _table(report: Report) -> Iterator[str]:
     yield "</tbody></table></div></details>"
 
 
-def _facts(report: Report) -> Iterator[str]:
-    if report.facts:
+def _metadata(report: Report) -> Iterator[str]:
+    if report.metadata:
         yield "<footer><dl>"
-        for name, value in report.facts.items():
+        for name, value in report.metadata.items():
             yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
         yield "</dl></footer>"
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from thfr.data import Dataset, MVTecLOCO, Sample
+from thfr.data import Dataset, MVTecLOCO, Sample, load_images
+from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
 from thfr.evaluation.run import data_of_run
 from thfr.inference import predict
-from thfr.io import atomic_write_json, read_image
+from thfr.inference.predict import Draw
+from thfr.inference.scoring import stored_scores, unreadable
+from thfr.io import file_sha256, read_image
 from thfr.methods import Detector
 from thfr.methods.common.restoring import RestoringDetector
 from thfr.predictions.scale import ColourScale
+from thfr.predictions.sources import name_of
+from thfr.predictions.tables import read_scores
 from thfr.runs import files
+from thfr.runs.folder import read_data
+from thfr.training.trainer import divide, pixels_sha256
 from thfr.visualization.gallery import Entry
 from thfr.visualization.reconstruction import Visualizer
 from thfr.visualization.training import has_visualizer, load_visualizer
 
-SOURCE_FILE = "source.json"
 _BATCH = 8
 
 
@@ -63,6 +67,9 @@ class RunResults:
         ]
 
     def _templates(self, samples: Sequence[Sample], progress: bool) -> list[Path | None]:
+        """The nearest template of each; None without templates, or where its file is not the one that the run
+        was trained on.
+        """
         if self.detector.template_count == 0:
             return [None] * len(samples)
         found: list[Path | None] = []
@@ -70,8 +77,13 @@ class RunResults:
             batch = [read_image(sample.path) for sample in samples[start : start + _BATCH]]
             nearest = self.detector.nearest_templates(self.detector.prepare(batch))
             assert nearest is not None  # there are templates
-            found += [self.dataset.train[n].path for n in nearest.tolist()]
+            found += [self.training_images[index] for index in nearest.tolist()]
         return found
+
+    @cached_property
+    def training_images(self) -> Mapping[int, Path | None]:
+        """Index of a training image -> its file; None where that is missing or has changed since training."""
+        return training_images(self.run, self.detector, self.dataset)
 
     def _restoring(self, sample: Sample) -> Callable[[], np.ndarray] | None:
         """Draws the restored features of a test image, when it is called."""
@@ -91,6 +103,7 @@ def open_results(
     run: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
     *,
+    maps: Path | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> RunResults:
@@ -101,33 +114,57 @@ def open_results(
     """
     folder = Path(run)
     detector, dataset = open_run(command, folder, data, device)
-    return results_of(folder, detector, dataset, progress=progress)
+    return results_of(folder, detector, dataset, maps, progress=progress)
 
 
-def results_of(run: Path, detector: Detector, dataset: Dataset, *, progress: bool = False) -> RunResults:
-    """The scores and maps of a run's test images: those in ``run/results``, or new ones if these are of
-    another state of the run or its data.
+def results_of(
+    run: Path,
+    detector: Detector,
+    dataset: Dataset,
+    maps: Path | None = None,
+    *,
+    draw: Draw | None = None,
+    progress: bool = False,
+) -> RunResults:
+    """The scores and maps of a run's test images: those in ``maps`` (None: ``run/results``), or new ones if
+    these are of another state of the run or its data.
 
     Raises:
-        InputError: see :func:`thfr.inference.predict`.
+        InputError: see :func:`thfr.inference.predict`, or a test image cannot be read.
     """
-    out = run / files.RESULTS
-    source = _source(run, dataset)
-    if not _holds(out, source):
-        (out / SOURCE_FILE).unlink(missing_ok=True)
-        predict(detector, dataset, out, progress=progress)
-        atomic_write_json(out / SOURCE_FILE, source)
-    found = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    rows = {row["file"]: row for row in found["images"]}
+    out = run / files.RESULTS if maps is None else maps
+    stored = stored_scores(out, detector, dataset)
+    if stored is None:
+        results = predict(detector, dataset, out, draw=draw, progress=progress)
+        stored = read_scores(out)
+        if results.failed or stored is None:
+            raise InputError(unreadable("predict", results.failed))
     return RunResults(
         run=run,
         detector=detector,
         dataset=dataset,
-        scores={sample: rows[name_of(sample)]["score"] for sample in dataset.test},
-        maps={sample: out / rows[name_of(sample)]["map"] for sample in dataset.test},
-        scale=ColourScale(**found["scale"]),
+        scores={sample: stored.scores[name_of(sample)] for sample in dataset.test},
+        maps={sample: stored.maps[name_of(sample)] for sample in dataset.test},
+        scale=stored.scale,
         visualizer=load_visualizer(run, detector) if has_visualizer(run) else None,
     )
+
+
+def training_images(run: Path, detector: Detector, dataset: Dataset) -> Mapping[int, Path | None]:
+    """Index of a training image, as the detector counts, -> its file; None where that is missing or is not
+    the one that the run was trained on.
+    """
+    expected = read_data(run).train if (run / files.DATA).is_file() else None
+    paths = [sample.path for sample in dataset.train]
+    if expected is not None:
+        found = dict(zip(parallel_map(file_sha256, paths), paths, strict=True))
+        return {index: found.get(digest) for index, digest in enumerate(expected)}
+    # an older run knows its training images together only
+    learnt, indices, _ = divide(dataset, detector.config.training)
+    pixels = pixels_sha256(load_images(learnt, (detector.size, detector.size)))
+    if pixels != detector.config.dataset.get("pixels_sha256"):
+        return defaultdict(lambda: None)
+    return {index: paths[index] for index in indices.tolist()}
 
 
 def open_run(
@@ -147,11 +184,6 @@ def open_run(
         raise InputError(f"{command}: {str(error).removeprefix('evaluate: ')}") from error
 
 
-def name_of(sample: Sample) -> str:
-    """A test image's name in tables and options: ``kind/file``."""
-    return f"{sample.kind}/{sample.path.name}"
-
-
 def defects_of(dataset: Dataset, sample: Sample) -> tuple[str, ...]:
     """The names of a test image's defects, each once: those of the masks' pixel values (MVTec LOCO AD), or
     the kind; none of a good image.
@@ -161,22 +193,3 @@ def defects_of(dataset: Dataset, sample: Sample) -> tuple[str, ...]:
     if isinstance(dataset, MVTecLOCO):
         return tuple(dict.fromkeys(dataset.defect_names(sample)))
     return (sample.kind,)
-
-
-def _source(run: Path, dataset: Dataset) -> dict[str, Any]:
-    """What the results of a run depend on: the files that decide its scores, and the test images."""
-    digests = {
-        name: hashlib.sha256((run / name).read_bytes()).hexdigest()
-        for name in (files.CONFIG, files.BACKBONE, files.THRESHOLD, files.MODEL)
-        if (run / name).is_file()
-    }
-    images = {name_of(sample): sample.path.stat().st_size for sample in dataset.test}
-    return {"run": digests, "images": images}
-
-
-def _holds(out: Path, source: Mapping[str, Any]) -> bool:
-    """Whether ``out`` holds the results of this source."""
-    try:
-        return bool(json.loads((out / SOURCE_FILE).read_text(encoding="utf-8")) == source)
-    except (OSError, ValueError):
-        return False

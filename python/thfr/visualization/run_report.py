@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from thfr.errors import InputError
 from thfr.evaluation import evaluate_maps
 from thfr.io import read_map
 from thfr.runs import files
+from thfr.runs.folder import read_metadata
 from thfr.visualization.curves import overlap_curves
 from thfr.visualization.gallery import Report
 from thfr.visualization.plots import kind_label
@@ -24,6 +24,7 @@ def report_of_run(
     *,
     per_kind: int | None = None,
     data: str | os.PathLike[str] | None = None,
+    maps: Path | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def report_of_run(
         run: folder of :func:`thfr.training.train`, on MVTec AD or MVTec LOCO AD.
         per_kind: images of each kind in the gallery at most; None: all.
         data: the data set's folder, if it moved since training.
+        maps: folder of the test images' scores and maps; None: ``run/results``.
 
     Returns:
         ``report``: the file; ``metrics``: as :func:`thfr.evaluation.evaluate_maps`; ``verdicts``: the number
@@ -44,7 +46,7 @@ def report_of_run(
     target = run / files.REPORT if out is None else out
     if target.is_dir():  # said now, not after the work
         raise InputError(f"report: out must be a file to write, got the folder {target}")
-    results = open_results("report", run, data, device=device, progress=progress)
+    results = open_results("report", run, data, maps=maps, device=device, progress=progress)
     report = make_report(results, per_kind, progress)
     write_report(target, report, progress=progress)
     verdicts = [report.verdict(entry) for entry in report.entries]
@@ -59,24 +61,27 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
     metrics = evaluate_maps(dataset, maps, results.scores, progress=progress)
     curves = overlap_curves(dataset, maps)
-    facts = json.loads((results.run / files.RUN).read_text(encoding="utf-8"))
+    metadata = read_metadata(results.run)
+    entries = results.entries(progress=progress)
     lines = {
         "method": f"{config.label} ({config.paper})",
         "features": f"{model.backbone}, {model.size} x {model.size} pixels",
-        "templates": f"{facts['templates']} good images" if model.uses_templates else "none",
-        "training": f"{facts['images']} good images, {facts['steps']} steps on {facts['device']} in "
-        f"{facts['train_seconds']:.0f} s",
+        "templates": f"{results.detector.template_count} good images" if model.uses_templates else "none",
+        "training": f"{metadata.images} good images, {metadata.steps} steps on {metadata.device} in "
+        f"{metadata.train_seconds:.0f} s",
     }
+    if results.detector.template_count and any(entry.template is None for entry in entries):
+        lines["nearest good"] = "not shown where the training image has changed since training"
     if results.visualizer is not None:
         lines["restored"] = results.visualizer.honest_note()
     return Report(
         title=f"{kind_label(dataset.category)}: {config.label} on {len(dataset.test)} test images",
-        entries=results.entries(progress=progress),
+        entries=entries,
         scale=results.scale,
         metrics=metrics,
-        subtitle=f"{dataset.name}, run {results.run.resolve().name}. The detector has seen {facts['images']} "
+        subtitle=f"{dataset.name}, run {results.run.resolve().name}. The detector has seen {metadata.images} "
         "good images of the product and not one defect.",
         per_kind=per_kind,
-        facts=lines,
+        metadata=lines,
         curves=curves,
     )

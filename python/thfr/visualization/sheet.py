@@ -75,7 +75,7 @@ def _picked(report: Report, kind: str) -> list[Entry]:
 
 def _stacked(entry: Entry, report: Report) -> np.ndarray:
     """The image above its map, uint8 [H,W,3]; beside each other if it is upright, to waste no space."""
-    panels = dict(pictures(entry, report.scale, _EDGE).panels)
+    panels = dict(pictures(entry, report.scale, _EDGE))
     image = panels.get("ground truth", panels["image"])
     gap_axis = 0 if image.shape[1] >= image.shape[0] * 0.8 else 1
     edge = image.shape[1 - gap_axis]

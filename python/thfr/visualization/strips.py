@@ -18,13 +18,14 @@ from thfr.errors import InputError
 from thfr.io import read_image
 from thfr.methods import Detector
 from thfr.methods.common.restoring import RestoringDetector
+from thfr.predictions.sources import name_of
 from thfr.runs import files
 from thfr.visualization.gallery import pictures, stretched
 from thfr.visualization.grid import PANEL_EDGE, Grid, Row, write_grid
 from thfr.visualization.plots import kind_label
 from thfr.visualization.qualitative import kinds_of_defect
 from thfr.visualization.reconstruction import Visualizer
-from thfr.visualization.results import RunResults, name_of, open_run, results_of
+from thfr.visualization.results import RunResults, open_run, results_of
 from thfr.visualization.training import features_of, train_visualizer
 from thfr.visualization.typical import typical
 
@@ -47,6 +48,7 @@ def visualize(
     images: Sequence[str] = (),
     asked: Mapping[str, Any] | None = None,
     data: str | os.PathLike[str] | None = None,
+    maps: Path | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def visualize(
             median score.
         asked: see :func:`thfr.visualization.training.train_visualizer`.
         data: the data set's folder, if it moved since training.
+        maps: folder of the test images' scores and maps; None: ``run/results``.
 
     Returns:
         ``network``: what ``visualization.json`` holds (see :mod:`thfr.visualization.training`); ``images``:
@@ -75,7 +78,7 @@ def visualize(
     check_beside(run, detector, beside)
     samples = named(dataset, images)
     visualizer = train_visualizer(run, detector, dataset, asked or {}, progress=progress)
-    results = results_of(run, detector, dataset, progress=progress)
+    results = results_of(run, detector, dataset, maps, progress=progress)
     samples = samples or typical_defects(results)
     strips = make_strips(results, visualizer, beside, samples)
     *written, page, _ = write_strips(target, results, visualizer, strips)
@@ -176,13 +179,13 @@ def make_strips(
         columns.append((_label(detector, path, columns), _restored(detector, visualizer, features)))
         if templates is None and detector.template_count:
             templates = _templates(detector, results, visualizer, images)
-    for label, pictured in sorted(columns, key=lambda column: _place(column[0])):
+    for label, pictured in sorted(columns, key=lambda column: _rank(column[0])):
         for panels, picture in zip(drawn, pictured, strict=True):
             panels[f"restored: {label}"] = picture
     normal = _normal(results)
     strips = []
     for index, (sample, entry) in enumerate(zip(samples, results.entries(samples), strict=True)):
-        shown = dict(pictures(entry, results.scale, PANEL_EDGE).panels)
+        shown = dict(pictures(entry, results.scale, PANEL_EDGE))
         panels = {"normal": normal} if normal is not None else {}
         panels["input"] = shown["image"]
         made = drawn[index] | (templates[index] if templates is not None else {})
@@ -234,7 +237,7 @@ def _label(detector: Detector, path: Path, taken: Sequence[tuple[str, object]]) 
     return f"{label} ({path.name})" if any(label == other for other, _ in taken) else label
 
 
-def _place(label: str) -> int:
+def _rank(label: str) -> int:
     name = label.split(" ")[0]
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
@@ -249,12 +252,18 @@ def _restored(
 def _templates(
     detector: Detector, results: RunResults, visualizer: Visualizer, images: Sequence[np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
-    """For each image its template as an image, and that image drawn from its features."""
-    found = []
+    """For each image its template as an image, and that image drawn from its features; nothing where the
+    training image is not there any more.
+    """
+    found: list[dict[str, np.ndarray]] = []
     nearest = detector.nearest_templates(detector.prepare(images))
     assert nearest is not None  # the caller asked whether there are templates
     for index in nearest.tolist():
-        template = read_image(results.dataset.train[index].path)
+        path = results.training_images[index]
+        if path is None:
+            found.append({})
+            continue
+        template = read_image(path)
         with torch.inference_mode():
             levels = detector.features(detector.prepare([template]))
         found.append({"template": template, "template recon": visualizer.pictures(levels)[0]})

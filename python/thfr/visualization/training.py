@@ -7,13 +7,11 @@ being trained.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
@@ -28,6 +26,7 @@ from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
 from thfr.runs import files
 from thfr.runs.tensors import load_tensors, save_tensors
+from thfr.training.trainer import divide, pixels_sha256
 from thfr.visualization.network import VisualizationNetwork
 from thfr.visualization.reconstruction import ErrorSum, Visualizer
 from thfr.visualization.scrambled import scrambled
@@ -81,7 +80,8 @@ def train_visualizer(
     config, facts = _claim(run, detector, asked)
     if "error" in facts:
         return load_visualizer(run, detector)
-    images = load_images(dataset.train, (detector.size, detector.size), progress=progress)
+    learnt, _, _ = divide(dataset, detector.config.training)
+    images = load_images(learnt, (detector.size, detector.size), progress=progress)
     _check_images(run, detector, dataset, images)
     if config.test_images:
         test = load_images(dataset.test, (detector.size, detector.size), progress=progress)
@@ -259,7 +259,7 @@ def _check_belongs(run: Path, facts: Mapping[str, Any], detector: Detector) -> N
 
 def _check_images(run: Path, detector: Detector, dataset: Dataset, images: Tensor) -> None:
     expected = detector.config.dataset.get("pixels_sha256")
-    if hashlib.sha256(np.ascontiguousarray(images.numpy()).tobytes()).hexdigest() != expected:
+    if pixels_sha256(images) != expected:
         raise InputError(
             f"visualize: the {len(images)} training images in {dataset.folder} are not those that {run} was "
             f"trained on ({detector.config.dataset.get('images')} images)"

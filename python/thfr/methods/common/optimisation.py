@@ -4,12 +4,10 @@ and exact resume.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -21,6 +19,7 @@ from thfr.errors import InputError
 from thfr.methods.base import FitContext
 from thfr.methods.common.checkpoint import load_checkpoint, save_checkpoint
 from thfr.runs import files
+from thfr.runs.folder import append_log
 
 _LOG_EVERY = 10  # steps
 
@@ -142,7 +141,7 @@ class Optimiser:
         path = context.out / checkpoint
         done, spent = self._resumed(path, command)
         if done and logged:
-            log(context.out, resumed_at=done)
+            append_log(context.out, resumed_at=done)
         saved = time.monotonic()
         self.network.train()
         with tqdm(None, command, self.total, unit="step", disable=not context.progress, initial=done) as bar:
@@ -157,7 +156,7 @@ class Optimiser:
                     loss = sum(values.values())
                     bar.set_postfix(loss=f"{loss:.5f}")
                     if logged:
-                        log(context.out, step=done, loss=loss, parts=values, seconds=round(seconds, 3))
+                        append_log(context.out, step=done, loss=loss, parts=values, seconds=round(seconds, 3))
                 if done < self.total and time.monotonic() - saved >= context.checkpoint_seconds:
                     save_checkpoint(path, self.network, self.adam, done, {"seconds": seconds})
                     saved = time.monotonic()
@@ -180,12 +179,6 @@ def _finite(losses: Mapping[str, Tensor], command: str, step: int) -> dict[str, 
     if not math.isfinite(total):
         raise RuntimeError(f"{command}: the loss is {total} at step {step}; try a lower learning rate")
     return values
-
-
-def log(out: Path, **values: Any) -> None:
-    """Append a line to the run's log."""
-    with (out / files.LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values) + "\n")
 
 
 def _resolved(precision: str, device: torch.device) -> str:

@@ -1,0 +1,183 @@
+"""Scores of images on disk: ``scores.csv`` for people, ``scores.json`` for programs, beside the maps."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thfr.errors import InputError
+from thfr.io import atomic_path, atomic_write_json, write_map
+from thfr.predictions import files
+from thfr.predictions.scale import ColourScale, ScaleBuilder
+from thfr.predictions.sources import Item
+from thfr.runs.json_file import read_object
+from thfr.runs.threshold import Threshold, Verdict
+
+COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # so begins what a spreadsheet may run
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image's figures; ``score`` is the image score, ``mean`` and ``max`` are of the map at native
+    size.
+    """
+
+    item: Item
+    score: float
+    verdict: Verdict | None
+    """Of the run's threshold; None if it has none."""
+    mean: float
+    max: float
+    height: int
+    width: int
+    drawn: bool = False
+    """Whether there is a picture of it at ``item.overlay``."""
+
+    def row(self) -> dict[str, Any]:
+        """For JSON and CSV, the keys being :data:`COLUMNS`; ``kind`` is None outside of data sets."""
+        item = self.item
+        return {
+            "file": item.name,
+            "kind": None if item.sample is None else item.sample.kind,
+            "score": self.score,
+            "verdict": self.verdict,
+            "mean": self.mean,
+            "max": self.max,
+            "height": self.height,
+            "width": self.width,
+            "map": item.map,
+            "overlay": item.overlay if self.drawn else None,
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """Scores in the order of the images; maps and pictures are on disk, below ``out``."""
+
+    out: Path
+    images: tuple[ImageResult, ...]
+    scale: ColourScale
+    failed: dict[str, str]
+    """File -> why it could not be read or drawn."""
+    threshold: Threshold | None = None
+    """By which the verdicts are."""
+    source: Mapping[str, Any] | None = None
+    """What the scores depend on, to find out later whether they are still those of that run and data."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; ``scores.json`` also holds ``source``, if there is one."""
+        return {
+            "images": [image.row() for image in self.images],
+            "failed": [{"file": name, "error": error} for name, error in self.failed.items()],
+            "scale": self.scale.as_dict(),
+            "threshold": None if self.threshold is None else self.threshold.as_dict(),
+        }
+
+
+class ResultsWriter:
+    """Writes maps as they come and the tables at the end; whatever was in ``out`` before is invalid from the
+    start.
+
+    Args:
+        scale: of the run; None: that of the maps that come.
+    """
+
+    def __init__(self, out: Path, threshold: Threshold | None, scale: ColourScale | None) -> None:
+        self.out, self._threshold, self._scale = out, threshold, scale
+        self._builder = ScaleBuilder()
+        self.images: list[ImageResult] = []
+        self.failed: dict[str, str] = {}
+        invalidate(out)
+
+    def add(self, item: Item, anomaly_map: np.ndarray, score: float) -> ImageResult:
+        """Write an image's map, float32 [H,W]."""
+        write_map(self.out / item.map, anomaly_map)
+        if self._scale is None:
+            self._builder.add(anomaly_map)
+        mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
+        verdict = None if self._threshold is None else self._threshold.verdict(score)
+        height, width = anomaly_map.shape
+        self.images.append(ImageResult(item, score, verdict, mean, peak, height, width))
+        return self.images[-1]
+
+    @cached_property
+    def scale(self) -> ColourScale:
+        """The colour scale, with the threshold as its limit if there is one; of a run without one: once
+        all maps are there.
+
+        Raises:
+            InputError: no map has come, and the run has no scale.
+        """
+        scale = self._scale or self._builder.from_mixed("the images of this call")
+        if (limit := self._threshold) is not None:
+            scale = scale.with_limit(limit.value, f"a quantile of {limit.in_short()}")
+        return scale
+
+    def finish(self, source: Mapping[str, Any] | None = None, drawn: frozenset[str] = frozenset()) -> Results:
+        """Write the tables. ``drawn``: the names of the images whose overlay is there."""
+        images = tuple(replace(image, drawn=image.item.name in drawn) for image in self.images)
+        results = Results(self.out, images, self.scale, self.failed, self._threshold, source)
+        with (
+            atomic_path(self.out / files.SCORES_CSV) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            for image in images:
+                writer.writerow({name: csv_cell(value) for name, value in image.row().items()})
+        values = results.as_dict()
+        atomic_write_json(
+            self.out / files.SCORES_JSON, values if source is None else {**values, "source": dict(source)}
+        )
+        return results
+
+
+def csv_cell(value: Any) -> Any:
+    """The value, a text such that no spreadsheet takes it for a formula: ``=cmd()`` becomes ``'=cmd()``."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def invalidate(out: Path) -> None:
+    """Remove the tables of an earlier call, so that a call that fails leaves none that look like its own.
+
+    Raises:
+        InputError: they cannot be removed.
+    """
+    for name in (files.SCORES_JSON, files.SCORES_CSV, files.REPORT):
+        try:
+            (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"predict: cannot replace {out / name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """What ``scores.json`` says of a data set's images, by :attr:`Item.name`."""
+
+    scores: dict[str, float]
+    maps: dict[str, Path]
+    scale: ColourScale
+    source: Any
+
+
+def read_scores(out: Path) -> StoredScores | None:
+    """The scores in a folder of predictions; None if there are none, or not whole ones."""
+    path = out / files.SCORES_JSON
+    try:
+        values = read_object(path, "predictions")
+        rows = {str(row["file"]): row for row in values["images"]}
+        return StoredScores(
+            {name: float(row["score"]) for name, row in rows.items()},
+            {name: out / row["map"] for name, row in rows.items()},
+            ColourScale.from_dict(values["scale"], path),
+            values.get("source"),
+        )
+    except (InputError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,100 @@
+"""New images, scored and drawn: what ``thfr predict`` does."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from thfr.data import Dataset
+from thfr.inference import predict
+from thfr.methods import Detector
+from thfr.predictions import files
+from thfr.predictions.scale import ColourScale
+from thfr.predictions.tables import ImageResult, Results
+from thfr.visualization.gallery import UNKNOWN, Entry, Panels, Report, reduced
+from thfr.visualization.overlay import overlay
+from thfr.visualization.report import EDGE, write_report
+
+_REPORTED = 48  # images in a report, those with the highest scores
+
+
+def inspect(
+    run: str | os.PathLike[str] | Detector,
+    source: str | os.PathLike[str] | Dataset,
+    out: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    batch_size: int = 8,
+    progress: bool = False,
+) -> Results:
+    """:func:`thfr.inference.predict` with a picture of each image, the map over it and, where it is known,
+    the outline of the ground truth; for an image or a folder also ``report.html``, to look at.
+
+    Arguments and errors are those of :func:`thfr.inference.predict`.
+    """
+    highest = _Highest(_REPORTED)
+    results = predict(run, source, out, draw=highest, device=device, batch_size=batch_size, progress=progress)
+    if not isinstance(source, Dataset):
+        entries = [
+            Entry(
+                name=image.item.name,
+                kind=UNKNOWN,
+                score=image.score,
+                image=image.item.path,
+                map=results.out / image.item.map,
+                panels=highest.panels.get(image.item.name, ()),
+            )
+            for image in results.images
+        ]
+        title = f"Inspection of {Path(source).name}"
+        report = Report(title, entries, results.scale, per_kind=_REPORTED)
+        write_report(results.out / files.REPORT, report)
+    return results
+
+
+def draw_overlay(
+    result: ImageResult,
+    image: np.ndarray,  # uint8 [H,W,3]
+    anomaly_map: np.ndarray,  # float32 [H,W]
+    scale: ColourScale,
+    truth: np.ndarray | None,  # bool [H,W]
+) -> np.ndarray:  # uint8 [H,W,3]
+    """:func:`thfr.visualization.overlay` as :func:`thfr.inference.predict` takes it."""
+    return overlay(image, anomaly_map, scale, truth)
+
+
+class _Highest:
+    """Draws overlays, and keeps those of the highest scores, reduced, so that the report reads no image
+    again.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: list[tuple[float, str]] = []
+        self.panels: dict[str, Panels] = {}
+
+    def __call__(
+        self,
+        result: ImageResult,
+        image: np.ndarray,
+        anomaly_map: np.ndarray,
+        scale: ColourScale,
+        truth: np.ndarray | None,
+    ) -> np.ndarray:
+        picture = overlay(image, anomaly_map, scale, truth)
+        name = result.item.name
+        with self._lock:
+            heapq.heappush(self._kept, (result.score, name))
+            dropped = heapq.heappop(self._kept)[1] if len(self._kept) > self._most else None
+            self.panels.pop(dropped or "", None)
+        if dropped != name:
+            panels = (("image", reduced(image, EDGE)), ("anomaly map", reduced(picture, EDGE)))
+            with self._lock:
+                if (result.score, name) in self._kept:
+                    self.panels[name] = panels
+        return picture
