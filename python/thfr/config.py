@@ -24,7 +24,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     """The mapping that a YAML text holds; InputError, naming ``source``, if it holds anything else."""
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"config: {source} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"config: {source} must hold a mapping, got {type(values).__name__}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 from thfr.cli import app, doctor
-from thfr.cli.output import Result
+from thfr.cli.output import Result, printable
 from thfr.errors import InputError
 
 COMMANDS = (
     *("synth", "train", "calibrate", "predict", "evaluate", "report", "gallery", "visualize"),
-    *("ablate", "tables", "doctor", "demo", "bench"),
+    *("ablate", "compare", "tables", "doctor", "demo", "bench"),
 )
 
 Run = Callable[[argparse.Namespace], Result]
@@ -35,17 +36,21 @@ def raising(error: BaseException) -> Run:
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    """Of ``thfr`` and of every command, in one process: what is not imported by the last was not by any."""
     script = (
         "import sys; from thfr.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'timm', 'numpy', 'thfr_ext'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "for command in ([], *([name] for name in sys.argv[1:])):\n"
+        "    try: main([*command, '--help'])\n"
+        "    except SystemExit as ended: assert ended.code == 0\n"
+        "    heavy = {'torch', 'timm', 'numpy', 'thfr_ext', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "    assert not heavy, (command, heavy)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *COMMANDS], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    for command in COMMANDS:
-        assert command in done.stdout
+    assert done.stdout.count("usage: thfr ") == 1 + len(COMMANDS)
+    assert all(command in done.stdout for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "ablate"), "ablate grid"])
@@ -90,7 +95,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["evaluate"],
         ["evaluate", "/does/not/exist"],
         ["evaluate", ".", "--maps", "."],
-        ["evaluate", ".", "--out", "x.json"],
+        ["evaluate", "--maps", ".", "--maps-out", "x"],
         ["evaluate", "--maps", "."],
         ["evaluate", "--maps", ".", "--dataset", "folder", "--data", ".", "--category", "x", "--out", "y"],
     ],
@@ -160,13 +165,73 @@ def test_without_json_people_are_told(
     assert capsys.readouterr().out == "a library that prints\nfor people\n"
 
 
-def test_a_reader_that_has_gone_is_no_traceback() -> None:
-    script = "import sys; from thfr.cli import main; sys.exit(main(['doctor']))"
-    done = subprocess.run(
-        ["bash", "-c", f'set -o pipefail; "{sys.executable}" -c "{script}" | true; exit ${{PIPESTATUS[0]}}'],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done
-    assert done.stderr == ""
+def test_json_of_a_failure_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, code, said in (
+        (InputError("doctor: no such folder: x"), 2, "no such folder: x"),
+        (RuntimeError("boom"), 1, "RuntimeError: boom (THFR_DEBUG=1 shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ):
+        assert run_as_doctor(monkeypatch, raising(error), "--json") == code
+        captured = capsys.readouterr()
+        assert json.loads(captured.out) == {"error": said}
+        assert captured.err == f"thfr doctor: error: {said}\n"
+
+
+def test_problems_are_told_beside_the_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace) -> Result:
+        return Result("done", {"done": True}, 2, "one file is broken")
+
+    assert run_as_doctor(monkeypatch, run, "--json") == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"done": True}
+    assert captured.err == "thfr doctor: error: one file is broken\n"
+
+
+SAY = (  # a command that says something everywhere, with a name that is not UTF-8
+    "import sys; from thfr.cli import app, doctor; from thfr.cli.output import Result\n"
+    "def run(args):\n"
+    "    print('working', file=sys.stderr)\n"
+    "    return Result('Gr\\udcf6\\u00df ' * 20000, {'name': 'Gr\\udcf6\\u00df'}, 0, 'Gr\\udcf6\\u00df')\n"
+    "doctor.run = run\n"
+    "sys.exit(app.main(['doctor', *sys.argv[1:]]))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [
+        ("| true", 1),
+        (">&-", 0),
+        ("2>&-", 0),
+        (">&- 2>&-", 0),
+        ("--json >&-", 0),
+        ("2>&1 >/dev/null | true", None),
+    ],
+)
+def test_streams_that_are_closed_are_no_traceback(redirection: str, code: int | None) -> None:
+    """None: stderr's reader may go before anything is said to it, or after."""
+    shell = f'set -o pipefail; "{sys.executable}" -c "$0" {redirection}; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", shell, SAY], capture_output=True, text=True, check=False)
+    assert done.returncode in ((0, 1) if code is None else (code,)), done
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_every_encoding_can_say_every_name(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", SAY, *options], capture_output=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Gr\\udcf6" in done.stdout
+    assert json.loads(done.stdout) == {"name": "Gr\udcf6\u00df"}
+
+
+def test_names_do_not_steer_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\nc ä.png") == "a\\x1b[2Jb\\nc ä.png"

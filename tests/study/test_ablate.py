@@ -69,7 +69,7 @@ def test_synthetic_anomalies_where_good_images_are_held_out(
     assert "synthetic.au_pro mean" in (tmp_path / "out" / "grid.csv").read_text()
 
 
-def test_a_cell_says_what_it_was_made_of(templates_study: tuple[Path, list[str]]) -> None:
+def test_a_trial_says_what_it_was_made_of(templates_study: tuple[Path, list[str]]) -> None:
     out, _ = templates_study
     trial = json.loads(next((out / "trials").iterdir()).read_text())
     assert trial["data"]["train"]["images"] == {"good": 4}
@@ -82,7 +82,7 @@ def test_a_cell_says_what_it_was_made_of(templates_study: tuple[Path, list[str]]
     assert {"thfr-ext", "torch", "timm", "python"} <= set(trial["versions"])
 
 
-def test_a_cell_has_the_figures_of_evaluate(templates_study: tuple[Path, list[str]]) -> None:
+def test_a_trial_has_the_figures_of_evaluate(templates_study: tuple[Path, list[str]]) -> None:
     out, _ = templates_study
     trial = json.loads(next((out / "trials").iterdir()).read_text())
     metrics = evaluate_run(next((out / "runs").iterdir()), device="cpu")
@@ -105,7 +105,7 @@ def test_nothing_is_done_twice(
     assert (out / "templates.csv").read_bytes() == before
 
 
-def test_a_failed_cell_is_named_and_the_others_go_on(
+def test_a_failed_trial_is_named_and_the_others_go_on(
     data: Path, tiny: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoy = tmp_path / "here" / "thfr" / "__init__.py"  # a worker must not import from the current folder

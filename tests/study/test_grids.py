@@ -62,7 +62,7 @@ def test_templates_need_a_whole_bank() -> None:
             grids.templates(changed(CONFIG, {"model": values}, "test"))
 
 
-def test_a_cell_s_name_tells_it_apart() -> None:
+def test_a_trial_s_name_tells_it_apart() -> None:
     trial = grids.make_trials(CATEGORY, [({"model.size": 256}, CONFIG)], [0], None)[0]
     others = [
         replace(trial, category="cable"),
@@ -77,7 +77,7 @@ def test_a_cell_s_name_tells_it_apart() -> None:
     assert Trial.from_definition(trial.definition()) == trial
 
 
-def test_a_cell_comes_back_from_its_file(tmp_path: Path) -> None:
+def test_a_trial_comes_back_from_its_file(tmp_path: Path) -> None:
     trial = grids.make_trials(CATEGORY, [({}, CONFIG)], [0], None)[0]
     path = trial_path(tmp_path, trial)
     write_trial(path, trial, {"seconds": 1.5})

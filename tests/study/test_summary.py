@@ -17,7 +17,7 @@ from thfr.study.summary import as_csv, as_text, figures, localisation, summarise
 LIMITS = ("0.01", "0.05")
 
 
-def make_cell(category: str, seed: int, value: float | None, **setting: Any) -> dict[str, Any]:
+def make_trial(category: str, seed: int, value: float | None, **setting: Any) -> dict[str, Any]:
     """A finished trial as its file holds it, with ``value`` for every figure."""
     result = {
         "evaluation": {"templates": "nearest", "bank_ratio": None, "bank_method": None},
@@ -38,7 +38,7 @@ def make_cell(category: str, seed: int, value: float | None, **setting: Any) -> 
 
 
 def test_mean_and_deviation_over_the_seeds() -> None:
-    rows = summarise([make_cell("nut", 1, 0.9, width=4), make_cell("nut", 0, 0.6, width=4)])
+    rows = summarise([make_trial("nut", 1, 0.9, width=4), make_trial("nut", 0, 0.6, width=4)])
     (row,) = rows
     assert row["seeds"] == [0, 1]
     assert row["figures"]["au_pro"] == {
@@ -50,23 +50,34 @@ def test_mean_and_deviation_over_the_seeds() -> None:
     assert (row["train_seconds"], row["peak_memory_bytes"]) == (10.5, 1001)
 
 
+def test_synthetic_anomalies_had_another_name_in_older_files() -> None:
+    found = {"image_auroc": 0.9, "logical": 0.8, "structural": 1.0, "au_pro": 0.7}
+    new, old = make_trial("nut", 0, 0.5), make_trial("nut", 0, 0.5)
+    new["results"][0]["synthetic"] = found
+    del old["results"][0]["synthetic"]
+    old["results"][0]["planted"] = found
+    rows = [summarise([trial])[0] for trial in (new, old)]
+    assert rows[0] == rows[1]
+    assert rows[0]["figures"]["synthetic.au_pro"]["mean"] == 0.7
+
+
 def test_one_seed_has_no_deviation_and_a_missing_figure_no_mean() -> None:
-    (one,) = summarise([make_cell("nut", 0, 0.5)])
+    (one,) = summarise([make_trial("nut", 0, 0.5)])
     assert one["figures"]["au_pro"]["std"] is None
-    (two,) = summarise([make_cell("nut", 0, 0.5), make_cell("nut", 1, None)])
+    (two,) = summarise([make_trial("nut", 0, 0.5), make_trial("nut", 1, None)])
     assert two["figures"]["au_pro"] is None
 
 
 def test_the_mean_over_categories_needs_all_of_them() -> None:
     values = {"nut": 0.2, "cap": 0.6}
-    trials = [make_cell(name, seed, values[name] + seed / 10, width=4) for name in values for seed in (0, 1)]
+    trials = [make_trial(name, seed, values[name] + seed / 10, width=4) for name in values for seed in (0, 1)]
     mean = summarise(trials)[-1]
     assert mean["category"] == "mean"
     assert mean["figures"]["au_pro"]["values"] == pytest.approx([0.4, 0.5])
     assert all(row["category"] != "mean" for row in summarise(trials[:3]))  # a seed is missing
-    both = summarise([*trials, make_cell("nut", 0, 0.9, width=8)])
+    both = summarise([*trials, make_trial("nut", 0, 0.9, width=8)])
     assert [row["setting"] for row in both if row["category"] == "mean"] == [{"width": 4}]
-    trials[0] = make_cell("nut", 0, None, width=4)
+    trials[0] = make_trial("nut", 0, None, width=4)
     assert summarise(trials)[-1]["figures"]["au_pro"] is None
 
 
@@ -88,7 +99,7 @@ def test_localisation_is_a_figure_that_all_rows_have(structural: float | None, k
 
 
 def test_csv_holds_every_row_and_figure() -> None:
-    trials = [make_cell("nut", seed, 0.5 + seed / 10, width=width) for seed in (0, 1) for width in (4, 8)]
+    trials = [make_trial("nut", seed, 0.5 + seed / 10, width=width) for seed in (0, 1) for width in (4, 8)]
     lines = list(csv.DictReader(io.StringIO(as_csv(summarise(trials)))))
     assert [(line["category"], line["width"], line["seeds"]) for line in lines] == [
         ("nut", "4", "0 1"),
@@ -103,7 +114,7 @@ def test_csv_holds_every_row_and_figure() -> None:
 def test_figures_are_made_for_print(study: str, tmp_path: Path) -> None:
     name = {"bottleneck": "model.bottleneck_channels", "structure": "structure", "grid": "training.loss"}
     settings = [{}] if study == "templates" else [{name[study]: value} for value in (64, 256, 1024)]
-    rows = summarise(make_cell("nut", s, 0.5 + s / 10, **setting) for s in (0, 1) for setting in settings)
+    rows = summarise(make_trial("nut", s, 0.5 + s / 10, **setting) for s in (0, 1) for setting in settings)
     paths = write_figures(study, rows, tmp_path)
     assert [path.name for path in paths] == [f"{study}-nut.pdf", f"{study}-nut.png"]
     pdf = paths[0].read_bytes()

@@ -15,8 +15,9 @@ from thfr.errors import InputError
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.study.published import official_categories, official_facts
 from thfr.study.render import as_csv, as_latex, as_markdown, as_values
-from thfr.study.results import Result, configuration_key, unofficial
+from thfr.study.results import Result, configuration_key, find_results, unofficial
 from thfr.study.tables import Table, make_tables
+from thfr.study.trials import Evaluation, Trial, read_trial, trial_path, write_trial
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
 AD = list(official_categories("mvtec_ad"))
@@ -214,3 +215,31 @@ def test_wrong_usage(
         code = int(str(stop.code))
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_trials_of_older_studies_are_found_and_not_repeated(tmp_path: Path) -> None:
+    """They lay in ``cells`` and were of another format by name."""
+    config = make_result("cable").config
+    trial = Trial("mvtec_ad", "cable", {"structure": "thfr"}, config, (Evaluation(),), {"test": {}})
+    metrics = {"image_auroc": 0.5, "pixel_auroc": 0.5, "au_pro": 0.5}
+    results = {
+        "trained": config.model_dump(mode="json"),
+        "results": [{"evaluation": vars(Evaluation()), "metrics": metrics}],
+    }
+    assert trial_path(tmp_path, trial).parent == tmp_path / "trials"
+    old = tmp_path / "cells" / trial_path(tmp_path, trial).name
+    write_trial(old, trial, results)
+    old.write_text(old.read_text().replace("thfr-trial-1", "thfr-cell-1"))
+    assert trial_path(tmp_path, trial) == old
+    assert read_trial(old)["name"] == trial.name
+    (found,) = find_results([tmp_path])
+    assert (found.source, found.category, found.figures["au_pro"]) == (old, "cable", 0.5)
+
+
+def test_names_are_escaped_in_each_language() -> None:
+    tables = make_tables([make_result(r"\input{x}~^$"), make_result("=cmd()")], [])
+    latex = as_latex(tables)
+    assert r"\input{" not in latex.split("itemize")[0]
+    assert r"\textbackslash{}input\{x\}\textasciitilde{}\textasciicircum{}\$" in latex
+    rows = list(csv.DictReader(io.StringIO(as_csv(tables))))
+    assert {row["category"] for row in rows} >= {"'=cmd()", r"\input{x}~^$"}

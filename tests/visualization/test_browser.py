@@ -46,7 +46,7 @@ def dom(browser: str, page: Path, state: str = "") -> str:
 
 
 def gallery(document: str) -> list[str]:
-    """The names of the gallery's cards and ``|`` for the line of the alarm limit, in their order."""
+    """The names of the gallery's cards and ``|`` for the line of the decision threshold, in their order."""
     inside = document.split('<section class="gallery">')[1].split("</section>")[1]
     found = re.findall(r'<article data-name="([^"]+)"|<div class="(limit)"', inside)
     return [name or "|" for name, _ in found]
@@ -89,7 +89,7 @@ def test_the_address_sets_order_filter_and_fade(browser: str, page: Path) -> Non
     document = dom(browser, page, "#sort=high&find=anomalies&sort=nonsense&other=1")
     names = [f"logical_anomalies/{i}.png" for i in (5, 4, 3, 2)]
     assert gallery(document) == [*names, "|", "logical_anomalies/1.png"]
-    assert "alarm limit 0.5: from here on no alarm" in document
+    assert "decision threshold 0.5: from here on no alarm" in document
     assert "No image is like that." in dom(browser, page, "#verdict=missed&kind=good")
 
 

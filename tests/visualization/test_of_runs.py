@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 from thfr.cli import main
 from thfr.data import load_dataset
+from thfr.evaluation import evaluate_run
+from thfr.inference import calibrate
 from thfr.io import read_map
 from thfr.methods import Detector
 from thfr.visualization.qualitative import kinds_of_defect
 from thfr.visualization.results import open_results
+from thfr.visualization.run_report import report_of_run
 from thfr.visualization.strips import make_strips, typical_defects, visualize
 from thfr.visualization.training import load_visualizer
 from thfr.visualization.typical import typical
@@ -170,18 +173,59 @@ def test_the_report_of_a_run(
     assert "report: error: out must be a file" in capsys.readouterr().err
 
 
-def test_results_are_kept_until_the_run_changes(study: Study, run_copy: Path) -> None:
-    results = open_results("report", run_copy, device="cpu")
-    scores = run_copy / "results" / "scores.json"
-    before = scores.stat().st_mtime_ns
-    assert open_results("report", run_copy, device="cpu").scores == results.scores
-    assert scores.stat().st_mtime_ns == before
-    sample = study.dataset.test[0]
+def test_results_are_kept_until_the_run_or_an_image_changes(
+    study: Study, run_copy: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(study.data, tmp_path / "data"))
+
+    def written(maps: Path | None = None) -> int:
+        results = open_results("report", run_copy, data, maps=maps, device="cpu")
+        return next(iter(results.maps.values())).stat().st_mtime_ns
+
+    results = open_results("report", run_copy, data, device="cpu")
+    sample = results.dataset.test[0]
     assert read_map(results.maps[sample]).max() == pytest.approx(results.scores[sample], rel=0.1)
-    config = run_copy / "config.yaml"
-    config.write_text(config.read_text() + "\n")
-    open_results("report", run_copy, device="cpu")
-    assert scores.stat().st_mtime_ns > before
+    first = written()
+    assert written() == first
+    with Image.open(sample.path) as picture:
+        changed = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    changed.save(sample.path)
+    second = written()
+    assert second > first
+    assert written() == second
+    calibrate(run_copy, rate=0.5)
+    third = written()
+    assert third > second
+    # maps that `evaluate` has kept do as well, and only those of this very run
+    evaluate_run(run_copy, data, maps_out=tmp_path / "maps", device="cpu")
+    kept = (tmp_path / "maps" / "scores.json").stat().st_mtime_ns
+    assert written(tmp_path / "maps") > third
+    assert (tmp_path / "maps" / "scores.json").stat().st_mtime_ns == kept
+    assert written() == third
+    open_results("report", study.runs["gbn"], data, maps=tmp_path / "maps", device="cpu")
+    assert (tmp_path / "maps" / "scores.json").stat().st_mtime_ns > kept
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_training_image_that_has_changed_is_not_shown_as_another(
+    older: bool, study: Study, run_copy: Path, tmp_path: Path
+) -> None:
+    """``older``: a run that stored no digests of its training images."""
+    if older:
+        note = run_copy / "data.json"
+        note.write_text(json.dumps({**json.loads(note.read_text()), "train": None}))
+    data = Path(shutil.copytree(study.data, tmp_path / "data"))
+    out = tmp_path / "report.html"
+    report_of_run(run_copy, out, data=data, device="cpu")
+    page = parsed(out)
+    shown = [value for tag, name, value in page.attributes if (tag, name) == ("figure", "class")]
+    assert "nearest-good" in shown
+    assert "not shown where the training image" not in " ".join(page.text)
+    for path in sorted(load_dataset("mvtec_loco", data).folder.glob("train/good/*"))[1:]:
+        path.unlink()
+    report_of_run(run_copy, out, data=data, device="cpu")
+    text = " ".join(parsed(out).text)
+    assert "not shown where the training image has changed" in text
 
 
 def test_a_run_without_templates_or_test_images(
@@ -193,7 +237,7 @@ def test_a_run_without_templates_or_test_images(
     # the validation images have set a threshold, which is the limit without templates too
     threshold = Detector.load(own.runs["gbn"], "cpu").threshold
     assert threshold is not None
-    assert f"With the alarm limit at {threshold.value:.4g}" in text
+    assert f"With the decision threshold at {threshold.value:.4g}" in text
     assert threshold.in_short() in text
     assert "nearest good" not in text
     folder = load_dataset("folder", own.dataset.folder / "train")

@@ -199,7 +199,7 @@ def test_a_report_without_truth(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", report)
     write_contact_sheet(tmp_path / "report.png", report)
     text = " ".join(parsed(tmp_path / "report.html").text)
-    assert "No alarm limit" in text
+    assert "No decision threshold" in text
     assert "ROC" not in text
     assert "ground truth" not in text
     assert "3 of 5, the highest scores" in text
@@ -234,10 +234,10 @@ def test_the_contact_sheet_is_a_png_of_bearable_size(tmp_path: Path, size: tuple
 
 def test_pictures_are_reduced_but_never_enlarged(tmp_path: Path) -> None:
     large = pictures(entry(tmp_path, "large", "bent", 0.9, (300, 600)), SCALE, 100)
-    assert [label for label, _ in large.panels] == ["image", "nearest good", "anomaly map", "ground truth"]
-    assert {panel.shape for _, panel in large.panels} == {(50, 100, 3)}
+    assert [label for label, _ in large] == ["image", "nearest good", "anomaly map", "ground truth"]
+    assert {panel.shape for _, panel in large} == {(50, 100, 3)}
     small = pictures(entry(tmp_path, "small", "good", 0.9), SCALE, 100)
-    assert {panel.shape for _, panel in small.panels} == {(40, 60, 3)}
+    assert {panel.shape for _, panel in small} == {(40, 60, 3)}
 
 
 def test_a_missing_map_is_an_input_error_and_leaves_the_old_report(tmp_path: Path) -> None:
@@ -267,3 +267,13 @@ def test_roc_points_step_over_ties() -> None:
     pairs = (bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean()
     false, true = roc_points(good, bad)
     assert np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2) == pytest.approx(pairs)
+
+
+def test_a_kind_is_no_formula(tmp_path: Path) -> None:
+    kinds = [r"$\foo$", "a$b$^_", "good"]
+    found = [entry(tmp_path, f"{number}.png", kind, 0.3 * number) for number, kind in enumerate(kinds)]
+    report = Report(r"$\bar{$", found, SCALE)
+    write_report(tmp_path / "report.html", report)
+    write_contact_sheet(tmp_path / "report.png", report)
+    assert any(r"$\foo$" in piece for piece in parsed(tmp_path / "report.html").text)
+    assert (tmp_path / "report.png").stat().st_size > 10_000

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from thfr.data import load_dataset
 from thfr.errors import InputError
 from thfr.methods import Detector
+from thfr.runs import files
 from thfr.visualization import training
 from thfr.visualization.network import VisualizationNetwork
 from thfr.visualization.reconstruction import ErrorSum
@@ -59,13 +60,13 @@ def test_it_learns_to_show_images_it_has_not_seen(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", dataset, "gbn")
     detector = Detector.load(run, "cpu")
     visualizer = train_visualizer(run, detector, dataset, {"steps": 110})
-    facts = json.loads((run / training.FACTS_FILE).read_text())
-    assert facts == visualizer.facts
+    facts = json.loads((run / files.VISUALIZER_METADATA).read_text())
+    assert facts == visualizer.metadata
     assert facts["trained_on"] == {"images": 54, "test_images": False, "held_out": 6}
     held_out = facts["error"]["held_out"]
     assert held_out["images"] == 6
     assert held_out["mse"] < 0.5 * held_out["mse_of_mean_image"]
-    assert "training images only" in visualizer.honest_note()
+    assert "training images only" in visualizer.note()
     again = load_visualizer(run, detector)
     features = detector.features(torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8))
     assert torch.equal(again.reconstructed(features), visualizer.reconstructed(features))
@@ -75,7 +76,7 @@ def test_it_learns_to_show_images_it_has_not_seen(tmp_path: Path) -> None:
 
 def test_a_second_call_uses_it_and_another_configuration_is_refused(study: Study, run_copy: Path) -> None:
     detector, dataset = study.detector("thfr"), study.dataset
-    facts = train_visualizer(run_copy, detector, dataset, FEW).facts
+    facts = train_visualizer(run_copy, detector, dataset, FEW).metadata
     assert set(facts["error"]["test"]) == {"good", "logical_anomalies", "structural_anomalies"}
     before = {path.name: path.stat().st_mtime_ns for path in run_copy.iterdir()}
     for asked in ({}, {"steps": 4}, {"seed": 0, "test_images": False}):
@@ -90,8 +91,8 @@ def test_a_second_call_uses_it_and_another_configuration_is_refused(study: Study
     other = Study(study.data, {"thfr": small_run(run_copy.parent / "other", dataset, "gbn", 96)})
     with pytest.raises(InputError, match=r"^visualize: .*belongs to other features .*: size, dataset differ"):
         load_visualizer(run_copy, other.detector("thfr"))
-    (run_copy / training.WEIGHTS_FILE).write_bytes(b"no weights")
-    with pytest.raises(InputError, match=rf"^visualize: .*{training.WEIGHTS_FILE} cannot be read"):
+    (run_copy / files.VISUALIZER).write_bytes(b"no weights")
+    with pytest.raises(InputError, match=rf"^visualize: .*{files.VISUALIZER} cannot be read"):
         load_visualizer(run_copy, detector)
 
 
@@ -100,8 +101,8 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
 ) -> None:
     detector, dataset = study.detector("thfr"), study.dataset
     train_visualizer(run_copy, detector, dataset, FEW)
-    whole = load_file(run_copy / training.WEIGHTS_FILE)
-    for name in (training.FACTS_FILE, training.WEIGHTS_FILE):
+    whole = load_file(run_copy / files.VISUALIZER)
+    for name in (files.VISUALIZER_METADATA, files.VISUALIZER):
         (run_copy / name).unlink()
     step = training._Trainer._losses
 
@@ -120,15 +121,15 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
     monkeypatch.setattr(training._Trainer, "_losses", lambda self, n: begun.append(n) or step(self, n))
     train_visualizer(run_copy, detector, dataset, {})
     assert begun == [2, 3]
-    resumed = load_file(run_copy / training.WEIGHTS_FILE)
+    resumed = load_file(run_copy / files.VISUALIZER)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert not (run_copy / training.files.CHECKPOINT).exists()
+    assert not (run_copy / files.VISUALIZER_CHECKPOINT).exists()
 
 
 def test_with_test_images_as_the_paper(study: Study, run_copy: Path) -> None:
     dataset = study.dataset
     asked = {**FEW, "test_images": True}
-    facts = train_visualizer(run_copy, study.detector("thfr"), dataset, asked).facts
+    facts = train_visualizer(run_copy, study.detector("thfr"), dataset, asked).metadata
     held_out = (len(dataset.train) + len(dataset.test)) // 10
     assert facts["trained_on"]["test_images"]
     assert facts["trained_on"]["held_out"] == held_out

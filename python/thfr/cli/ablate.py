@@ -22,8 +22,8 @@ and figures as PDF and PNG.
   thfr ablate grid --set model.local_reduction=8,16,32 --set training.corruption=true,false ...
 
 Every training with its evaluations is a trial: a process of its own and one file in OUT/trials. The same
-command goes on after an interruption, inside a training too, and repeats no finished trial. A trial that
-fails is named with its reason and the others go on; the exit code is then 1.
+command is resumed after an interruption, inside a training too, and repeats no finished trial. A trial that
+fails is named with its reason and the others are run; the exit code is then 1.
 """
 _SETTINGS = """\
 What is not varied comes from the data set's pinned configuration (python/thfr/study/presets), unless an
@@ -67,13 +67,13 @@ def _add_study(studies: Commands, name: str, what: str) -> argparse.ArgumentPars
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.cli.study import chosen_categories, chosen_place
+    from thfr.cli.study import chosen_categories, chosen_workspace
     from thfr.study.report import write_report
     from thfr.study.runner import run_trials
     from thfr.study.summary import as_text
 
     trials = [trial for category in chosen_categories(args) for trial in _trials(args, category)]
-    outcome = run_trials(trials, chosen_place(args))
+    outcome = run_trials(trials, chosen_workspace(args))
     report = write_report(args.study, outcome, args.out)
     text = [as_text(report["rows"])] if report["rows"] else []
     text += [f"failed: {name}: {reason}" for name, reason in outcome.failed.items()]

@@ -11,6 +11,8 @@ from thfr.cli.output import Result
 
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
 
+BENCHMARKS = ("mvtec_ad", "mvtec_loco")
+"""Data sets with masks and a protocol."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -90,6 +92,11 @@ def add_results_of_run(parser: argparse._ActionsContainer, out: str, out_help: s
     add_device(parser)
 
 
+def results_of_run(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_results_of_run` was given, as arguments of the functions that draw."""
+    return {name: getattr(args, name) for name in ("out", "data", "maps", "device")} | {"progress": True}
+
+
 def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
@@ -157,9 +164,7 @@ def _at_least(least: int, text: str) -> int:
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """What a study is run on: the options of ``thfr ablate``, most of them of ``thfr tables`` too."""
-    parser.add_argument(
-        "--dataset", choices=("mvtec_ad", "mvtec_loco"), required=True, help="layout and protocol"
-    )
+    parser.add_argument("--dataset", choices=BENCHMARKS, required=True, help="layout and protocol")
     parser.add_argument(
         "--data", type=existing_folder, metavar="ROOT", required=True, help="folder of the data set"
     )

@@ -9,9 +9,9 @@ from thfr.cli.arguments import Commands, add_command, add_device, add_run, exist
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
-Set from which score on `thfr predict` calls a product bad, by good images that training has not
-seen; the run's threshold.json is replaced. The more images, the smaller the rate that can be had:
-n of them allow 1 / (n + 1).
+Set the decision threshold, above which `thfr predict` calls a product bad, by good images that
+training has not seen, for a wanted false-alarm rate; the run's threshold.json is replaced.
+The more images, the smaller the rate that can be had: n of them allow 1 / (n + 1).
 
   thfr calibrate RUN images/more_good                            any good images of the product
   thfr calibrate RUN --false-alarm-rate 0.01                     the images it was set by at first

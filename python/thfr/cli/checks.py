@@ -1,4 +1,4 @@
-"""``thfr doctor``: what is built, what is active, what is missing, and the command that mends it.
+"""``thfr doctor``: what is built, what is active, what is missing, and the command that repairs it.
 
 Every check stands alone and survives what it finds, so that a broken installation still gets a full report.
 """
@@ -29,7 +29,7 @@ _OPTIONAL = {
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. ``fix`` is the command or setting that mends it, empty where nothing needs mending."""
+    """One finding. ``fix`` is the command or setting that repairs it, empty where nothing needs it."""
 
     name: str
     status: Status

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thfr.cli.arguments import (
+    BENCHMARKS,
     Commands,
     add_command,
     add_device,
@@ -24,7 +25,7 @@ memory side by side: OUT/comparison.md, .csv and .json.
 
   thfr compare --data mvtec_ad=ROOT mvtec_loco=ROOT --backbone resnet18=FILE tf_efficientnet_lite0 --out OUT
 
-Every fitting with its evaluation is a trial (see `thfr ablate`): the same command goes on after an
+Every fitting with its evaluation is a trial (see `thfr ablate`): the same command is resumed after an
 interruption and repeats no finished trial. `thfr tables OUT` puts them beside the published figures.
 """
 
@@ -35,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="DATASET=ROOT",
-        help="mvtec_ad or mvtec_loco and its folder; both may be given",
+        help=f"a data set ({', '.join(BENCHMARKS)}) and its folder; several may be given",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for trials and tables")
     parser.add_argument(
@@ -71,7 +72,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.study.comparison import as_markdown, comparison_trials, read_method_changes, write_comparison
-    from thfr.study.runner import Outcome, Place, run_trials
+    from thfr.study.runner import Outcome, Workspace, run_trials
 
     backbones = _pairs(args, "--backbone", args.backbone)
     found = _categories(args)
@@ -92,8 +93,8 @@ def run(args: argparse.Namespace) -> Result:
                 seeds=list(dict.fromkeys(args.seeds)),
                 first=number == 0,
             )
-            place = Place(root, args.out, weights, args.device, args.keep_runs)
-            outcome = run_trials(trials, place, f"{backbone}, {root.name}: ")
+            workspace = Workspace(root, args.out, weights, args.device, args.keep_runs)
+            outcome = run_trials(trials, workspace, f"{backbone}, {root.name}: ")
             finished += outcome.finished
             failed |= outcome.failed
     report = write_comparison(Outcome(finished, failed), args.out)
@@ -110,8 +111,9 @@ def _categories(args: argparse.Namespace) -> dict[Path, list[tuple[str, str, dic
 
     found: dict[Path, list[tuple[str, str, dict[str, Any]]]] = {}
     for dataset, folder in _pairs(args, "--data", args.data).items():
-        if dataset not in ("mvtec_ad", "mvtec_loco") or folder is None:
-            args.parser.error(f"--data: expected mvtec_ad=ROOT or mvtec_loco=ROOT, got {dataset}={folder}")
+        if dataset not in BENCHMARKS or folder is None:
+            expected = " or ".join(f"{name}=ROOT" for name in BENCHMARKS)
+            args.parser.error(f"--data: expected {expected}, got {dataset}={folder}")
         root = Path(str(folder))
         here = [name for name in args.category if name in categories(root)]
         if here or not args.category:

@@ -17,7 +17,7 @@ def add_parser(commands: Commands) -> None:
         help="see it work, without data or network",
         description="Make up a product, learn from good images of it, find the defects in others, and write "
         "a report to look at: two to three minutes on two processor cores. Needs no data and no network. "
-        "Called again, it goes on where it stopped.",
+        "Called again, it is resumed.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for everything it makes"

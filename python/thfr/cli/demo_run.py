@@ -58,7 +58,7 @@ def run(
         size: edge of the square that images are resized to, a multiple of 32.
         seed: of data, weights and training.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: say on stderr what is going on, with the time left.
+        progress: show phases and the time left on stderr.
 
     Returns:
         ``report``, ``contact_sheet``, ``run``, ``data``, ``results``: paths; ``metrics``: what

@@ -17,7 +17,7 @@ def add_parser(commands: Commands) -> None:
         "doctor",
         run,
         help="check the installation",
-        description="Say what is built, what is active, what is missing, and the command that mends it. "
+        description="Say what is built, what is active, what is missing, and the command that repairs it. "
         "Exits with 1 if something that is needed is missing.",
     )
 

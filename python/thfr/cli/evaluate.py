@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder
+from thfr.cli.arguments import BENCHMARKS, Commands, add_command, add_device, add_run, existing_folder
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -27,18 +27,17 @@ def add_parser(commands: Commands) -> None:
         commands, "evaluate", run, help="the benchmark's figures", description=_DESCRIPTION, epilog=_EPILOG
     )
     add_run(parser, optional=True)
+    parser.argument_default = argparse.SUPPRESS  # what is not given is not there
     parser.add_argument(
         "--data",
         type=existing_folder,
         metavar="ROOT",
-        default=argparse.SUPPRESS,
         help="folder of the data set; for a RUN only needed if it was moved since training",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        default=argparse.SUPPRESS,
         help="metrics.json to write (default: the one in RUN)",
     )
     add_device(parser, default=argparse.SUPPRESS)
@@ -46,7 +45,6 @@ def add_parser(commands: Commands) -> None:
         "--maps-out",
         type=Path,
         metavar="DIR",
-        default=argparse.SUPPRESS,
         help="folder for scores and maps of RUN",
     )
     maps = parser.add_argument_group("any method's maps, instead of RUN")
@@ -54,16 +52,12 @@ def add_parser(commands: Commands) -> None:
         "--maps",
         type=existing_folder,
         metavar="DIR",
-        default=argparse.SUPPRESS,
         help="folder of float TIFF maps",
     )
-    maps.add_argument(
-        "--dataset", choices=("mvtec_ad", "mvtec_loco"), default=argparse.SUPPRESS, help="protocol"
-    )
+    maps.add_argument("--dataset", choices=BENCHMARKS, help="protocol")
     maps.add_argument(
         "--category",
         metavar="NAME",
-        default=argparse.SUPPRESS,
         help="its folder in ROOT, and the maps' folder in DIR",
     )
 

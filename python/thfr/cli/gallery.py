@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive
+from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive, results_of_run
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -33,13 +33,5 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Result:
     from thfr.visualization.qualitative import qualitative
 
-    values = qualitative(
-        args.run_folder,
-        args.out,
-        per_kind=args.per_kind,
-        data=args.data,
-        maps=args.maps,
-        device=args.device,
-        progress=True,
-    )
+    values = qualitative(args.run_folder, per_kind=args.per_kind, **results_of_run(args))
     return Result(f"to look at: {', '.join(values['pages'])}", values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive
+from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive, results_of_run
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -27,14 +27,6 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Result:
     from thfr.visualization.run_report import report_of_run
 
-    values = report_of_run(
-        args.run_folder,
-        args.out,
-        per_kind=args.per_kind,
-        data=args.data,
-        maps=args.maps,
-        device=args.device,
-        progress=True,
-    )
+    values = report_of_run(args.run_folder, per_kind=args.per_kind, **results_of_run(args))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in values["verdicts"].items())
     return Result(f"{counts or 'no decision threshold'}\nto look at: {values['report']}", values)

@@ -10,7 +10,7 @@ from thfr.io import file_sha256
 from thfr.study.grids import Category, find_categories
 from thfr.study.presets import changed, load_preset, read_changes
 from thfr.study.results import configuration_key
-from thfr.study.runner import Place
+from thfr.study.runner import Workspace
 
 
 def chosen_categories(args: argparse.Namespace) -> list[Category]:
@@ -49,6 +49,6 @@ def chosen_seeds(args: argparse.Namespace) -> list[int]:
     return list(dict.fromkeys(args.seeds or load_preset(args.dataset).seeds))
 
 
-def chosen_place(args: argparse.Namespace) -> Place:
+def chosen_workspace(args: argparse.Namespace) -> Workspace:
     """Where the trials are run."""
-    return Place(args.data, args.out, args.weights, args.device, args.keep_runs)
+    return Workspace(args.data, args.out, args.weights, args.device, args.keep_runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_study_settings, existing_folder
+from thfr.cli.arguments import BENCHMARKS, Commands, add_command, add_study_settings, existing_folder
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -15,7 +15,7 @@ Tables of results beside those that the supplement of the paper prints: OUT/tabl
   thfr tables --train ROOT --dataset mvtec_loco --out OUT      train and evaluate everything first
 
 With --train every category and seed is trained in the data set's pinned configuration, as a trial in
-OUT/trials (see `thfr ablate`): the same command goes on after an interruption. What is missing shows as
+OUT/trials (see `thfr ablate`): the same command is resumed after an interruption. What is missing shows as
 "-", and a mean over some categories is not shown at all.
 """
 
@@ -39,7 +39,7 @@ def add_parser(commands: Commands) -> None:
     training.add_argument(
         "--train", type=existing_folder, metavar="ROOT", dest="data", help="folder of the data set"
     )
-    training.add_argument("--dataset", choices=("mvtec_ad", "mvtec_loco"), help="layout and protocol")
+    training.add_argument("--dataset", choices=BENCHMARKS, help="layout and protocol")
     add_study_settings(training)
 
 
@@ -100,7 +100,7 @@ def _published(args: argparse.Namespace) -> list[str]:
 
 def _train(args: argparse.Namespace) -> dict[str, str]:
     """Run the trials of the pinned configuration; the reasons of those that fail."""
-    from thfr.cli.study import chosen_categories, chosen_place, chosen_seeds, preset_setting
+    from thfr.cli.study import chosen_categories, chosen_seeds, chosen_workspace, preset_setting
     from thfr.study.grids import make_trials
     from thfr.study.runner import run_trials
     from thfr.study.trials import Evaluation
@@ -113,4 +113,4 @@ def _train(args: argparse.Namespace) -> dict[str, str]:
             category, [(setting, category.config)], chosen_seeds(args), args.weights, (Evaluation(),)
         )
     ]
-    return run_trials(trials, chosen_place(args)).failed
+    return run_trials(trials, chosen_workspace(args)).failed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thfr.backbones.specs import BACKBONES
 from thfr.cli.arguments import (
     Commands,
     add_command,
@@ -57,7 +58,7 @@ def add_parser(commands: Commands) -> None:
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
-        help="extractor: wide_resnet50_2, resnet18, or tf_efficientnet_lite0, which needs no download",
+        help=f"extractor: {', '.join(BACKBONES)}; tf_efficientnet_lite0 needs no download",
     )
     model.add_argument(
         "--weights",

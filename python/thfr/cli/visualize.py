@@ -12,6 +12,7 @@ from thfr.cli.arguments import (
     existing_folder,
     not_negative,
     positive,
+    results_of_run,
 )
 from thfr.cli.output import Result
 
@@ -75,17 +76,7 @@ def run(args: argparse.Namespace) -> Result:
     }
     if args.with_test:
         asked["test_images"] = True
-    values = visualize(
-        args.run_folder,
-        args.beside,
-        out=args.out,
-        images=args.images,
-        asked=asked,
-        data=args.data,
-        maps=args.maps,
-        device=args.device,
-        progress=True,
-    )
+    values = visualize(args.run_folder, args.beside, images=args.images, asked=asked, **results_of_run(args))
     return Result(_text(values), values)
 
 

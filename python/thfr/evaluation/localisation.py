@@ -25,9 +25,9 @@ class TestPixels:
         ends = np.cumsum([0, *(height * width for height, width in sizes)])
         self._scores = np.empty(ends[-1], dtype=np.float32)
         self._labels = np.empty(ends[-1], dtype=bool)
-        places = [slice(ends[i], ends[i + 1]) for i in range(len(sizes))]
-        self._maps = [self._scores[place].reshape(size) for place, size in zip(places, sizes, strict=True)]
-        self._masks = [self._labels[place].reshape(size) for place, size in zip(places, sizes, strict=True)]
+        slices = [slice(ends[i], ends[i + 1]) for i in range(len(sizes))]
+        self._maps = [self._scores[part].reshape(size) for part, size in zip(slices, sizes, strict=True)]
+        self._masks = [self._labels[part].reshape(size) for part, size in zip(slices, sizes, strict=True)]
         self._regions: list[Regions] = []
         self._filled = 0
 

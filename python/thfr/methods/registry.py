@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from thfr.config import RunConfig, parse_yaml
 from thfr.errors import InputError
 
+_LARGEST = 1 << 16  # bytes of a configuration
 _NO_METHODS = {"base", "common", "registry"}
 
 
@@ -93,4 +94,10 @@ def read_config(path: Path) -> RunConfig:
     """The configuration in a run folder's ``config.yaml``."""
     if not path.is_file():
         raise InputError(f"config: no such file: {path} (is this a run folder of thfr train?)")
-    return config_from_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        if path.stat().st_size > _LARGEST:  # deep nesting would keep the parser busy
+            raise OSError(f"it holds {path.stat().st_size} bytes, a configuration less than {_LARGEST}")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config: {path} cannot be read: {error}") from error
+    return config_from_yaml(text, str(path))

@@ -16,7 +16,7 @@ import yaml
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
-from thfr.methods.registry import config_class, method_names
+from thfr.methods.registry import config_class
 from thfr.study.grids import Category, make_trials
 from thfr.study.presets import changed, read_changes
 from thfr.study.report import origin
@@ -153,7 +153,10 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _plain(rows: Sequence[Row], category: str | None = None) -> list[Row]:
-    """The rows without random templates, method by method."""
+    """The rows without random templates, THFR first, then method by method."""
     plain = [row for row in rows if row["evaluation"] == PLAIN and category in (None, row["category"])]
-    order = list(method_names())
-    return sorted(plain, key=lambda row: order.index(row["setting"]["method"]))
+
+    def order(row: Row) -> tuple[bool, str]:
+        return row["setting"]["method"] != "thfr", row["setting"]["method"]
+
+    return sorted(plain, key=order)

@@ -167,16 +167,16 @@ def _dots(rows: Sequence[Row]) -> Figure:
     lines = sum(1 + 0.7 * text.count("\n") for text in texts)
     figure = Figure(figsize=(WIDTH, 0.85 + 0.19 * lines), layout="constrained")
     panels = list(figure.subplots(1, len(names), sharey=True))
-    places = {str(row["setting"]): place for place, row in enumerate(plain)}
+    positions = {str(row["setting"]): position for position, row in enumerate(plain)}
     for axes, name in zip(panels, names, strict=True):
         for members, text, style in (
             (plain, "nearest template", {"color": BLUE, "fmt": "o"}),
             (control, "shuffled templates", {"color": VERMILION, "fmt": "D", "mfc": "white"}),
         ):
-            known = [row for row in members if row["figures"].get(name) and str(row["setting"]) in places]
+            known = [row for row in members if row["figures"].get(name) and str(row["setting"]) in positions]
             found = [row["figures"][name] for row in known]
             axes.errorbar(
-                [100 * one["mean"] for one in found], [places[str(row["setting"])] for row in known],
+                [100 * one["mean"] for one in found], [positions[str(row["setting"])] for row in known],
                 xerr=_deviations(found), elinewidth=0.8, label=text, **style,
             )  # fmt: skip
         axes.set_xlabel(axis_label(name))

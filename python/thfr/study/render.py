@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thfr.io import atomic_write_json, atomic_write_text
+from thfr.predictions.tables import csv_cell
 from thfr.study.published import KINDS
 from thfr.study.tables import Line, Table, Tables, Value
 
@@ -80,7 +81,7 @@ def as_latex(tables: Tables) -> str:
             parts.append(f"{' & '.join([*texts, *_cells(table, line, _mark_latex)])} \\\\")
         parts += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
     parts += [r"\begin{itemize}\footnotesize", *(rf"\item {_escape(note)}" for note in tables.notes)]
-    parts += [r"\end{itemize}", *(f"% {line}" for line in _origins(tables))]
+    parts += [r"\end{itemize}", *(f"% {' '.join(line.split())}" for line in _origins(tables))]
     return "\n".join(parts) + "\n"
 
 
@@ -103,7 +104,7 @@ def as_csv(tables: Tables) -> str:
                     line.published,
                     column,
                 ]
-                writer.writerow([*row, value.mean, value.std, value.official])
+                writer.writerow(map(csv_cell, [*row, value.mean, value.std, value.official]))
     return buffer.getvalue()
 
 
@@ -138,34 +139,44 @@ def _number(value: float) -> str:
     return "100" if text == "100.0" else text
 
 
-def _mark_markdown(value: Value, place: int | None) -> str:
+def _mark_markdown(value: Value, rank: int | None) -> str:
     text = _number(value.mean) + ("" if value.std is None else f" ± {value.std:.1f}")
-    text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(place or 0, text)
+    text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(rank or 0, text)
     return text if value.official else f"{text} †"
 
 
-def _mark_latex(value: Value, place: int | None) -> str:
+def _mark_latex(value: Value, rank: int | None) -> str:
     text = _number(value.mean)
-    text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(place or 0, text)
+    text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(rank or 0, text)
     text += "" if value.std is None else rf"$\pm${value.std:.1f}"
     return text if value.official else rf"{text}$^\dagger$"
 
 
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%#_{}$"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "†": r"$^\dagger$",
+    }
+)
+
+
 def _escape(text: str) -> str:
-    for character in "&%#_":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("†", r"$^\dagger$")
+    """The text as LaTeX prints it, whatever commands are in it."""
+    return text.translate(_LATEX)
 
 
 def _origins(tables: Tables) -> list[str]:
     """Seeds, hashes and configuration of every measured row, each on one line."""
     lines = []
     for name, origin in tables.rows.items():
-        for category, facts in origin["categories"].items():
-            hashes = ", ".join(f"{split} {one['sha256']}" for split, one in facts["data"].items())
-            config = json.dumps(facts["config"], separators=(",", ":"))
-            seeds = " ".join(map(str, facts["seeds"]))
-            weights = " ".join(facts["weights_sha256"])
+        for category, found in origin["categories"].items():
+            hashes = ", ".join(f"{split} {one['sha256']}" for split, one in found["data"].items())
+            config = json.dumps(found["config"], separators=(",", ":"))
+            seeds = " ".join(map(str, found["seeds"]))
+            weights = " ".join(found["weights_sha256"])
             lines.append(
                 f"{name}: {category}: seeds {seeds}; SHA-256 of weights {weights}, {hashes}; {config}"
             )

@@ -116,7 +116,7 @@ def unofficial(result: Result) -> list[str]:
         count = sum(result.data.get(split, {}).get("images", {}).values())
         if split in official and count != official[split]:
             problems.append(f"{count} instead of {official[split]} {split} images")
-    sizes = sorted({size for facts in result.data.values() for size in facts["sizes"]})
+    sizes = sorted({size for split in result.data.values() for size in split["sizes"]})
     if "size" in official and sizes != [official["size"]]:
         problems.append(f"images of {', '.join(sizes)} instead of {official['size']} pixels")
     return problems

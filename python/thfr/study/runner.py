@@ -32,7 +32,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """Where a study's data, weights and results are, and what it computes on."""
 
     data: Path
@@ -42,31 +42,32 @@ class Place:
     keep_runs: bool = False
 
 
-def run_trials(trials: Sequence[Trial], place: Place, label: str = "") -> Outcome:
-    """Train and evaluate every trial that ``place.out`` does not hold yet, with a progress bar on stderr,
+def run_trials(trials: Sequence[Trial], workspace: Workspace, label: str = "") -> Outcome:
+    """Train and evaluate every trial that ``workspace.out`` does not hold yet, with a progress bar on stderr,
     which begins with ``label``.
 
     Each trial is a process of its own, so that its peak memory is its own and a crash loses one trial. A
-    trial that fails is named with its reason, and the others go on. After an interruption, ``kill -9``
-    included, the same call goes on, inside an unfinished training too, and repeats no finished trial.
+    trial that fails is named with its reason, and the others are run. After an interruption, ``kill -9``
+    included, the same call resumes the study, inside an unfinished training too, and repeats no finished
+    trial.
 
     Raises:
-        InputError: another process is at work in ``place.out``; a trial there cannot be read.
+        InputError: another process is at work in ``workspace.out``; a trial there cannot be read.
     """
     failed: dict[str, str] = {}
-    if place.out.exists() and not place.out.is_dir():
-        raise InputError(f"study: out must be a folder, got the file {place.out}")
-    with locked(place.out, "study", _LOCK_SECONDS) as lock:
-        waiting = [trial for trial in trials if not trial_path(place.out, trial).is_file()]
+    if workspace.out.exists() and not workspace.out.is_dir():
+        raise InputError(f"study: out must be a folder, got the file {workspace.out}")
+    with locked(workspace.out, "study", _LOCK_SECONDS) as lock:
+        waiting = [trial for trial in trials if not trial_path(workspace.out, trial).is_file()]
         done = len(trials) - len(waiting)
         with tqdm(total=sum(map(_steps, waiting)), unit="step", mininterval=1.0, disable=not waiting) as bar:
             for number, trial in enumerate(waiting, done + 1):
                 bar.set_description(f"{label}trial {number} of {len(trials)}")
-                reason = _run_one(trial, place, bar, lock)
+                reason = _run_one(trial, workspace, bar, lock)
                 if reason is not None:
                     failed[trial.name] = reason
                     tqdm.write(f"{trial.name}: failed: {reason}", file=sys.stderr)
-        paths = [trial_path(place.out, trial) for trial in trials]
+        paths = [trial_path(workspace.out, trial) for trial in trials]
         return Outcome([read_trial(path) for path in paths if path.is_file()], failed)
 
 
@@ -76,19 +77,19 @@ def _steps(trial: Trial) -> int:
     return max(steps, 1)  # one for a method without any, so that the bar moves
 
 
-def _run_one(trial: Trial, place: Place, bar: tqdm, lock: IO[str]) -> str | None:
+def _run_one(trial: Trial, workspace: Workspace, bar: tqdm, lock: IO[str]) -> str | None:
     """Run one trial in its own process; the reason if it fails."""
-    run = place.out / RUNS / trial.name
-    log = place.out / LOGS / f"{trial.name}.log"
+    run = workspace.out / RUNS / trial.name
+    log = workspace.out / LOGS / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     task = {
         "trial": trial.definition(),
-        "data": str(place.data),
+        "data": str(workspace.data),
         "run": str(run),
-        "out": str(place.out),
-        "weights": None if place.weights is None else str(place.weights),
-        "device": place.device,
-        "keep_run": place.keep_runs,
+        "out": str(workspace.out),
+        "weights": None if workspace.weights is None else str(workspace.weights),
+        "device": workspace.device,
+        "keep_run": workspace.keep_runs,
     }
     before, steps, shown = bar.n, _steps(trial), ""
     # the folder stays locked until this process, too, is gone
@@ -120,7 +121,7 @@ def _run_one(trial: Trial, place: Place, bar: tqdm, lock: IO[str]) -> str | None
             process.stdout.close()
     bar.set_postfix_str("", refresh=False)
     bar.update(before + steps - bar.n)
-    if process.returncode == 0 and trial_path(place.out, trial).is_file():
+    if process.returncode == 0 and trial_path(workspace.out, trial).is_file():
         log.unlink()
         return None
     return _reason(process.returncode, said, log)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thfr.evaluation.table import columns
+from thfr.predictions.tables import csv_cell
 
 MEAN = "mean"
 Row = dict[str, Any]
@@ -177,16 +178,16 @@ def as_csv(rows: Sequence[Row]) -> str:
         for name in names:
             found = row["figures"].get(name) or {"mean": None, "std": None}
             line += [found["mean"], found["std"]]
-        writer.writerow(line)
+        writer.writerow(map(csv_cell, line))
     return buffer.getvalue()
 
 
 def as_text(rows: Sequence[Row]) -> str:
     """The figures that matter most, for a terminal."""
-    place = localisation(rows)
-    shown = ("image_auroc", "pixel_auroc", *dict.fromkeys((place, "au_pro")), "similarity.key")
+    located = localisation(rows)
+    shown = ("image_auroc", "pixel_auroc", *dict.fromkeys((located, "au_pro")), "similarity.key")
     head = ["category", "setting", "image AUROC", "pixel AUROC"]
-    head += [] if place == "au_pro" else [spro_label(place)]
+    head += [] if located == "au_pro" else [spro_label(located)]
     head += ["AU-PRO", "similarity", "seeds"]
     lines = [
         [

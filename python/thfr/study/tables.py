@@ -78,8 +78,8 @@ class Table:
             for other in self.lines
             if other.kind == line.kind and column in other.values and other.values[column].official
         }
-        place = sorted(rivals, reverse=True).index(value.rounded) + 1
-        return place if place <= 2 and len(rivals) > 1 else None
+        rank = sorted(rivals, reverse=True).index(value.rounded) + 1
+        return rank if rank <= 2 and len(rivals) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _table(dataset: str, figure: str, groups: dict[str, list[Result]], published
         members = [result for result in group if result.dataset == dataset]
         if members:
             lines += [_measured(name, members, figure, kind, list(official)) for kind in kinds]
-    order = {kind: place for place, kind in enumerate(kinds)}
+    order = {kind: rank for rank, kind in enumerate(kinds)}
     return Table(
         dataset, figure, _TITLES[dataset][figure], columns, sorted(lines, key=lambda x: order[x.kind])
     )

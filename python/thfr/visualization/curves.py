@@ -79,7 +79,7 @@ def thinned(
     among them.
     """
     wanted = np.concatenate([np.linspace(0, min(2 * limit, 1), _POINTS), np.linspace(0, 1, _POINTS)])
-    places = np.unique(np.minimum(np.searchsorted(fpr, np.sort(wanted)), len(fpr) - 1))
+    indices = np.unique(np.minimum(np.searchsorted(fpr, np.sort(wanted)), len(fpr) - 1))
     # where the curve leaves the axis, too: regions above all negatives make it rise straight up
-    places = np.union1d(places, [0, np.searchsorted(fpr, fpr[0], side="right") - 1, len(fpr) - 1])
-    return np.asarray(fpr)[places], np.asarray(overlap)[places]
+    indices = np.union1d(indices, [0, np.searchsorted(fpr, fpr[0], side="right") - 1, len(fpr) - 1])
+    return np.asarray(fpr)[indices], np.asarray(overlap)[indices]

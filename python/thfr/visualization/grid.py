@@ -52,7 +52,7 @@ class Grid:
 
 def write_grid(stem: Path, grid: Grid, *, pdf: bool = True) -> list[Path]:
     """Write ``stem.png`` (several pages: ``stem-1.png``, ``stem-2.png``, ...) and, with ``pdf``,
-    ``stem.pdf``, each whole or not at all; gives their paths, the PDF last.
+    ``stem.pdf``, each atomically; gives their paths, the PDF last.
     """
     layout = _Layout.of(grid)
     step = layout.rows_a_page
@@ -94,7 +94,7 @@ class _Layout:
         aspect = max(height / width for height, width in shapes)
         cell = min((_WIDTH - _LABEL) / len(grid.columns) - _GAP, _TALLEST / aspect)
         width = max(_LABEL + len(grid.columns) * (cell + _GAP), 6.5)
-        limit = "the alarm limit" if grid.scale.from_good else "the middle of the scale"
+        limit = "the decision threshold" if grid.scale.from_good else "the middle of the scale"
         words = f"White outline: map above {limit}; cyan outline: ground truth. {grid.caption}"
         return cls(cell, cell * aspect + 2 * _GAP, width, 0.78, textwrap.wrap(words, int(width * 15.5)))
 
@@ -146,17 +146,17 @@ def _folded(note: str) -> str:
 
 
 def _draw(figure: Figure, panel: np.ndarray, left: float, top: float, width: float, height: float) -> None:
-    """One picture in a frame whose place is given in inches; its own aspect ratio is kept."""
+    """One picture in a frame whose position is given in inches; its own aspect ratio is kept."""
     page_width, page_height = figure.get_size_inches()
     shown = min(height, width * panel.shape[0] / panel.shape[1])
     across = shown * panel.shape[1] / panel.shape[0]
-    place = (
+    position = (
         (left + (width - across) / 2) / page_width,
         1 - (top + shown) / page_height,
         across / page_width,
         shown / page_height,
     )
-    axes = figure.add_axes(place)
+    axes = figure.add_axes(position)
     axes.imshow(panel, aspect="auto", interpolation="antialiased")
     axes.axis("off")
 

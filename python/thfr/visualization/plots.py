@@ -59,7 +59,7 @@ def headline(metrics: Mapping[str, Any]) -> list[tuple[str, float, str]]:
 
 
 def draw_scores(axes: Axes, report: Report, theme: Theme) -> None:
-    """One row a kind, one dot an image; a dashed line at the alarm limit."""
+    """One row a kind, one dot an image; a dashed line at the decision threshold."""
     kinds = report.kinds
     for row, kind in enumerate(kinds):
         scores = np.array([entry.score for entry in report.of(kind)])
@@ -74,7 +74,7 @@ def draw_scores(axes: Axes, report: Report, theme: Theme) -> None:
     if report.scale.from_good:
         axes.axvline(report.scale.threshold, color=theme.line, lw=1.2, ls="--")
         axes.text(
-            report.scale.threshold, 1.01, "alarm limit", color=theme.ink, ha="center", va="bottom",
+            report.scale.threshold, 1.01, "decision threshold", color=theme.ink, ha="center", va="bottom",
             transform=axes.get_xaxis_transform(), fontsize="small",
         )  # fmt: skip
     _plain(axes, theme)
@@ -175,3 +175,6 @@ def _plain(axes: Axes, theme: Theme) -> None:
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
     axes.set_axisbelow(True)
+    legend = axes.get_legend()
+    for text in [*axes.get_yticklabels(), *([] if legend is None else legend.get_texts())]:
+        text.set_parse_math(False)  # a kind's name is no formula, whatever signs are in it

@@ -98,7 +98,7 @@ def _caption(results: RunResults, per_kind: int) -> str:
         if per_kind == 1
         else f"{per_kind} images of each kind, evenly spread over the order of their scores"
     )
-    restored = "" if results.visualizer is None else f" Restored: {results.visualizer.honest_note()}"
+    restored = "" if results.visualizer is None else f" Restored: {results.visualizer.note()}"
     return (
         f"{config.label} on {model.backbone}, {model.size} x {model.size} pixels. Shown: {which}, "
         f"chosen by this rule alone. One colour scale for all images, by {results.scale.source}.{restored}"

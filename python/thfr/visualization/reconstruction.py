@@ -16,11 +16,11 @@ from thfr.visualization.network import VisualizationNetwork
 
 @dataclass(frozen=True)
 class Visualizer:
-    """A trained visualization network. ``facts``: what ``visualization.json`` says of it."""
+    """A trained visualization network. ``metadata``: what ``visualization.json`` holds."""
 
     network: VisualizationNetwork
     device: torch.device
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     @torch.inference_mode()
     def reconstructed(
@@ -30,10 +30,12 @@ class Visualizer:
         """The images that have these features, as far as the network knows."""
         return self.network([level.to(self.device).float() for level in features]).clamp(0, 1)
 
-    def honest_note(self) -> str:
+    def note(self) -> str:
         """What the network is and what it has seen, for captions."""
-        test = " and the test images (good and anomalous)" if self.facts["config"]["test_images"] else " only"
-        held_out = self.facts["error"]["held_out"]
+        test = (
+            " and the test images (good and anomalous)" if self.metadata["config"]["test_images"] else " only"
+        )
+        held_out = self.metadata["error"]["held_out"]
         return (
             "features drawn by a visualization network, which was trained on the training images"
             f"{test}, is for pictures only and takes no part in scores "

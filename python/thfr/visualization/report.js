@@ -35,7 +35,7 @@
     if (next === undefined || next === shown[0]) return;
     const value = Number(limit.toPrecision(4));
     line.textContent = sort === "high"
-      ? `alarm limit ${value}: from here on no alarm` : `alarm limit ${value}: from here on an alarm`;
+      ? `decision threshold ${value}: no alarm from here on` : `decision threshold ${value}: an alarm from here on`;
     next.before(line);
   }
 

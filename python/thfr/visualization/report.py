@@ -30,14 +30,14 @@ _MISTAKES = 4  # of each sort at the top
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _CAPTIONS = {
     "scores": "Anomaly scores, one dot an image",
-    "roc": "Defects found against false alarms, over all alarm limits (ROC)",
+    "roc": "Defects found against false alarms, over all thresholds (ROC)",
     "PRO": "Share of each region found (PRO) against pixels wrongly marked; AU-PRO is the shaded area",
     "sPRO": "The same up to the area that has to be found (sPRO); AU-sPRO is the shaded area",
 }
 
 
 def write_report(path: str | os.PathLike[str], report: Report, *, progress: bool = False) -> None:
-    """Write the report as one HTML file, whole or not at all; pictures are in it, nothing is fetched.
+    """Write the report atomically as one HTML file; pictures are in it, nothing is fetched.
 
     Its gallery is sorted, filtered and faded by a script; ``#sort=low&kind=good&verdict=calm&find=x&fade=50``
     behind the file's name opens it in that state. Without scripts all images are there in order.
@@ -125,9 +125,9 @@ def _diagram(report: Report, which: str) -> str:
 
 
 def _alarms(report: Report) -> Iterator[str]:
-    """What the alarm limit would have done to these images."""
+    """What the decision threshold would have done to these images."""
     if not report.scale.from_good:
-        yield '<p class="note">No alarm limit: no good images have set one (thfr calibrate does).</p>'
+        yield '<p class="note">No decision threshold: no good images have set one (thfr calibrate does).</p>'
         return
     counts = []
     for kind in report.kinds:
@@ -143,8 +143,8 @@ def _alarms(report: Report) -> Iterator[str]:
         )
         counts.append(f"<b>{alarms}</b> {what} {len(entries)} {escape(noun)}")
     yield (
-        f'<p class="note">With the alarm limit at {report.scale.threshold:.4g}: {", ".join(counts)}. '
-        f"The limit is {escape(report.scale.source)}; "
+        f'<p class="note">With the decision threshold at {report.scale.threshold:.4g}: {", ".join(counts)}. '
+        f"The threshold is {escape(report.scale.source)}; "
         "none of the images below took part in it. An image that scores above it is called defective.</p>"
     )
 
@@ -152,7 +152,7 @@ def _alarms(report: Report) -> Iterator[str]:
 def _legend(report: Report) -> Iterator[str]:
     stops = ", ".join(to_hex(colormaps[COLOUR_MAP](at)) for at in np.linspace(*COLOUR_RANGE, 7))
     scale = report.scale
-    limit = "the alarm limit" if scale.from_good else f"{scale.threshold:.4g}"
+    limit = "the decision threshold" if scale.from_good else f"{scale.threshold:.4g}"
     truth = any(entry.truth is not None for entry in report.entries)
     yield '<section class="legend"><div class="bar">'
     yield f"<span>{scale.low:.3g}</span>"
@@ -171,9 +171,9 @@ def _mistakes(report: Report) -> Iterator[str]:
     found = report.mistakes(_MISTAKES)
     yield '<section class="mistakes"><h2>Worst misses and false alarms</h2>'
     if not found:
-        yield "<p>There are none: every defect scores above the alarm limit, every good image below.</p>"
+        yield "<p>There are none: every defect scores above the threshold, every good image below.</p>"
     else:
-        yield f"<p>At most {_MISTAKES} of each, the furthest on the wrong side of the alarm limit first.</p>"
+        yield f"<p>At most {_MISTAKES} of each, the furthest on the wrong side of the threshold first.</p>"
         yield '<div class="cards">'
         for entry in found:
             yield from _card(report, replace(entry, template=None, restored=None))

@@ -38,7 +38,7 @@ def report_of_run(
 
     Returns:
         ``report``: the file; ``metrics``: as :func:`thfr.evaluation.evaluate_maps`; ``verdicts``: the number
-        of test images by verdict at the alarm limit (empty without one).
+        of test images by verdict at the decision threshold (empty without one).
 
     Raises:
         InputError: a run, option or image that cannot be used; the argument is named.
@@ -73,7 +73,7 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     if results.detector.template_count and any(entry.template is None for entry in entries):
         lines["nearest good"] = "not shown where the training image has changed since training"
     if results.visualizer is not None:
-        lines["restored"] = results.visualizer.honest_note()
+        lines["restored"] = results.visualizer.note()
     return Report(
         title=f"{kind_label(dataset.category)}: {config.label} on {len(dataset.test)} test images",
         entries=entries,

@@ -20,7 +20,7 @@ _VERDICT_COLOURS = {"found": "#00704f", "calm": "#00704f", "": LIGHT.ink}
 
 
 def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
-    """Write the figures, the diagrams and up to six images of each kind as one PNG, whole or not at all.
+    """Write the figures, the diagrams and up to six images of each kind atomically as one PNG.
 
     Each image stands above its anomaly map.
 
@@ -34,7 +34,7 @@ def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
     shape = max(picture.shape[0] / picture.shape[1] for picture in chain.from_iterable(panels))
     heights = [3.9, *[cell * shape + 0.75] * len(kinds)]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 1.2), layout="constrained", facecolor="white")
-    figure.suptitle(_headline(report), x=0.01, ha="left", fontsize=16, color=LIGHT.ink)
+    figure.suptitle(_headline(report), x=0.01, ha="left", fontsize=16, color=LIGHT.ink, parse_math=False)
     parts: np.ndarray = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     axes = parts[0].subplots(1, 2 if has_roc(report) else 1, width_ratios=[9, 5] if has_roc(report) else None)
     draw_scores(np.ravel(axes)[0], report, LIGHT)
@@ -42,9 +42,8 @@ def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
         draw_roc(axes[1], report, LIGHT)
     for part, kind, row, images in zip(parts[1:], kinds, rows, panels, strict=True):
         total = len(report.of(kind))
-        part.suptitle(
-            f"{kind_label(kind)}: {_order(kind)}, {len(row)} of {total}", x=0.01, ha="left", fontsize=13
-        )
+        title = f"{kind_label(kind)}: {_order(kind)}, {len(row)} of {total}"
+        part.suptitle(title, x=0.01, ha="left", fontsize=13, parse_math=False)
         for axis in (grid := part.subplots(1, _COLUMNS)):
             axis.axis("off")
         for axis, entry, image in zip(grid, row, images, strict=False):
@@ -60,9 +59,7 @@ def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
 
 def _headline(report: Report) -> str:
     figures = [f"{name} {100 * value:.1f} %" for name, value, _ in headline(report.metrics or {})]
-    return "\n".join(
-        [_short(report.title, 110).replace("$", r"\$"), *(["   ".join(figures)] if figures else [])]
-    )
+    return "\n".join([_short(report.title, 110), *(["   ".join(figures)] if figures else [])])
 
 
 def _order(kind: str) -> str:

@@ -83,7 +83,7 @@ def visualize(
     strips = make_strips(results, visualizer, beside, samples)
     *written, page, _ = write_strips(target, results, visualizer, strips)
     return {
-        "network": dict(visualizer.facts),
+        "network": dict(visualizer.metadata),
         "images": [name_of(sample) for sample in samples],
         "strips": [str(path) for path in written],
         "page": str(page),
@@ -209,7 +209,7 @@ def write_strips(
     model = config.model
     caption = (
         f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
-        f"restored: {visualizer.honest_note()} The anomaly map is that of "
+        f"restored: {visualizer.note()} The anomaly map is that of "
         f"{config.label} ({results.run.name}), its colour scale by {results.scale.source}."
     )
 

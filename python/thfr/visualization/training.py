@@ -63,7 +63,7 @@ def train_visualizer(
     It learns, by the mean squared error of RGB in 0..1, to reconstruct images from the extractor's features:
     the training images, each once as it is and once scrambled (:func:`.scrambled.scrambled`), so that it
     learns to show what is there and not what is usual. It serves pictures only: no score, map or threshold
-    depends on it. An interrupted training goes on from its checkpoint and ends as an unbroken one.
+    depends on it. An interrupted training is resumed from its checkpoint and ends as an unbroken one.
 
     Args:
         run: the detector's folder.
@@ -204,7 +204,7 @@ def _test_errors(
     visualizer: Visualizer, detector: Detector, dataset: Dataset, progress: bool
 ) -> dict[str, Any]:
     """The reconstruction error of the test images by kind; nobody's where they were trained on."""
-    if visualizer.facts["trained_on"]["test_images"]:
+    if visualizer.metadata["trained_on"]["test_images"]:
         return {}
     sums: dict[str, ErrorSum] = {}
     size = (detector.size, detector.size)

@@ -11,10 +11,10 @@ Item = TypeVar("Item")
 def typical(items: Sequence[Item], score: Callable[[Item], float], count: int = 1) -> list[Item]:
     """``count`` of the items, evenly spread over the order of their scores; one: that of the median score.
 
-    Of ``n`` items in ascending order those at the places (i + 1/2) n / count, rounded down, for i = 0, 1,
+    Of ``n`` items in ascending order those of the indices (i + 1/2) n / count, rounded down, for i = 0, 1,
     ..., the highest score first; all of them if there are no more than ``count``.
     """
     ordered = sorted(items, key=score)
     count = min(count, len(ordered))
-    places = [int((index + 0.5) * len(ordered) / count) for index in range(count)]
-    return [ordered[place] for place in reversed(places)]
+    indices = [int((index + 0.5) * len(ordered) / count) for index in range(count)]
+    return [ordered[index] for index in reversed(indices)]
