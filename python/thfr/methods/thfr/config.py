@@ -93,7 +93,7 @@ class THFRTrainingConfig(OptimisationConfig):
     """Largest edge of such a rectangle, in cells of stride 16."""
     augmentation: int = Field(default=0, ge=0)
     """Copies of each training image, slightly moved, turned and lit; templates are the originals only. They
-    helped with 43 images and cost accuracy with 335 (docs/accuracy.md).
+    helped with 43 images and cost accuracy with 335 (docs/results/accuracy.md).
     """
 
 
