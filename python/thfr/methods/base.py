@@ -376,19 +376,6 @@ class Detector(ABC, Generic[ConfigT]):
         path = folder / files.MODEL
         if not path.is_file():
             raise InputError(f"Detector.load: {folder} holds no {path.name}: has its training finished?")
-<<<<<<< HEAD
-        digest = check_files(folder)
-        extractor = None
-        if config.uses_backbone:
-            extractor = create_backbone(config.model.backbone, pretrained=False)
-            load_tensors(extractor, folder / files.BACKBONE)
-            extractor.weights_digest = config.weights_digest
-        state = read_tensors(path)
-        try:
-            detector = detector_class(config.method).from_state(config, extractor, state, where, precision)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
-=======
         digest, state = check_files(folder), read_tensors(path)
         with torch.random.fork_rng(devices=[]):  # modules are made with random weights first
             extractor = None
@@ -402,7 +389,6 @@ class Detector(ABC, Generic[ConfigT]):
                 )
             except (RuntimeError, ValueError, KeyError) as error:
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
->>>>>>> methods
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale = ColourScale.load(folder)
         return detector

@@ -91,10 +91,6 @@ def train(
     )
     if _finished_before(out, config):
         return Detector.load(out, device)
-<<<<<<< HEAD
-    placed = None if extractor is None else extractor.to(where)
-=======
->>>>>>> methods
     with locked(out, "train"):
         if _finished_before(out, config):
             return Detector.load(out, device)
@@ -102,10 +98,7 @@ def train(
             claim(out, config.to_yaml())
         context = FitContext(images, indices, out, where, progress, checkpoint_seconds, cache_budget)
         started = time.monotonic()
-<<<<<<< HEAD
-=======
         placed = None if extractor is None else extractor.to(where)
->>>>>>> methods
         detector, metadata = detector_class(config.method).fit(config, placed, context)
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
         if good is not None:
