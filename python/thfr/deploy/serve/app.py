@@ -44,9 +44,7 @@ MapWish = Annotated[MapKind, Query(description="png: heat map over the image; ti
 MinArea = Annotated[int | None, Query(ge=1, le=10**9, description="leave out findings of fewer pixels")]
 
 
-def create_app(
-    models: Mapping[str, Model], settings: Settings = Settings(), log: InspectionLog | None = None
-) -> FastAPI:
+def create_app(models: Mapping[str, Model], settings: Settings, log: InspectionLog | None = None) -> FastAPI:
     """The service. The application owns ``log`` and closes it when it shuts down.
 
     Raises:

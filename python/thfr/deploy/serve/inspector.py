@@ -112,7 +112,7 @@ class Inspector:
         images = await asyncio.gather(*(self._in_thread(self._decode, upload) for upload in uploads))
         readable = [image for image in images if not isinstance(image, InputError)]
         started = time.monotonic()
-        waiting = worker.submit(readable)
+        waiting, name = worker.submit(readable), worker.model.name
         scored = iter(await asyncio.wait_for(_all(waiting), self.settings.timeout))
         ms = round((time.monotonic() - started) * 1000, 3)
         tasks: list[Any] = []
@@ -121,9 +121,7 @@ class Inspector:
                 tasks.append(_itself(image))
             else:
                 done = next(scored)
-                tasks.append(
-                    self._in_thread(self._describe, worker.model.name, upload, image, done, wish, ms)
-                )
+                tasks.append(self._in_thread(self._describe, name, upload, image, done, wish, ms))
         return list(await asyncio.gather(*tasks))
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
