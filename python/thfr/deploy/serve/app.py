@@ -23,6 +23,7 @@ from thfr.deploy.serve.gate import Gate
 from thfr.deploy.serve.history import add_history
 from thfr.deploy.serve.images import DamagedImage, OversizedImage, UnsupportedImage
 from thfr.deploy.serve.inspector import Inspector, MapKind, UnknownModel, Upload, Wish
+from thfr.deploy.serve.page import add_page
 from thfr.deploy.serve.schema import Batch, Health, Inspection, ModelInfo, Models, Problem, problems
 from thfr.deploy.serve.settings import Settings
 from thfr.errors import InputError
@@ -71,6 +72,7 @@ def create_app(models: Mapping[str, Model], settings: Settings, log: InspectionL
     _add_status(app, inspector)
     if log is not None:
         add_history(app, inspector, log)
+    add_page(app)
     app.add_middleware(
         Gate,
         token=settings.token,
