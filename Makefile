@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip
 DEMO := demo
 PYTEST_ARGS ?=
 
-.PHONY: demo test emulate gpu-check sanitize sanitize-address sanitize-thread sanitize-python lint format bench clean help
+.PHONY: demo test emulate gpu-check sanitize sanitize-address sanitize-thread sanitize-python windows lint format bench clean help
 
 help:
 	@echo "make demo    set up, generate data, train, evaluate, write $(DEMO)/report.html"
@@ -15,6 +15,7 @@ help:
 	@echo "make gpu-check  on a machine with a GPU: build, CUDA tests, compute-sanitizer, benchmarks, a record"
 	@echo "make sanitize  the C++ tests under AddressSanitizer + UBSan, then under ThreadSanitizer"
 	@echo "make sanitize-python  the tests of thfr_ext with a module under AddressSanitizer + UBSan"
+	@echo "make windows  the C++ tests, compiled by MinGW, run under Wine"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make bench   time the kernels beside their alternatives (BENCH_ARGS='sweep --out FILE' for some)"
 	@echo "make format  let ruff and clang-format mend what they can"
@@ -44,6 +45,14 @@ sanitize-address sanitize-thread:
 	cmake -S . -B build/$@ -DTHFR_CUDA=off -DTHFR_WERROR=ON -DTHFR_TESTS=ON $(SANITIZERS)
 	cmake --build build/$@ --parallel 2
 	ctest --test-dir build/$@ --output-on-failure --parallel 2
+
+# The C++ library and its tests for Windows, compiled by MinGW and run under Wine. Its OpenMP comes as a DLL.
+windows:
+	cmake -S . -B build/$@ -DCMAKE_TOOLCHAIN_FILE=cmake/mingw.cmake -DTHFR_CUDA=off -DTHFR_WERROR=ON -DTHFR_TESTS=ON
+	cmake --build build/$@ --parallel 2
+	cp "$$(x86_64-w64-mingw32-g++-posix -print-file-name=libgomp-1.dll)" \
+	  $$(for name in libgcc_s_seh-1 libwinpthread-1; do x86_64-w64-mingw32-g++-posix -print-file-name=$$name.dll; done) build/$@/tests/cpp/native
+	WINEDEBUG=-all ctest --test-dir build/$@ --output-on-failure
 
 # Python itself is not instrumented: the sanitizers' libraries come in first. Its own leaks are not ours.
 SANITIZER_LIBRARIES = $$(for name in asan ubsan stdc++; do $${CXX:-c++} -print-file-name=lib$$name.so; done | xargs)

@@ -56,7 +56,12 @@ class CMakeBuild(build_ext):
 
 
 setup(
-    packages=["thfr_ext", "thfr", *(f"thfr.{package}" for package in find_packages("python/thfr"))],
+    packages=[
+        "thfr_ext",
+        *(f"thfr_ext.{p}" for p in find_packages("thfr_ext")),
+        "thfr",
+        *(f"thfr.{p}" for p in find_packages("python/thfr")),
+    ],
     ext_modules=[Extension("thfr_ext._C", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, cosine_similarity, interpolate, pad
 
 import thfr_ext
-from thfr_ext._blur import gaussian_taps
+from thfr_ext.scoring.blur import gaussian_taps
 
 BATCH, SIZE, SIGMA = 8, (256, 256), 4.0
 SHAPES = ((BATCH, 256, 64, 64), (BATCH, 512, 32, 32), (BATCH, 1024, 16, 16))

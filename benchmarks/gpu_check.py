@@ -48,8 +48,8 @@ def kernels_of(log: str) -> list[dict[str, Any]]:
 def ptxas(arch: str) -> list[dict[str, Any]]:
     """What each kernel takes on an architecture, such as "90"; needs nvcc, no GPU."""
     kernels: list[dict[str, Any]] = []
-    for source in sorted((ROOT / "csrc/cuda").glob("*.cu")):
-        include = [f"-I{ROOT / 'csrc' / folder}" for folder in ("include", "", "cuda")]
+    for source in sorted((ROOT / "csrc").rglob("*.cu")):
+        include = [f"-I{ROOT / 'csrc' / folder}" for folder in ("include", "")]
         options = ["-std=c++17", "-O3", f"-arch=sm_{arch}", "-Xptxas", "-v", "-c", "-o", os.devnull]
         command = ["nvcc", *options, *include, str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

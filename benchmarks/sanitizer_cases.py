@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fuzz"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch
-from fuzz_agree import compare, same_neighbours
-from fuzz_driver import OPERATORS
+from support.fuzz_agree import compare, same_neighbours
+from support.fuzz_driver import OPERATORS
 
-from thfr_ext import _library, nearest_templates
+from thfr_ext import nearest_templates
+from thfr_ext.core import registration
 
-for name in _library.CUDA_KERNELS:
+for name in registration.CUDA_KERNELS:
     compare(name, getattr(OPERATORS, name), lambda tensor: tensor.cuda(), cases=8)
     print(name, "done", flush=True)
 

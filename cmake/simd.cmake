@@ -1,5 +1,5 @@
 # Function multiversioning by translation unit: a source is compiled once for each instruction set with
-# THFR_ISA set to a namespace of that name; csrc/cpu/simd.h picks at run time. (The compiler's own target_clones
+# THFR_ISA set to a namespace of that name; csrc/common/simd.h picks at run time. (The compiler's own target_clones
 # does not reach the bodies that OpenMP outlines, nor templates.)
 #
 # Such a source must not use the standard library's templates: an inline function compiled here with AVX-512 could

@@ -1,4 +1,4 @@
-// How a tensor comes in from Python: the tuple (data_ptr, dtype code, sizes, strides) that thfr_ext/_tensor.py makes.
+// How a tensor comes in from Python: the tuple (data_ptr, dtype code, sizes, strides) that thfr_ext/core/tensors.py makes.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -1,7 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings.h"
+#include "bindings/bindings.h"
 #include "thfr/info.h"
 
 namespace py = pybind11;
@@ -42,7 +42,7 @@ PYBIND11_MODULE(_C, module) {
   thfr::bindings::bind_scoring(module);
   thfr::bindings::bind_retrieval(module);
   thfr::bindings::bind_sweep(module);
-  thfr::bindings::bind_sweep_stream(module);
+  thfr::bindings::bind_metrics(module);
 #ifdef THFR_HAS_CUDA
   thfr::bindings::bind_cuda_scoring(module);
   thfr::bindings::bind_cuda_retrieval(module);

@@ -72,7 +72,7 @@ def test_read_image_scales_16_bit_grey_and_colour_alike(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "grey.png")
     png16_rgb(tmp_path / "colour.png", np.repeat(values[..., None], 3, axis=2))
     grey, colour = io.read_image(tmp_path / "grey.png"), io.read_image(tmp_path / "colour.png")
-    np.testing.assert_array_equal(grey[..., 0], [[0, 0, 1, 7], [128, 254, 255, 255]])
+    np.testing.assert_array_equal(grey[..., 0], [[0, 1, 1, 7], [128, 254, 254, 255]])
     np.testing.assert_array_equal(grey, colour)
 
 
@@ -89,9 +89,10 @@ def test_read_image_ignores_exif_orientation(tmp_path: Path, colours: np.ndarray
     assert io.image_size(tmp_path / "a.png") == (7, 5)
 
 
-def test_read_image_refuses_float_pixels(tmp_path: Path) -> None:
-    Image.fromarray(np.full((3, 3), 0.5, dtype=np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(InputError, match=r"read_image.*a\.tiff.*float32"):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_read_image_refuses_pixels_that_are_no_number(tmp_path: Path, value: float) -> None:
+    Image.fromarray(np.full((3, 3), value, dtype=np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(InputError, match=r"read_image.*a\.tiff.*NaN or infinite"):
         io.read_image(tmp_path / "a.tiff")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from thfr.data import MVTecLOCO, Sample, load_dataset, read_defects_config
-from thfr.data.mvtec_loco import Defect
+from thfr.data.formats.mvtec_loco import Defect
 from thfr.errors import InputError
 
 SIZE = (10, 20)
@@ -187,7 +188,41 @@ def test_mvtec_ad_folder_is_not_loco(folder: Path) -> None:
         load_dataset("mvtec_ad", folder)
 
 
+def test_no_masks_at_all(folder: Path) -> None:
+    shutil.rmtree(folder / "ground_truth")
+    (folder / "defects_config.json").unlink()
+    dataset, samples = opened(folder)
+    assert not dataset.has_masks
+    assert "no ground_truth" in dataset.notes[0]
+    with pytest.raises(InputError, match="has no mask"):
+        dataset.regions(samples["logical_anomalies"])
+
+
+def test_an_empty_kind_is_noted(folder: Path) -> None:
+    for path in (folder / "test/structural_anomalies").iterdir():
+        path.unlink()
+    dataset = load_dataset("mvtec_loco", folder)
+    assert dataset.kinds == ["logical_anomalies"]
+    assert "test/structural_anomalies is empty: kind structural_anomalies counts as absent" in dataset.notes
+
+
+def test_channels_in_any_case_and_16_bits(folder: Path) -> None:
+    path = folder / "ground_truth/structural_anomalies/000/000.png"
+    values = np.asarray(Image.open(path)).astype(np.uint16)
+    path.unlink()
+    Image.fromarray(values).save(path.with_suffix(".PNG"))
+    dataset, samples = opened(folder)
+    assert dataset.regions(samples["structural_anomalies"]).saturations == (20,)
+
+
 # defects_config.json
+
+
+def test_config_with_a_byte_order_mark(folder: Path) -> None:
+    path = folder / "defects_config.json"
+    before = read_defects_config(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_defects_config(path) == before
 
 
 @pytest.mark.parametrize(

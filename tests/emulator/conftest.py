@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from thfr_ext import _cuda
+from thfr_ext.core import devices
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +45,8 @@ def device(emulated: ModuleType, order: int, monkeypatch: pytest.MonkeyPatch) ->
         assert tensor.device.type == "cpu"
         yield 0
 
-    monkeypatch.setattr(_cuda, "native", emulated)
-    monkeypatch.setattr(_cuda, "on_device_of", here)
+    monkeypatch.setattr(devices, "native", emulated)
+    monkeypatch.setattr(devices, "on_device_of", here)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)  # fills what torch.empty gives
     emulated.set_options(seed=order)

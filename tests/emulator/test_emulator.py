@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from thfr_ext._tensor import view
+from thfr_ext.core.tensors import view
 
 MISSING_BARRIER, OUT_OF_BOUNDS, WRONG_LANES, DIVERGENT_BARRIER, TOO_MUCH_SHARED = range(1, 6)
 VALUES = torch.arange(5 * 64, dtype=torch.float32)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.fuzz_agree import compare
 
-from thfr_ext import _library
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
-from fuzz_agree import compare
+from thfr_ext.core import registration
 
 
-@pytest.mark.parametrize("name", _library.CUDA_KERNELS)
+@pytest.mark.parametrize("name", registration.CUDA_KERNELS)
 def test_against_cpu(name: str, device: ModuleType) -> None:
-    compare(name, _library.CUDA_KERNELS[name], lambda tensor: tensor, cases=60)
+    compare(name, registration.CUDA_KERNELS[name], lambda tensor: tensor, cases=60)
     assert name == "merge_cells" or device.statistics()[0] > 0  # launches: cells are PyTorch's

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from support.retrieval_cases import (
+    DTYPES,
+    KINDS,
+    LAYOUTS,
+    METRICS,
+    PAIRS,
+    PATHS,
+    WAITING,
+    Watch,
+    rows,
+    search,
+    take,
+)
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _retrieval_cuda
-
-sys.path.insert(0, str(Path(__file__).parent))
-from retrieval_cases import DTYPES, KINDS, LAYOUTS, METRICS, PAIRS, PATHS, WAITING, Watch, rows, search, take
+from thfr_ext.retrieval import cuda as retrieval_cuda
 
 
 @pytest.fixture
@@ -63,7 +71,7 @@ def test_widths(width: int, path: str, device: ModuleType) -> None:
 def test_rows_of_several_segments(
     width: int, path: str, monkeypatch: pytest.MonkeyPatch, device: ModuleType
 ) -> None:
-    monkeypatch.setattr(_retrieval_cuda, "PACKED_BYTES", 2**30)
+    monkeypatch.setattr(retrieval_cuda, "PACKED_BYTES", 2**30)
     for dtype in (torch.float32, torch.float16):
         x, y = rows("positive", 2, width, 9).to(dtype), rows("positive", 5, width, 10).to(dtype)
         search(x, y, 2, "cosine")
@@ -105,7 +113,7 @@ def test_every_path_gives_the_same_bits(
         results = []
         for path in PATHS:
             take(path, monkeypatch)
-            results.append(_retrieval_cuda.nearest_templates(x, y, 7, metric, None))
+            results.append(retrieval_cuda.nearest_templates(x, y, 7, metric, None))
         assert all(torch.equal(a, b) for other in results for a, b in zip(results[0], other, strict=True))
 
 
@@ -114,11 +122,11 @@ def test_double_beyond_the_range_of_squares(scale: float, path: str, device: Mod
     x, y = (rows("random", n, 20, n).double() for n in (3, 20))
     for metric in ("cosine", "l2"):
         expected, order = thfr_ext.nearest_templates(x, y, 5, metric)
-        got, indices = _retrieval_cuda.nearest_templates(x * scale, y * scale, 5, metric, None)
+        got, indices = retrieval_cuda.nearest_templates(x * scale, y * scale, 5, metric, None)
         assert torch.equal(indices, order)
         torch.testing.assert_close(got / (scale if metric == "l2" else 1), expected, rtol=1e-13, atol=0)
         mixed = torch.cat([y, y * scale])  # ordinary and extreme rows side by side
-        scores, indices = _retrieval_cuda.nearest_templates(x, mixed, 4, metric, None)
+        scores, indices = retrieval_cuda.nearest_templates(x, mixed, 4, metric, None)
         expected, _ = thfr_ext.nearest_templates(x, mixed, 4, metric)
         torch.testing.assert_close(scores, expected, rtol=1e-13, atol=0)
         assert (indices < (20 if metric == "l2" and scale > 1 else 40)).all()
@@ -145,7 +153,7 @@ def test_exclude(path: str, device: ModuleType) -> None:
 
 def test_what_has_no_result_is_nan(path: str, device: ModuleType) -> None:
     x, y = rows("random", 5, 9, 23), rows("random", 66, 9, 24)
-    expected = _retrieval_cuda.nearest_templates(x, y, 3, "l2", None)
+    expected = retrieval_cuda.nearest_templates(x, y, 3, "l2", None)
 
     def nothing(result: tuple[Tensor, Tensor]) -> Tensor:
         scores, indices = result
@@ -155,21 +163,21 @@ def test_what_has_no_result_is_nan(path: str, device: ModuleType) -> None:
     for value, metric in zip((torch.nan, torch.inf, -torch.inf), METRICS, strict=True):
         wrong, wrong_row = x.clone(), y.clone()
         wrong[2, 4] = wrong_row[65, 8] = value
-        assert nothing(_retrieval_cuda.nearest_templates(wrong, y, 3, metric, None))[2].all()
-        assert nothing(_retrieval_cuda.nearest_templates(x, wrong_row, 3, metric, None)).all()
-    found = _retrieval_cuda.nearest_templates(wrong, y, 3, "l2", None)
+        assert nothing(retrieval_cuda.nearest_templates(wrong, y, 3, metric, None))[2].all()
+        assert nothing(retrieval_cuda.nearest_templates(x, wrong_row, 3, metric, None)).all()
+    found = retrieval_cuda.nearest_templates(wrong, y, 3, "l2", None)
     others = [0, 1, 3, 4]
     assert all(torch.equal(a[others], b[others]) for a, b in zip(found, expected, strict=True))
     exclude = torch.tensor([-1, 66, -2, 2**62, 65])
-    found = _retrieval_cuda.nearest_templates(x, y, 3, "l2", exclude)
+    found = retrieval_cuda.nearest_templates(x, y, 3, "l2", exclude)
     assert nothing(found).all(1).tolist() == [False, True, True, True, False]
     assert torch.equal(found[1][0], expected[1][0])
-    found = _retrieval_cuda.nearest_templates(x, y[:3], 3, "l2", torch.tensor([-1, 0, -1, 2, -1]))
+    found = retrieval_cuda.nearest_templates(x, y[:3], 3, "l2", torch.tensor([-1, 0, -1, 2, -1]))
     assert nothing(found).tolist() == [[False, False, bad] for bad in (False, True, False, True, False)]
 
 
 def test_no_queries(device: ModuleType) -> None:
-    scores, indices = _retrieval_cuda.nearest_templates(torch.empty(0, 3), torch.ones(4, 3), 2, "l2", None)
+    scores, indices = retrieval_cuda.nearest_templates(torch.empty(0, 3), torch.ones(4, 3), 2, "l2", None)
     assert scores.shape == indices.shape == (0, 2)
     assert device.statistics() == (0, 0)
 
@@ -188,10 +196,10 @@ def test_paths_are_taken(device: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
         search(rows("random", count, 8, 27), rows("random", 70, 8, 28), k, "cosine")
         return int(device.statistics()[0])
 
-    few, listed = _retrieval_cuda.FEW_QUERIES, _retrieval_cuda.MOST_LISTED
+    few, listed = retrieval_cuda.FEW_QUERIES, retrieval_cuda.MOST_LISTED
     # queries, search, merge; queries, two packings, selection, results; queries, costs, results
     assert (launches(few, listed), launches(few + 1, listed), launches(few, listed + 1)) == (3, 5, 3)
-    monkeypatch.setattr(_retrieval_cuda, "PRODUCT_BYTES", 1)  # 64 rows at a time
+    monkeypatch.setattr(retrieval_cuda, "PRODUCT_BYTES", 1)  # 64 rows at a time
     assert launches(few + 1, 1) == 7
 
 
@@ -200,7 +208,7 @@ def test_nothing_waits_and_nothing_is_large(path: str, device: ModuleType) -> No
     x, y = rows("random", count, 4, 29), rows("random", bank, 4, 30)
     own = torch.arange(count)
     with Watch() as watch:
-        _retrieval_cuda.nearest_templates(x, y, 2, "cosine", own)
+        retrieval_cuda.nearest_templates(x, y, 2, "cosine", own)
     assert watch.names
     assert not [name for name in watch.names if any(word in name for word in WAITING)]
     assert watch.elements < count * bank // 2

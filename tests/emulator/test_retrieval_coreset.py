@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from support.retrieval_cases import DTYPES, KINDS, LAYOUTS, WAITING, Watch, rows
+from support.scoring_cases import superfluous_barriers
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _retrieval_cuda, reference
-from thfr_ext._retrieval_cuda import greedy_coreset
-
-sys.path.insert(0, str(Path(__file__).parent))
-from retrieval_cases import DTYPES, KINDS, LAYOUTS, WAITING, Watch, rows
-from scoring_cases import superfluous_barriers
+from thfr_ext import reference
+from thfr_ext.retrieval import cuda as retrieval_cuda
+from thfr_ext.retrieval.cuda import greedy_coreset
 
 
 @pytest.fixture
@@ -88,11 +85,11 @@ def test_progress(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks, which begin where the one before has ended, choose the same rows."""
     bank = rows("random", 60, 12, 7)
     whole = greedy_coreset(bank, 23, 1)
-    monkeypatch.setattr(_retrieval_cuda, "CORESET_CHUNK", 5 * bank.numel())
+    monkeypatch.setattr(retrieval_cuda, "CORESET_CHUNK", 5 * bank.numel())
     seen: list[tuple[int, int]] = []
     assert torch.equal(greedy_coreset(bank, 23, 1, lambda *now: seen.append(now)), whole)
     assert seen == [(5, 23), (10, 23), (15, 23), (20, 23), (23, 23)]
-    monkeypatch.setattr(_retrieval_cuda, "CORESET_CHUNK", 1)
+    monkeypatch.setattr(retrieval_cuda, "CORESET_CHUNK", 1)
     assert torch.equal(greedy_coreset(bank, 6, 1, lambda *now: None), whole[:6])
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from support.retrieval_cases import KINDS, METRICS, PAIRS, check, rows, search, take
 from torch import Tensor
 
-from thfr_ext import _retrieval_cuda
-from thfr_ext._tensor import view
-
-sys.path.insert(0, str(Path(__file__).parent))
-from retrieval_cases import KINDS, METRICS, PAIRS, check, rows, search, take
+from thfr_ext.core.tensors import view
+from thfr_ext.retrieval import cuda as retrieval_cuda
 
 
 @pytest.fixture
@@ -71,8 +67,8 @@ def compare_operands(kind: str, pair: tuple[torch.dtype, torch.dtype], device: M
 def test_products_are_within_the_slack(width: int, device: ModuleType) -> None:
     for pair in PAIRS:
         x, y = rows("positive", 4, width, 3).to(pair[0]), rows("positive", 4, width, 4).to(pair[1])
-        how = _retrieval_cuda._choose_operands(x, y)
-        assert how.length <= _retrieval_cuda.CHAIN + 8
+        how = retrieval_cuda._choose_operands(x, y)
+        assert how.length <= retrieval_cuda.CHAIN + 8
         sides = []
         for t, is_bank in ((x, False), (y, True)):
             made = torch.empty(len(t), how.width, dtype=torch.float16)
@@ -85,7 +81,7 @@ def test_products_are_within_the_slack(width: int, device: ModuleType) -> None:
             )
             sides.append((made, gains.view(torch.int32).view(-1, 2)[:, 1].float()))
         planes = [m.unflatten(1, (how.planes, how.length)).transpose(0, 1) for m, _ in sides]
-        found = _retrieval_cuda._product(*planes).double().sum(0)
+        found = retrieval_cuda._product(*planes).double().sum(0)
         found = found * torch.exp2((sides[0][1][:, None] + sides[1][1][None, :]).double())
         exact, norms = x.double() @ y.double().T, x.double().norm(dim=1)[:, None] * y.double().norm(dim=1)
         assert ((found - exact).abs() <= how.slack(width) * norms).all()
@@ -93,7 +89,7 @@ def test_products_are_within_the_slack(width: int, device: ModuleType) -> None:
 
 def test_what_is_read_in_place() -> None:
     def planes(rows_made: Tensor) -> tuple[int, int, int]:
-        return tuple(_retrieval_cuda._choose_operands(rows_made, rows_made))  # type: ignore[return-value]
+        return tuple(retrieval_cuda._choose_operands(rows_made, rows_made))  # type: ignore[return-value]
 
     half = torch.zeros(3, 1536, dtype=torch.float16)
     assert planes(half) == (0, 1, 1536)
@@ -104,7 +100,7 @@ def test_what_is_read_in_place() -> None:
     assert planes(half[:, 1:1529])[0] == 1
     assert planes(half[:1].expand(3, -1))[0] == 1
     assert planes(half.float()) == (3, 3, 1536)
-    assert tuple(_retrieval_cuda._choose_operands(half.float(), half)) == (2, 2, 1536)
+    assert tuple(retrieval_cuda._choose_operands(half.float(), half)) == (2, 2, 1536)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -114,9 +110,9 @@ def test_any_product_within_the_slack_will_do(
 ) -> None:
     """Products as wrong as the bound allows, at random and all one way, leave every bit as it is."""
     x, y = rows(kind, 2, 24, 5), rows(kind, 66, 24, 6, base=rows(kind, 2, 24, 5))
-    expected = _retrieval_cuda.nearest_templates(x, y, 4, metric, None)
-    real, generator = _retrieval_cuda._product, torch.Generator().manual_seed(7)
-    how = _retrieval_cuda._choose_operands(x, y)
+    expected = retrieval_cuda.nearest_templates(x, y, 4, metric, None)
+    real, generator = retrieval_cuda._product, torch.Generator().manual_seed(7)
+    how = retrieval_cuda._choose_operands(x, y)
 
     for wrong in ("random", "up", "down"):
 
@@ -128,8 +124,8 @@ def test_any_product_within_the_slack_will_do(
                 sign = 2 * torch.randint(0, 2, (len(own[0]), len(own[1])), generator=generator) - 1.0
             return real(a, b) + (0.99 * (how.slack(24) - 2.0**-19) * sign * own[0][:, None] * own[1]).float()
 
-        monkeypatch.setattr(_retrieval_cuda, "_product", product)
-        found = _retrieval_cuda.nearest_templates(x, y, 4, metric, None)
+        monkeypatch.setattr(retrieval_cuda, "_product", product)
+        found = retrieval_cuda.nearest_templates(x, y, 4, metric, None)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -140,17 +136,17 @@ def test_products_that_tell_nothing(
 ) -> None:
     """All rows are scored exactly, however many: there is no list of them that overflows."""
     x, y = rows("random", 2, 24, 8), rows("random", 66, 24, 9)
-    real = _retrieval_cuda._product
-    monkeypatch.setattr(_retrieval_cuda, "_product", lambda a, b: torch.full_like(real(a, b), value))
+    real = retrieval_cuda._product
+    monkeypatch.setattr(retrieval_cuda, "_product", lambda a, b: torch.full_like(real(a, b), value))
     if value == 0:
-        monkeypatch.setattr(_retrieval_cuda._Operands, "slack", lambda *_: 10.0)
+        monkeypatch.setattr(retrieval_cuda._Operands, "slack", lambda *_: 10.0)
     search(x, y, 7, metric)
 
 
 def test_products_are_made_use_of(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """With products that are far off, and a bound that does not say so, rows are left out."""
     x, y = rows("random", 2, 24, 10), rows("random", 66, 24, 11)
-    real = _retrieval_cuda._product
-    monkeypatch.setattr(_retrieval_cuda, "_product", lambda a, b: -real(a, b))
+    real = retrieval_cuda._product
+    monkeypatch.setattr(retrieval_cuda, "_product", lambda a, b: -real(a, b))
     with pytest.raises(AssertionError):
-        check(x, y, 3, "cosine", _retrieval_cuda.nearest_templates(x, y, 3, "cosine", None))
+        check(x, y, 3, "cosine", retrieval_cuda.nearest_templates(x, y, 3, "cosine", None))

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.scoring_cases import CASES, DTYPES, PATHS, apart, inputs, laid_out, superfluous_barriers
+from support.scoring_oracle import oracle_distance
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _cuda
-from thfr_ext._scoring_cuda import cosine_distance
-from thfr_ext._tensor import NO_TENSOR, view
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_cases import CASES, DTYPES, PATHS, apart, inputs, laid_out, superfluous_barriers
-from scoring_oracle import oracle_distance
+from thfr_ext.core import devices
+from thfr_ext.core.tensors import NO_TENSOR, view
+from thfr_ext.scoring.cuda import cosine_distance
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the result
 
@@ -204,7 +200,7 @@ def test_levels_of_all_kinds_at_once(device: ModuleType) -> None:
     distances = [torch.empty(2, *x.shape[2:], dtype=torch.float32) for x, _ in pairs]
     scores = torch.empty(2)
     tables = [(view(x), view(y), view(d)) for (x, y), d in zip(pairs, distances, strict=True)]
-    _cuda.native.cuda_cosine_distances(tables, 1e-8, view(scores), 0)
+    devices.native.cuda_cosine_distances(tables, 1e-8, view(scores), 0)
     assert device.statistics()[0] == 4
     for (x, y), distance in zip(pairs, distances, strict=True):
         assert np.abs(distance.numpy() - oracle_distance(x, y)).max() <= 1e-6

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.scoring_cases import CASES, DTYPES, inputs, laid_out, superfluous_barriers
+from support.scoring_oracle import oracle_map
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _blur, _cuda, _scoring_cuda
-from thfr_ext._scoring_cuda import anomaly_map
-from thfr_ext._tensor import NO_TENSOR, view
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_cases import CASES, DTYPES, inputs, laid_out, superfluous_barriers
-from scoring_oracle import oracle_map
+from thfr_ext.core import devices
+from thfr_ext.core.tensors import NO_TENSOR, view
+from thfr_ext.scoring import blur
+from thfr_ext.scoring import cuda as scoring_cuda
+from thfr_ext.scoring.cuda import anomaly_map
 
 SHAPES = [(2, 8, 16, 16), (2, 16, 8, 9), (2, 5, 40, 3), (2, 4, 1, 1)]
 
@@ -160,7 +158,7 @@ def test_the_matrices_kept_are_bounded(device: ModuleType) -> None:
     x = [torch.randn(1, 2, 3, 3), torch.randn(1, 2, 2, 2)]
     for n in range(1, 150):
         check(x, [t.flip(1) for t in x], (n, 4), 1.0)
-    assert len(_scoring_cuda._matrices[torch.device("cpu")]) <= _scoring_cuda._MOST_MATRICES
+    assert len(scoring_cuda._matrices[torch.device("cpu")]) <= scoring_cuda._MOST_MATRICES
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_score_of_any_map(values: list[float], device: ModuleType) -> None:
 
 
 def table(values: Tensor, size: tuple[int, int], sigma: float, keep: list[Any]) -> list[Any]:
-    return list(_scoring_cuda._level(values, size, sigma, 1.0, keep))
+    return list(scoring_cuda._level(values, size, sigma, 1.0, keep))
 
 
 def blended(values: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
@@ -190,7 +188,7 @@ def blended(values: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor
     )
     score = score.view(torch.float32)
     given = [tuple(table(values, size, sigma, keep))]
-    _cuda.native.cuda_blend_levels(given, False, view(anomaly), view(score), 0)
+    devices.native.cuda_blend_levels(given, False, view(anomaly), view(score), 0)
     return anomaly, score
 
 
@@ -202,7 +200,7 @@ def test_within_bounds_whatever_the_matrices_hold(device: ModuleType) -> None:
         for place in (1, 3, 5):  # the starts of rows, of their blocks, and of columns
             starts = torch.full(level[place][2], junk, dtype=torch.int64)
             changed = (*level[:place], view(starts), *level[place + 1 :])
-            _cuda.native.cuda_blend_levels([changed], False, view(anomaly), view(score), 0)
+            devices.native.cuda_blend_levels([changed], False, view(anomaly), view(score), 0)
     assert device.statistics()[0] == 12  # AddressSanitizer has seen them
 
 
@@ -210,7 +208,7 @@ def test_guards_of_memory(device: ModuleType) -> None:
     values, size = torch.rand(2, 6, 5), (40, 33)
     keep: list[Any] = []
     level = table(values, size, 2.0, keep)
-    blocks = _blur.column_blocks(6, 40, 2.0)[1]
+    blocks = blur.column_blocks(6, 40, 2.0)[1]
     other = torch.zeros(9, dtype=torch.int64)
     cases: list[tuple[int, Any]] = [
         (0, view(values[:1])),
@@ -244,7 +242,7 @@ def test_guards_of_memory(device: ModuleType) -> None:
 def test_no_barrier_is_superfluous(
     shape: tuple[int, ...], emulated: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_cuda, "native", emulated)
+    monkeypatch.setattr(devices, "native", emulated)
     torch.manual_seed(0)
     values, size = torch.rand(shape), (40, 40)
     expected, _ = blended(values, size, 30.0)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from support import rational
+from support.sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, VALUES, rand
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import thfr_ext
-from thfr_ext import _sweep_cuda, _sweep_curve
-from thfr_ext._tensor import view
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
-import test_rational as rational
-from sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, VALUES, rand
+from thfr_ext.core.tensors import view
+from thfr_ext.sweep import cuda as sweep_cuda
+from thfr_ext.sweep import curve
 
 OPERATORS = torch.ops.thfr_ext
 LIMITS = [0.01, 0.05, 0.1, 0.3, 1.0]
@@ -59,7 +55,7 @@ def set_of(kind: str, dtype: torch.dtype, layout: str = "contiguous", saturation
 @pytest.mark.parametrize("kind", VALUES)
 def test_au_spro_of_values(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
     arguments = set_of(kind, dtype)
-    near(_sweep_cuda.au_spro(*arguments, LIMITS), OPERATORS.au_spro(*arguments, LIMITS))
+    near(sweep_cuda.au_spro(*arguments, LIMITS), OPERATORS.au_spro(*arguments, LIMITS))
 
 
 @pytest.mark.parametrize("saturation", ["half", "one", "area", "above", "mixed", "huge"])
@@ -67,7 +63,7 @@ def test_au_spro_of_values(kind: str, dtype: torch.dtype, device: ModuleType) ->
 def test_au_spro_of_layouts_and_saturations(layout: str, saturation: str, device: ModuleType) -> None:
     arguments = set_of("tied", torch.float32, layout, saturation)
     limits = [i / 37 for i in range(1, 38)] + LIMITS  # more than one launch takes
-    near(_sweep_cuda.au_spro(*arguments, limits), OPERATORS.au_spro(*arguments, limits))
+    near(sweep_cuda.au_spro(*arguments, limits), OPERATORS.au_spro(*arguments, limits))
 
 
 @ONE_ORDER
@@ -76,7 +72,7 @@ def test_au_spro_of_layouts_and_saturations(layout: str, saturation: str, device
 def test_au_pro(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
     maps, regions, _ = set_of(kind, dtype)
     masks = [r.any(0) for r in regions]
-    near(_sweep_cuda.au_pro(maps, masks, 0.3), OPERATORS.au_pro(maps, masks, 0.3))
+    near(sweep_cuda.au_pro(maps, masks, 0.3), OPERATORS.au_pro(maps, masks, 0.3))
 
 
 @ONE_ORDER
@@ -87,7 +83,7 @@ def test_spro_area(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
     offsets, saturations = torch.tensor([0, 1, 500, 900]), torch.tensor([2, 100, 400])
     for part in (slice(None), slice(None, None, 3)):
         arguments = negatives[part], scores, offsets, saturations, LIMITS
-        near(_sweep_cuda.spro_area(*arguments), OPERATORS.spro_area(*arguments))
+        near(sweep_cuda.spro_area(*arguments), OPERATORS.spro_area(*arguments))
 
 
 @ONE_ORDER
@@ -99,14 +95,14 @@ def test_auroc(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
     for density in (0.0005, 0.1, 0.9, 0.9995):
         labels = rand(2, 30, 41, seed=1) < density
         labels[0, 0, :2] = torch.tensor([True, False])
-        assert torch.equal(_sweep_cuda.auroc(scores, labels), OPERATORS.auroc(scores, labels))
+        assert torch.equal(sweep_cuda.auroc(scores, labels), OPERATORS.auroc(scores, labels))
 
 
 def test_auroc_of_layouts(device: ModuleType) -> None:
     scores, labels = rand(2, 30, 41).half(), rand(2, 30, 41, seed=1) < 0.4
     for part in (lambda t: t[:, ::2, 1::3], lambda t: t.mT, lambda t: t[1, 7, 3:]):
         both = part(scores), part(labels)
-        assert torch.equal(_sweep_cuda.auroc(*both), OPERATORS.auroc(*both))
+        assert torch.equal(sweep_cuda.auroc(*both), OPERATORS.auroc(*both))
 
 
 def test_pairs_beyond_64_bits(device: ModuleType) -> None:
@@ -137,10 +133,10 @@ def test_curves(kind: str, device: ModuleType) -> None:
     masks = [r.any(0) for r in regions]
     pairs = [
         (
-            _sweep_curve.spro_curve(maps, regions, saturations),
+            curve.spro_curve(maps, regions, saturations),
             OPERATORS.spro_curve(maps, regions, saturations),
         ),
-        (_sweep_curve.pro_curve(maps, masks), OPERATORS.pro_curve(maps, masks)),
+        (curve.pro_curve(maps, masks), OPERATORS.pro_curve(maps, masks)),
     ]
     for found, expected in pairs:
         assert torch.equal(found[0], expected[0])
@@ -169,21 +165,21 @@ def tensors(given_set: rational.Set) -> Set:
 @given(rational.sets(), rational.LIMITS)
 def test_areas_are_exact(device: ModuleType, given_set: rational.Set, limits: list[float]) -> None:
     points, arguments = rational.curve(given_set), tensors(given_set)
-    found = _sweep_cuda.au_spro(*arguments, limits)
+    found = sweep_cuda.au_spro(*arguments, limits)
     for area, limit in zip(found.tolist(), limits, strict=True):
         assert abs(Fraction(area) - rational.area(points, limit)) < Fraction(1, 10**12)
-    fpr, overlap, _ = _sweep_curve.spro_curve(*arguments)
+    fpr, overlap, _ = curve.spro_curve(*arguments)
     assert fpr.tolist() == [float(x) for x, _ in points]
     near(overlap, torch.tensor([float(y) for _, y in points], dtype=torch.float64))
     maps, masks = arguments[0], [r.any(0) for r in arguments[1]]
-    near(_sweep_cuda.au_pro(maps, masks, limits[0]), OPERATORS.au_pro(maps, masks, limits[0]))
+    near(sweep_cuda.au_pro(maps, masks, limits[0]), OPERATORS.au_pro(maps, masks, limits[0]))
 
 
 @SLOW
 @given(rational.labelled())
 def test_auroc_is_exact(device: ModuleType, sample: Any) -> None:
     scores, labels = map(torch.from_numpy, sample)
-    assert torch.equal(_sweep_cuda.auroc(scores, labels), OPERATORS.auroc(scores, labels))
+    assert torch.equal(sweep_cuda.auroc(scores, labels), OPERATORS.auroc(scores, labels))
 
 
 @ONE_ORDER
@@ -192,13 +188,13 @@ def test_the_same_bits_in_any_order(device: ModuleType) -> None:
     maps, regions, saturations = set_of("tied", torch.float32, saturation="mixed")
     masks = [r.any(0) for r in regions]
     device.set_options()
-    spro, pro = _sweep_cuda.au_spro(maps, regions, saturations, LIMITS), _sweep_cuda.au_pro(maps, masks, 0.3)
+    spro, pro = sweep_cuda.au_spro(maps, regions, saturations, LIMITS), sweep_cuda.au_pro(maps, masks, 0.3)
     back = [r.flip(0) for r in regions[::-1]]
     for seed in range(1, 5):
         device.set_options(seed=seed)
-        assert torch.equal(_sweep_cuda.au_spro(maps, regions, saturations, LIMITS), spro)
-        assert torch.equal(_sweep_cuda.au_spro(maps[::-1], back, saturations.flip(0), LIMITS), spro)
-        assert torch.equal(_sweep_cuda.au_pro(maps[::-1], masks[::-1], 0.3), pro)
+        assert torch.equal(sweep_cuda.au_spro(maps, regions, saturations, LIMITS), spro)
+        assert torch.equal(sweep_cuda.au_spro(maps[::-1], back, saturations.flip(0), LIMITS), spro)
+        assert torch.equal(sweep_cuda.au_pro(maps[::-1], masks[::-1], 0.3), pro)
 
 
 # NaN, refusals
@@ -215,14 +211,14 @@ def test_nan(inside: bool, dtype: torch.dtype, device: ModuleType, monkeypatch: 
     labels[:9] = True
     place = tuple((masks[2] == inside).nonzero()[7])
     maps[2][place] = -torch.nan
-    assert _sweep_cuda.au_spro(maps, regions, saturations, LIMITS).isnan().all()
-    assert _sweep_cuda.au_pro(maps, masks, 0.3).isnan()
-    assert _sweep_cuda.auroc(maps[2], labels).isnan()
-    for samples, others in ((_sweep_cuda.region_samples, regions), (_sweep_cuda.component_samples, masks)):
+    assert sweep_cuda.au_spro(maps, regions, saturations, LIMITS).isnan().all()
+    assert sweep_cuda.au_pro(maps, masks, 0.3).isnan()
+    assert sweep_cuda.auroc(maps[2], labels).isnan()
+    for samples, others in ((sweep_cuda.region_samples, regions), (sweep_cuda.component_samples, masks)):
         with pytest.raises(ValueError, match=r"_samples: maps: expected numbers, got NaN in image 2 of 4"):
             samples(maps, others)
     for name in ("au_spro", "au_pro", "auroc"):
-        monkeypatch.setattr(OPERATORS, name, getattr(_sweep_cuda, name))
+        monkeypatch.setattr(OPERATORS, name, getattr(sweep_cuda, name))
     in_lists = [[int(s) for s in part] for part in saturations.split([len(r) for r in regions])]
     with pytest.raises(ValueError, match=r"^au_spro: maps: expected numbers, got NaN in image 2 of 4"):
         thfr_ext.au_spro(maps, regions, in_lists)
@@ -279,7 +275,7 @@ def test_refusals_are_those_of_the_cpu(device: ModuleType) -> None:
         "pro_curve": [(maps, full), (nan, masks), (maps, [m & False for m in masks])],
     }
     for name, given_arguments in cases.items():
-        home = _sweep_curve if name.endswith("curve") else _sweep_cuda
+        home = curve if name.endswith("curve") else sweep_cuda
         for arguments in given_arguments:
             expected = refusal(getattr(OPERATORS, name), arguments)
             assert refusal(getattr(home, name), arguments) == expected
@@ -287,7 +283,7 @@ def test_refusals_are_those_of_the_cpu(device: ModuleType) -> None:
 
 def test_spro_area_refuses_what_the_cpu_does(device: ModuleType) -> None:
     good = [rand(60).float(), rand(9).float(), torch.tensor([0, 2, 9]), torch.tensor([1, 9]), LIMITS]
-    near(_sweep_cuda.spro_area(*good), OPERATORS.spro_area(*good))
+    near(sweep_cuda.spro_area(*good), OPERATORS.spro_area(*good))
     changes: list[tuple[int, Callable[[Any], Any]]] = [
         (0, lambda x: x[:0]), (0, lambda x: x * torch.nan), (0, lambda x: x.half()),
         (1, lambda x: x * torch.nan), (1, lambda x: x[:-1]), (1, lambda x: x[:0]), (2, lambda x: x.flip(0)),
@@ -296,7 +292,7 @@ def test_spro_area_refuses_what_the_cpu_does(device: ModuleType) -> None:
     ]  # fmt: skip
     for place, change in changes:
         arguments = (*good[:place], change(good[place]), *good[place + 1 :])
-        assert refusal(_sweep_cuda.spro_area, arguments) == refusal(OPERATORS.spro_area, arguments)
+        assert refusal(sweep_cuda.spro_area, arguments) == refusal(OPERATORS.spro_area, arguments)
 
 
 # waits and launches
@@ -330,13 +326,13 @@ def test_one_transfer(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> No
     masks = [r.any(0) for r in regions]
     scores, offsets, high = rand(900).float(), torch.tensor([0, 1, 500, 900]), 99 * saturations
     calls: dict[str, tuple[Callable[[], Any], int]] = {
-        "au_spro": (lambda: _sweep_cuda.au_spro(maps, regions, saturations, LIMITS), 11),
-        "au_spro, high": (lambda: _sweep_cuda.au_spro(maps, regions, high, LIMITS), 10),
-        "au_pro": (lambda: _sweep_cuda.au_pro(maps, masks, 0.3), 15),
-        "auroc": (lambda: _sweep_cuda.auroc(maps[0], masks[0]), 10),
-        "spro_area": (lambda: _sweep_cuda.spro_area(scores, scores, offsets, offsets.diff(), LIMITS), 8),
-        "region_samples": (lambda: _sweep_cuda.region_samples(maps, regions), 5),
-        "component_samples": (lambda: _sweep_cuda.component_samples(maps, masks), 10),
+        "au_spro": (lambda: sweep_cuda.au_spro(maps, regions, saturations, LIMITS), 11),
+        "au_spro, high": (lambda: sweep_cuda.au_spro(maps, regions, high, LIMITS), 10),
+        "au_pro": (lambda: sweep_cuda.au_pro(maps, masks, 0.3), 15),
+        "auroc": (lambda: sweep_cuda.auroc(maps[0], masks[0]), 10),
+        "spro_area": (lambda: sweep_cuda.spro_area(scores, scores, offsets, offsets.diff(), LIMITS), 8),
+        "region_samples": (lambda: sweep_cuda.region_samples(maps, regions), 5),
+        "component_samples": (lambda: sweep_cuda.component_samples(maps, masks), 10),
     }  # fmt: skip
     for call, launches in calls.values():
         device.statistics()

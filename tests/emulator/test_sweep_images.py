@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from support.sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, rand
 from torch import Tensor
 
-import thfr_ext
-from thfr_ext import _sweep_cuda, _sweep_labels
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, rand
+from thfr_ext.sweep import cuda as sweep_cuda
+from thfr_ext.sweep import labels as sweep_labels
 
 CHUNK = 512  # pixels of a warp
 OPERATORS = torch.ops.thfr_ext
@@ -31,7 +26,7 @@ def masks_of(shape: tuple[int, ...], density: float, seed: int = 0) -> Tensor:
 
 def check_samples(maps: list[Tensor], regions: list[Tensor]) -> None:
     for found, expected in zip(
-        _sweep_cuda.region_samples(maps, regions), OPERATORS.region_samples(maps, regions), strict=True
+        sweep_cuda.region_samples(maps, regions), OPERATORS.region_samples(maps, regions), strict=True
     ):
         assert found.dtype == expected.dtype
         assert torch.equal(found, expected)
@@ -73,7 +68,7 @@ def test_summary(device: ModuleType) -> None:
     regions = [masks_of((2, 30, 40), 0.3), torch.zeros(0, 7, 9) > 0, masks_of((1, 64, 65), 0.1, seed=1)]
     areas = torch.cat([r.flatten(1).sum(1) for r in regions])
     saturations = areas.clone()
-    marks = _sweep_cuda._look(regions, saturations)
+    marks = sweep_cuda._look(regions, saturations)
     assert marks.pixels == areas.sum()
     assert torch.equal(marks.offsets, torch.nn.functional.pad(areas.cumsum(0), (1, 0)))
     assert marks.negatives == sum(int((~r.any(0)).sum()) for r in regions)
@@ -81,18 +76,18 @@ def test_summary(device: ModuleType) -> None:
     for region, union in zip(regions, marks.unions, strict=True):
         assert torch.equal(union.any(0), region.any(0))
     saturations[2] -= 1
-    marks = _sweep_cuda._look(regions, saturations)
+    marks = sweep_cuda._look(regions, saturations)
     assert (marks.empty, marks.binding, marks.low) == (False, True, False)
     saturations[0] = 0
-    assert _sweep_cuda._look(regions, saturations).low
+    assert sweep_cuda._look(regions, saturations).low
     regions[0][1] = False
-    assert _sweep_cuda._look(regions).empty
+    assert sweep_cuda._look(regions).empty
 
 
 def test_bytes_other_than_one_are_marks(device: ModuleType) -> None:
     for byte in (1, 2, 4, 8, 16, 32, 64, 128, 255):
         marks = (masks_of((1, 40, 64), 0.1) * byte).to(torch.uint8).view(torch.bool)
-        assert _sweep_cuda._look([marks]).pixels == int((marks.view(torch.uint8) != 0).sum())
+        assert sweep_cuda._look([marks]).pixels == int((marks.view(torch.uint8) != 0).sum())
 
 
 # labels
@@ -150,7 +145,7 @@ def test_labels(shape: str, order: int, device: ModuleType) -> None:
     for i, layout in enumerate(("contiguous", "strided", "columns")):
         device.set_options(seed=order and order + 10 * i)
         laid = LAYOUTS[layout](masks)
-        labels, counts = _sweep_labels.label_regions(laid)
+        labels, counts = sweep_labels.label_regions(laid)
         expected = scikit_labels(laid)
         assert torch.equal(labels, expected[0])
         assert torch.equal(counts, expected[1])
@@ -158,58 +153,18 @@ def test_labels(shape: str, order: int, device: ModuleType) -> None:
 
 def test_labels_of_many_images(device: ModuleType) -> None:
     masks = rand(60, 13, 45) < 0.3
-    assert all(map(torch.equal, _sweep_labels.label_regions(masks), scikit_labels(masks)))
+    assert all(map(torch.equal, sweep_labels.label_regions(masks), scikit_labels(masks)))
     maps = list(rand(60, 13, 45, seed=1).float())
     cut = [m[: 1 + i % 13, : 40 + i % 6] for i, m in enumerate(maps)]
     marks = [m[: 1 + i % 13, : 40 + i % 6] for i, m in enumerate(masks)]
     for found, expected in zip(
-        _sweep_cuda.component_samples(cut, marks), OPERATORS.component_samples(cut, marks), strict=True
+        sweep_cuda.component_samples(cut, marks), OPERATORS.component_samples(cut, marks), strict=True
     ):
         assert torch.equal(found, expected)
 
 
 def test_links_of_64_bits(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of more than 2^31 pixels."""
-    monkeypatch.setattr(_sweep_labels, "MOST_LINKS", 0)
+    monkeypatch.setattr(sweep_labels, "MOST_LINKS", 0)
     masks = torch.stack([SHAPES["percolating"], SHAPES["dense"]])
-    assert all(map(torch.equal, _sweep_labels.label_regions(masks), scikit_labels(masks)))
-
-
-class FakeCuPy:
-    """CuPy over SciPy, as far as it is used."""
-
-    def __init__(self) -> None:
-        self.cuda = self
-        self.calls = 0
-
-    def ExternalStream(self, stream: int, device: int) -> Any:
-        assert (stream, device) == (0, -1)
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: Any) -> None:
-        pass
-
-    def from_dlpack(self, tensor: Tensor) -> np.ndarray:
-        return tensor.numpy()
-
-    def label(self, marked: np.ndarray, structure: np.ndarray, output: np.ndarray) -> int:
-        self.calls += 1
-        return int(ndimage.label(marked, structure, output))
-
-
-def test_cupy_labels_where_it_is(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    cupy = FakeCuPy()
-    modules = {"cupy": cupy, "cupyx.scipy.ndimage": SimpleNamespace(label=cupy.label)}
-    monkeypatch.setattr(_sweep_labels.importlib, "import_module", modules.__getitem__)
-    masks = torch.stack([SHAPES["percolating"], SHAPES["sparse"]])
-    assert all(map(torch.equal, _sweep_labels.label_regions(masks), scikit_labels(masks)))
-    maps = list(rand(2, 70, 60, seed=1).float())
-    area = float(_sweep_cuda.au_pro(maps, list(masks), 0.3))
-    assert area == pytest.approx(thfr_ext.au_pro(maps, list(masks)), abs=1e-14)
-    assert cupy.calls == 2
-    cut = [maps[0], maps[1][:50]], [masks[0], masks[1][:50]]
-    assert float(_sweep_cuda.au_pro(*cut, 0.3)) == pytest.approx(thfr_ext.au_pro(*cut), abs=1e-14)
-    assert cupy.calls == 2  # images of two shapes are for our kernels
+    assert all(map(torch.equal, sweep_labels.label_regions(masks), scikit_labels(masks)))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from support.sweep_kernels import rand
 from torch import Tensor
 
-from thfr_ext import _sweep_cuda
-from thfr_ext._sweep_cuda import _view, _views
-from thfr_ext._tensor import view
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sweep_kernels import rand
+from thfr_ext.core.tensors import view
+from thfr_ext.sweep import cuda as sweep_cuda
+from thfr_ext.sweep.cuda import _view, _views
 
 PIXELS, REGIONS = 700, 5
 
@@ -63,7 +59,7 @@ def test_junk_among_ranks(seed: int, device: ModuleType) -> None:
 def test_junk_among_chunks(seed: int, device: ModuleType) -> None:
     """Sums of marked pixels that are not those of the masks, and labels that are none."""
     maps, regions = [rand(50, 60).float(), rand(7, 9).float()], [rand(2, 50, 60) < 0.3, rand(1, 7, 9) < 0.3]
-    marks = _sweep_cuda._look(regions)
+    marks = sweep_cuda._look(regions)
     flag = torch.zeros(1, dtype=torch.int64)
     labels = [junk(m.numel(), seed, torch.int32).view(m.shape) for m in maps]
     for marked, sums in ((True, marks.sums), (False, marks.union_sums)):

@@ -1,6 +1,6 @@
 #include "toys.h"
 
-#include "launch.cuh"
+#include "common/launch.cuh"
 
 namespace toys {
 namespace {

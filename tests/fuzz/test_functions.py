@@ -7,16 +7,11 @@ reached.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+from support.fuzz_driver import FUNCTIONS, OPERATORS, REGISTERED, fuzz
 
 import thfr_ext
-from thfr_ext import _library
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fuzz_driver import FUNCTIONS, OPERATORS, REGISTERED, fuzz
+from thfr_ext.core import registration
 
 pytestmark = pytest.mark.filterwarnings("ignore:Casting complex values to real")
 
@@ -24,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Casting complex values to real")
 def test_every_function_and_operator_is_here() -> None:
     functions = set(thfr_ext.__all__) - {"__version__", "build_info", "metrics"}
     assert set(FUNCTIONS) == functions | set(thfr_ext.metrics.__all__)
-    assert set(REGISTERED) == set(_library.BACKENDS)
+    assert set(REGISTERED) == set(registration.BACKENDS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

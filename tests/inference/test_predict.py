@@ -285,7 +285,7 @@ def test_template_numbers_name_the_training_image(detector: THFRDetector, gl_det
     images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8, generator=generator)
     bank = type(detector.bank).build(detector.features(images)).subsample(0.5, "random", seed=1)
     own = THFRDetector(detector.config, detector.extractor, detector.network, bank)
-    kept = [int(row) for row in bank.rows]
+    kept = [int(row) for row in bank.indices]
     pictures = [images[row].permute(1, 2, 0).numpy() for row in kept]
     nearest = own.nearest_templates(own.prepare(pictures))
     assert nearest is not None

@@ -17,7 +17,7 @@ from thfr.methods.cflow import (
     CFLOWTrainingConfig,
     ConditionalFlow,
     positional_encoding,
-    rate_at,
+    warm_up_and_cosine,
 )
 
 CHANNELS, CONDITION = 6, 8
@@ -151,11 +151,11 @@ def test_steps_count_draws_and_limits() -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
-    rates = [rate_at(step, 200) for step in range(200)]
+    rates = [warm_up_and_cosine(step, 200) for step in range(200)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 0 < rates[-1] < 1e-3
-    assert rate_at(0, 1) == 1
+    assert warm_up_and_cosine(0, 1) == 1
 
 
 def test_wrong_settings_are_named() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity as skimage_similarity
 from thfr.errors import InputError
 from thfr.methods.draem import DRAEMConfig
-from thfr.methods.draem.detector import rate_at, shrunk
+from thfr.methods.draem.detector import drops, shrunk
 from thfr.methods.draem.losses import focal_loss, structural_similarity
 from thfr.methods.draem.networks import RECONSTRUCTION_WIDTHS, DRAEMNetwork, UShaped
 from thfr.methods.draem.noise import integer, perlin_noise, random_gradients, uniform
@@ -218,7 +218,7 @@ def test_shrinking_averages() -> None:
 
 
 def test_the_learning_rate_drops_twice() -> None:
-    rates = [rate_at(step, 700) for step in range(700)]
+    rates = [drops(step, 700) for step in range(700)]
     assert rates[399] == 1
     assert rates[400] == pytest.approx(0.1)
     assert rates[599] == pytest.approx(0.1)

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis as plain_distance
+from support.images import clouds
 from thfr.backbones import create_backbone
 from thfr.errors import InputError
 from thfr.methods import FitContext
 from thfr.methods.common.maps import smooth_map
 from thfr.methods.padim import PaDiMConfig, PaDiMDetector, PaDiMModelConfig, mahalanobis, whitening
 from torch import Tensor
-
-from .conftest import clouds
 
 SIZE, IMAGES, DIMENSION = 64, 19, 8
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.images import clouds
 from thfr.backbones import create_backbone
 from thfr.methods import FitContext
 from thfr.methods.common.maps import smooth_map
@@ -24,8 +25,6 @@ from thfr.methods.patchcore import (
 )
 from torch import Tensor
 from torch.nn import functional as F
-
-from .conftest import clouds
 
 SIZE, IMAGES = 64, 9
 PATCHES = IMAGES * (SIZE // 8) ** 2

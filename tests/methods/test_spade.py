@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.images import clouds
 from thfr.backbones import create_backbone
 from thfr.methods import FitContext
 from thfr.methods.common.maps import smooth_map
 from thfr.methods.spade import SPADEConfig, SPADEDetector, SPADEModelConfig
 from torch import Tensor
 from torch.nn import functional as F
-
-from .conftest import clouds
 
 SIZE = 64
 

@@ -148,9 +148,9 @@ def test_maps_are_scaled_on_images_that_are_not_learnt_from(tmp_path: Path) -> N
     assert sorted([*fitting.unseen.tolist(), *fitting.learnt.tolist()]) == list(range(10))
     seen: list[int] = []
     taken = fitting._taken
-    fitting._taken = lambda rows: (seen.extend(rows.tolist()), taken(rows))[1]  # type: ignore[method-assign,func-returns-value]
-    for step in range(fitting.adam.total):
-        fitting.step(step)
+    fitting._taken = lambda chosen: (seen.extend(chosen.tolist()), taken(chosen))[1]  # type: ignore[method-assign,func-returns-value]
+    for step in range(fitting.optimiser.total):
+        fitting.losses(step)
     assert set(seen) == set(fitting.learnt.tolist())
     detector, facts = StudentTeacherDetector.fit(config, extractor, context)
     assert facts["normalisation_images"] == 3

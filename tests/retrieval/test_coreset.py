@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.retrieval_oracle import KINDS, rows
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
-
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import KINDS, rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -100,7 +95,7 @@ def test_seed_chooses_the_first_row() -> None:
 
 def test_progress_and_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = rows("random", 300, 8, 8)
-    monkeypatch.setattr(thfr_ext.retrieval, "_CORESET_CHUNK", 300 * 8 * 10)
+    monkeypatch.setattr("thfr_ext.retrieval.cpu._CORESET_CHUNK", 300 * 8 * 10)
     for run in (thfr_ext.greedy_coreset, reference.greedy_coreset):
         calls: list[tuple[int, int]] = []
         chosen = run(bank, 95, 3, progress=lambda *call, calls=calls: calls.append(call))

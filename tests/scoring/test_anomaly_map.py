@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _blur, reference
+from thfr_ext import reference
+from thfr_ext.scoring import blur
 
 Oracle = Callable[..., np.ndarray]
 Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
@@ -184,7 +185,7 @@ def test_the_cache_is_bounded() -> None:
     x = torch.randn(1, 2, 3, 3)
     for n in range(1, 300):
         thfr_ext.anomaly_map([x], [x], (n, 4), sigma=1.0)
-    for cache in (_blur.row_band, _blur.column_blocks):
+    for cache in (blur.row_band, blur.column_blocks):
         info = cache.cache_info()
         assert info.maxsize is not None
         assert info.currsize <= info.maxsize

@@ -64,7 +64,7 @@ def test_many_values(kind: str, limit: float) -> None:
 def test_sample_is_not_like_the_rest(high: bool) -> None:
     """The guessed cut-off is too high, or far too low: the area is exact all the same."""
     scores, masks = blobs(1)
-    # The sample is runs of 4 pixels, 41 apart (guess_cut in csrc/cpu/sweep.cpp); others, should that change.
+    # The sample is runs of 4 pixels, 41 apart (guess_cut in csrc/sweep/cpu/run.cpp); others, if that changes.
     place = np.arange(scores.size).reshape(scores.shape)
     for step in (41, 45, 49, 53):
         sampled = (place % step < 4) & ~masks

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import _sweep_ops, reference
+from thfr_ext.sweep import reference
 
 OPS = torch.ops.thfr_ext
 
@@ -37,12 +37,12 @@ def samples() -> dict[str, tuple[Any, ...]]:
 
 TWINS = {
     "label_regions": reference.label_regions,
-    "component_samples": _sweep_ops._component_samples_reference,
-    "region_samples": _sweep_ops._region_samples_reference,
-    "au_pro": _sweep_ops._au_pro_reference,
-    "au_spro": _sweep_ops._au_spro_reference,
-    "pro_curve": _sweep_ops._pro_curve_reference,
-    "spro_curve": _sweep_ops._spro_curve_reference,
+    "component_samples": reference.component_samples,
+    "region_samples": reference.region_samples,
+    "au_pro": reference.au_pro,
+    "au_spro": reference.au_spro,
+    "pro_curve": reference.pro_curve,
+    "spro_curve": reference.spro_curve,
     "spro_area": reference.spro_area,
     "auroc": reference.auroc,
 }
@@ -122,7 +122,7 @@ def test_spro_area_refuses(arguments: tuple[Any, ...], error: type[Exception], m
 def test_the_module_itself_guards_memory() -> None:
     """Nobody should call _C, but what does must not read past an end."""
     from thfr_ext import _C
-    from thfr_ext._tensor import view
+    from thfr_ext.core.tensors import view
 
     scores, offsets = torch.rand(4), torch.tensor([0, 2, 9])
     saturations, limits, areas = torch.tensor([1, 1]), torch.ones(1).double(), torch.ones(1).double()

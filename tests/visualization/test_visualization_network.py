@@ -104,21 +104,21 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
     whole = load_file(run_copy / files.VISUALIZER)
     for name in (files.VISUALIZER_METADATA, files.VISUALIZER):
         (run_copy / name).unlink()
-    step = training._Trainer._step
+    step = training._Trainer._losses
 
-    def dying(self: training._Trainer, number: int) -> torch.Tensor:
+    def dying(self: training._Trainer, number: int) -> dict[str, torch.Tensor]:
         if number == 2:
             raise KeyboardInterrupt
         return step(self, number)
 
-    monkeypatch.setattr(training._Trainer, "_step", dying)
+    monkeypatch.setattr(training._Trainer, "_losses", dying)
     with pytest.raises(KeyboardInterrupt):
         train_visualizer(run_copy, detector, dataset, FEW, checkpoint_seconds=0)
     assert not training.has_visualizer(run_copy)
     with pytest.raises(InputError, match="holds no visualization network"):
         load_visualizer(run_copy, detector)
     begun: list[int] = []
-    monkeypatch.setattr(training._Trainer, "_step", lambda self, n: begun.append(n) or step(self, n))
+    monkeypatch.setattr(training._Trainer, "_losses", lambda self, n: begun.append(n) or step(self, n))
     train_visualizer(run_copy, detector, dataset, {})
     assert begun == [2, 3]
     resumed = load_file(run_copy / files.VISUALIZER)

@@ -3,8 +3,8 @@
 // A set's images are read in chunks of 512 pixels, row by row. `counts` and `sums`, their running sums, begin with the chunks of
 // every region (image by image, region by region) and end with those of every image's pixels in any region.
 //
-// Scores are compared as integers of the same order ("keys", sweep_order.h): i32 in tensors of type f32, which TensorView has,
-// unless a map is f64, then i64. Region numbers are i32 in tensors of type f32 too.
+// Scores are compared as integers of the same order ("keys", metrics/cpu/order.h): i32 in tensors of type f32, which TensorView
+// has, unless a map is f64, then i64. Region numbers are i32 in tensors of type f32 too.
 //
 // Every function starts work on `stream` (a cudaStream_t) of the current device and returns a CUDA error text, or nullptr.
 // Kernels stay inside of the tensors whatever numbers these hold.

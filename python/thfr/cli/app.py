@@ -28,6 +28,7 @@ from thfr.cli import (
     synth,
     tables,
     train,
+    verify,
     visualize,
 )
 from thfr.cli.output import Result, close_broken_streams, complain, open_streams, show
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
         *(demo, train, calibrate, predict, evaluate, report, gallery, visualize),
-        *(ablate, compare, tables, synth, doctor, bench),
+        *(ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)
     return parser

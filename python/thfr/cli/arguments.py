@@ -106,6 +106,14 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def existing_path(text: str) -> Path:
+    """argparse type: a folder or a file that is there."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"no such file or folder: {text}")
+    return path
+
+
 def existing_folder(text: str) -> Path:
     """argparse type: a folder that is there."""
     path = Path(text)

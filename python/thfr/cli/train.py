@@ -7,18 +7,18 @@ from pathlib import Path
 
 from thfr.backbones.specs import BACKBONES
 from thfr.cli.arguments import (
-    BENCHMARKS,
     Commands,
     add_command,
     add_device,
     existing_file,
-    existing_folder,
+    existing_path,
     not_negative,
     positive,
     rate,
     share,
 )
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 from thfr.methods.registry import config_from_values, method_names
 
 _DESCRIPTION = """\
@@ -38,12 +38,16 @@ def add_parser(commands: Commands) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=(*BENCHMARKS, "folder"),
+        choices=dataset_names(),
         required=True,
-        help="layout of the data; folder: any images, all of good products",
+        help="layout of the data; folder: images of one's own",
     )
     data.add_argument(
-        "--data", type=existing_folder, required=True, metavar="ROOT", help="folder of the data"
+        "--data",
+        type=existing_path,
+        required=True,
+        metavar="ROOT",
+        help="folder of the data; for table the CSV or JSONL file",
     )
     data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from thfr.data.folders import as_folder, named, quoted_list, subfolders
+from thfr.data.notes import gathered
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.io import image_size, list_images, read_image, read_mask
+from thfr.io import ReadOptions, image_size, list_images, printable, read_binary_mask, read_input
 
 GOOD = "good"
+_Set = TypeVar("_Set", bound="Dataset")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Sample:
     id: str
     """The file's stem; in an :class:`~thfr.data.ImageFolder` its path below the folder, without suffix."""
     mask_paths: tuple[Path, ...] = ()
+    oriented: bool = False
+    """Whether its EXIF orientation is applied: not where masks are drawn on the stored pixels."""
+    product: str = ""
+    """Images of one value show the same product from several sides (Real-IAD); empty: every image its own."""
 
     @property
     def is_anomalous(self) -> bool:
@@ -46,11 +52,21 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """What :meth:`Dataset.check` found."""
+
+    problems: tuple[str, ...]
+    """What cannot be used: unreadable images and masks, masks of another size, masks without an image."""
+    notes: tuple[str, ...]
+    """What is used, but was decided upon or looks odd."""
+
+
+@dataclass(frozen=True)
 class Dataset(ABC):
     """One category of a data set. ``root / category`` is the folder that holds the images.
 
     Made by :func:`thfr.data.load_dataset`, which checks the layout but decodes nothing; files are read, and
-    their content checked, by :meth:`mask`, :meth:`regions` and, all at once, :meth:`verify`.
+    their content checked, by :meth:`mask`, :meth:`regions` and, all at once, :meth:`check`.
     """
 
     name: str
@@ -59,6 +75,65 @@ class Dataset(ABC):
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+    """What opening it found odd: files that are not read, kinds without images."""
+
+    PROTOCOL: ClassVar[str] = "mvtec_ad"
+    """Whose figures are its own: ``mvtec_ad`` (image and pixel AUROC, AU-PRO) or ``mvtec_loco`` (AU-sPRO)."""
+    PRO_LIMIT: ClassVar[float] = 0.3
+    """False positive rate up to which AU-PRO integrates."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls: type[_Set], root: Path, category: str) -> _Set:
+        """Check the layout of ``root / category`` and list its samples.
+
+        Raises:
+            InputError: what is missing or wrong.
+        """
+
+    @classmethod
+    def locate(cls, root: Path, category: str | None) -> tuple[Path, str]:
+        """The arguments of :meth:`open`, where ``root`` may hold several categories, one, or be one itself.
+
+        Raises:
+            InputError: no such folder, no such category, or several and none is named; those found are
+            listed.
+        """
+        folder = as_folder(root, "load_dataset")
+        if cls.is_category(folder) and category in (None, folder.name):
+            return folder.parent, folder.name
+        if category is not None:
+            return folder, named(folder, category).name
+        found = cls.categories(folder)
+        if len(found) == 1:
+            return folder, found[0]
+        if not found:
+            raise InputError(
+                f"load_dataset: expected {printable(folder)} to be a category (with {cls.hint()}) or to hold "
+                f"some, got {quoted_list([path.name for path in subfolders(folder)], 'no folder')}"
+            )
+        several = quoted_list(found, "none")
+        raise InputError(f"load_dataset: category must be given, {printable(folder)} holds {several}")
+
+    @classmethod
+    def categories(cls, root: Path) -> list[str]:
+        """The names of the categories in ``root``, sorted.
+
+        Raises:
+            InputError: ``root`` is not a folder.
+        """
+        return [path.name for path in subfolders(as_folder(root, "categories")) if cls.is_category(path)]
+
+    @classmethod
+    def is_category(cls, folder: Path) -> bool:
+        """Whether ``folder`` looks like a category of this format."""
+        return (folder / "train").is_dir()
+
+    @classmethod
+    def hint(cls) -> str:
+        """What a category's folder holds, for messages."""
+        return "train/good"
 
     @property
     def folder(self) -> Path:
@@ -73,13 +148,24 @@ class Dataset(ABC):
         """The anomalous kinds of the test split, sorted."""
         return sorted({sample.kind for sample in self.test if sample.is_anomalous})
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether every anomalous test image has its mask; without, pixel figures are undefined."""
+        anomalous = [sample for sample in self.test if sample.is_anomalous]
+        return bool(anomalous) and all(sample.mask_paths for sample in anomalous)
+
+    def size(self, sample: Sample) -> tuple[int, int]:
+        """(height, width) of the image, of its mask and of its anomaly map."""
+        return image_size(sample.path, sample.oriented)
+
     def mask(self, sample: Sample) -> np.ndarray:
         """The union of the regions, bool [H, W] at native size; all False for a good image.
 
         Raises:
-            InputError: see :meth:`regions`.
+            InputError: an anomalous image without a mask, or see :meth:`regions`.
         """
-        result = np.zeros(image_size(sample.path), dtype=bool)
+        self._need_mask(sample)
+        result = np.zeros(self.size(sample), dtype=bool)
         for path in sample.mask_paths:
             result |= self._region_mask(sample, path)[0]
         return result
@@ -89,53 +175,72 @@ class Dataset(ABC):
         """The regions of the image with their saturation areas.
 
         Raises:
-            InputError: an unreadable image or mask, a mask of another size than its image, one without an
-                anomalous pixel or with several values; for MVTec LOCO AD a value that is not in the config.
+            InputError: an anomalous image without a mask, an unreadable image or mask, a mask of another size
+                than its image, one without an anomalous pixel or without a clear meaning
+                (:func:`thfr.io.read_binary_mask`); for MVTec LOCO AD a value that is not in the config.
         """
 
+    def check(self, progress: bool = False) -> Verification:
+        """Decode every image and mask once and check them as :meth:`regions` does."""
+        found = parallel_map(self._examine, self.samples, progress=progress, description="verify")
+        problems = [problem for group, _ in found for problem in group] + self._stray_masks()
+        return Verification(
+            tuple(problems), (*self.notes, *gathered(note for _, group in found for note in group))
+        )
+
     def verify(self, progress: bool = False) -> None:
-        """Decode every image and mask once and check them as :meth:`regions` does.
+        """:meth:`check`, as an error.
 
         Raises:
             InputError: lists every problem found, one on a line.
         """
-        found = parallel_map(self._problems, self.samples, progress=progress, description="verify")
-        problems = [problem for group in found for problem in group] + self._stray_masks()
+        problems = self.check(progress).problems
         if problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
-            raise InputError(f"verify: {len(problems)} problem(s) in {self.folder}:\n{listed}")
+            raise InputError(f"verify: {len(problems)} problem(s) in {printable(self.folder)}:\n{listed}")
 
-    def _problems(self, sample: Sample) -> list[str]:
-        problems = []
+    def _examine(self, sample: Sample) -> tuple[list[str], list[tuple[str, str]]]:
+        """Problems and notes of one image and its masks."""
+        problems: list[str] = []
         try:
-            read_image(sample.path)
+            image = read_input(sample.path, (1, 1), ReadOptions(oriented=sample.oriented))
         except InputError as error:
-            return [str(error)]  # without the image's size no mask can be judged
+            return [str(error)], []  # without the image's size no mask can be judged
+        notes = [(self._shown(sample.path), note) for note in image.notes]
         for path in sample.mask_paths:
             try:
-                self._region_mask(sample, path)
+                notes += [(self._shown(path), note) for note in self._region_mask(sample, path)[2]]
             except InputError as error:
                 problems.append(str(error))
-        return problems
+        return problems, notes
 
-    def _region_mask(self, sample: Sample, path: Path) -> tuple[np.ndarray, int]:
-        """One mask file as bool [H, W] and its single non-zero pixel value, checked."""
-        values = read_mask(path)
-        expected = image_size(sample.path)
-        if values.shape != expected:
+    def _shown(self, path: Path) -> str:
+        inside = path.is_relative_to(self.folder)
+        return printable(path.relative_to(self.folder) if inside else path)
+
+    def _need_mask(self, sample: Sample) -> None:
+        if sample.is_anomalous and not sample.mask_paths:
+            raise InputError(f"{self.name}: the anomalous image {printable(sample.path)} has no mask")
+
+    def _region_mask(self, sample: Sample, path: Path) -> tuple[np.ndarray, int, tuple[str, ...]]:
+        """One mask file as bool [H, W], checked; the value that names its defect (1 where none does);
+        notes.
+        """
+        found = read_binary_mask(path)
+        self._check_mask(sample, path, found.pixels)
+        return found.pixels, 1, found.notes
+
+    def _check_mask(self, sample: Sample, path: Path, mask: np.ndarray) -> None:
+        expected = self.size(sample)
+        if mask.shape != expected:
+            stored = image_size(sample.path)
+            hint = " as stored; its EXIF orientation turns it" if mask.shape == stored else ""
             raise InputError(
-                f"{self.name}: mask {path} is {values.shape[1]}x{values.shape[0]} (W x H), "
-                f"its image {sample.path} is {expected[1]}x{expected[0]}"
+                f"{self.name}: mask {printable(path)} is {mask.shape[1]}x{mask.shape[0]} (W x H){hint}, "
+                f"its image {printable(sample.path)} is {expected[1]}x{expected[0]}"
             )
-        present = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[1:]) + 1
-        if len(present) == 0:
-            raise InputError(f"{self.name}: mask {path} has no anomalous pixel (all are 0)")
-        if len(present) > 1:
-            raise InputError(
-                f"{self.name}: mask {path} must hold one non-zero value, got {len(present)}: "
-                f"{', '.join(map(str, present[:8]))}{', ...' if len(present) > 8 else ''}"
-            )
-        return values != 0, int(present[0])
+        if not mask.any():
+            raise InputError(f"{self.name}: mask {printable(path)} has no anomalous pixel (all are 0)")
 
     def _stray_masks(self) -> list[str]:
         """Masks that belong to no image: usually a sign of a half-copied test split."""
@@ -143,77 +248,20 @@ class Dataset(ABC):
         if not folder.is_dir():
             return []
         used = {path for sample in self.test for path in sample.mask_paths}
-        anomalous = (path for kind in self.kinds for path in _images_below(folder / kind))
+        below = [folder / kind for kind in self.kinds]
+        anomalous = (path for kind in below if kind.is_dir() for path in list_images(kind, recursive=True))
         stray = [path for path in anomalous if path not in used]
-        return [f"{self.name}: mask {path} belongs to no test image" for path in stray]
+        return [f"{self.name}: mask {printable(path)} belongs to no test image" for path in stray]
 
 
-def _images_below(folder: Path) -> list[Path]:
-    return list_images(folder, recursive=True) if folder.is_dir() else []
+@dataclass(frozen=True)
+class ComponentDataset(Dataset):
+    """A data set with one mask an image: its 8-connected components are the regions."""
 
+    def regions(self, sample: Sample) -> Regions:
+        from skimage.measure import label  # takes half a second to import
 
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted by name; dot-folders are left out."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def collect(name: str, folder: Path, split: str, kind: str) -> list[Sample]:
-    """The images of ``folder / split / kind`` as samples, without masks.
-
-    Raises:
-        InputError: the folder is missing or holds no image, or two images have the same id.
-    """
-    source = folder / split / kind
-    if not source.is_dir():
-        raise InputError(f"{name}: expected the folder {split}/{kind} in {folder}, got {describe(folder)}")
-    images = list_images(source)
-    if not images:
-        raise InputError(f"{name}: the {split} split is empty: no image in {source}")
-    samples = [Sample(path=path, split=split, kind=kind, id=path.stem) for path in images]
-    seen: dict[str, Path] = {}
-    for sample in samples:
-        if sample.id in seen:
-            both = f"{seen[sample.id]} and {sample.path}"
-            raise InputError(f"{name}: two images with the id {sample.id}: {both}")
-        seen[sample.id] = sample.path
-    return samples
-
-
-def test_kinds(name: str, folder: Path) -> list[str]:
-    """The folders below ``folder / test``, sorted.
-
-    Raises:
-        InputError: ``test`` is missing or empty.
-    """
-    if not (folder / "test").is_dir():
-        raise InputError(f"{name}: expected the folder test in {folder}, got {describe(folder)}")
-    kinds = [path.name for path in subfolders(folder / "test")]
-    if not kinds:
-        raise InputError(f"{name}: the test split is empty: no folder in {folder / 'test'}")
-    return kinds
-
-
-def describe(folder: Path) -> str:
-    """What a folder holds, in a few words, for error messages."""
-    if not folder.is_dir():
-        return "a file" if folder.exists() else "nothing (it does not exist)"
-    return quoted_list([path.name for path in subfolders(folder)], "no folder")
-
-
-def quoted_list(names: Sequence[str], empty: str, limit: int = 20) -> str:
-    if not names:
-        return empty
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def as_folder(path: str | os.PathLike[str], caller: str) -> Path:
-    """``path`` made absolute.
-
-    Raises:
-        InputError: it is not a folder.
-    """
-    folder = Path(path).expanduser().resolve()
-    if not folder.is_dir():
-        state = "a file" if folder.exists() else "which does not exist"
-        raise InputError(f"{caller}: expected a folder of data, got {path} ({state})")
-    return folder
+        mask = self.mask(sample)
+        labels, count = label(mask, connectivity=2, return_num=True)
+        masks = labels[None] == np.arange(1, count + 1)[:, None, None]
+        return Regions(masks=masks, saturations=tuple(int(region.sum()) for region in masks))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,23 +13,39 @@ import torch
 from thfr.data.base import Sample
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.io import read_resized
+from thfr.io import AS_STORED, ImageInput, ReadOptions, read_input
+
+Source = Sample | str | os.PathLike[str]
 
 
-def load_images(
-    sources: Sequence[Sample | str | os.PathLike[str]],
+@dataclass(frozen=True)
+class Loaded:
+    """Images read for a network."""
+
+    images: torch.Tensor
+    """uint8 [N, 3, H, W]."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each image in its file."""
+    notes: tuple[tuple[str, str], ...]
+    """(file name, note), for :func:`thfr.data.notes.gathered`."""
+
+
+def load_inputs(
+    sources: Sequence[Source],
     size: tuple[int, int],
+    options: ReadOptions = AS_STORED,
     *,
     threads: int | None = None,
     progress: bool = False,
-) -> torch.Tensor:  # uint8 [N, 3, H, W]
-    """Read images as RGB, resized to ``size`` = (height, width), anti-aliased bilinear: uint8 [N, 3, H, W].
+) -> Loaded:
+    """Read images as RGB, resized to ``size`` = (height, width), anti-aliased bilinear.
 
     Decoding and resizing cost more than a network's step, so load once and keep the result: 0.2 MB an image
-    at 256 x 256. Runs on ``threads`` threads (default: the usable processors, at most 16).
+    at 256 x 256. Runs on ``threads`` threads (default: the usable processors, at most 16). A sample that is
+    ``oriented`` is so whatever ``options`` say.
 
     Raises:
-        InputError: no source, a bad size, or an image that cannot be read (names the file).
+        InputError: no source, a bad size, or images that cannot be read (all of them are named).
     """
     if len(size) != 2 or not all(isinstance(edge, int) and edge >= 1 for edge in size):
         raise InputError(f"load_images: size must be (height, width) in pixels, got {size!r}")
@@ -38,10 +56,50 @@ def load_images(
     images = torch.empty((len(sources), 3, *size), dtype=torch.uint8)
     pixels = images.numpy()  # shares memory; each thread fills its own image
 
-    def fill(index: int) -> None:
-        source = sources[index]
-        image = read_resized(source.path if isinstance(source, Sample) else source, size)
-        pixels[index] = np.moveaxis(image, 2, 0)
+    def fill(index: int) -> tuple[tuple[int, int], tuple[str, ...]] | InputError:
+        try:
+            found = _read(sources[index], size, options)
+        except InputError as error:
+            return error
+        pixels[index] = np.moveaxis(found.pixels, 2, 0)
+        return found.native, found.notes
 
-    parallel_map(fill, range(len(sources)), threads=threads, progress=progress, description="read images")
-    return images
+    results = parallel_map(
+        fill, range(len(sources)), threads=threads, progress=progress, description="read images"
+    )
+    failed = [result for result in results if isinstance(result, InputError)]
+    if failed:
+        head = f"load_images: {len(failed)} of {len(sources)} images cannot be read:\n  "
+        raise failed[0] if len(failed) == 1 else InputError(head + "\n  ".join(map(str, failed)))
+    sizes, notes = [], []
+    for source, result in zip(sources, results, strict=True):
+        if not isinstance(result, InputError):
+            sizes.append(result[0])
+            notes += [(Path(_path(source)).name, note) for note in result[1]]
+    return Loaded(images, tuple(sizes), tuple(notes))
+
+
+def load_images(
+    sources: Sequence[Source],
+    size: tuple[int, int],
+    options: ReadOptions = AS_STORED,
+    *,
+    threads: int | None = None,
+    progress: bool = False,
+) -> torch.Tensor:  # uint8 [N, 3, H, W]
+    """The ``images`` of :func:`load_inputs`.
+
+    Raises:
+        InputError: as :func:`load_inputs`.
+    """
+    return load_inputs(sources, size, options, threads=threads, progress=progress).images
+
+
+def _path(source: Source) -> str | os.PathLike[str]:
+    return source.path if isinstance(source, Sample) else source
+
+
+def _read(source: Source, size: tuple[int, int], options: ReadOptions) -> ImageInput:
+    if isinstance(source, Sample) and source.oriented and not options.oriented:
+        options = replace(options, oriented=True)
+    return read_input(_path(source), size, options)

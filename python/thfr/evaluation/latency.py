@@ -12,6 +12,7 @@ from torch import Tensor
 
 from thfr.inference.graph import GraphedScorer
 from thfr.methods import Detector
+from thfr.methods.base import timed_stages
 from thfr.training.memory import peak_memory
 
 _WARM_UP = 2
@@ -71,11 +72,8 @@ def _timed_pass(detector: Detector, images: Tensor, graph: GraphedScorer | None)
         times[stage] = times.get(stage, 0.0) + 1000 * (time.perf_counter() - start)
         return result
 
-    detector.timer = timed
-    try:
+    with timed_stages(timed):
         timed("total", lambda: detector.score_prepared(images))
-    finally:
-        detector.timer = None
     if graph is not None:
         timed("graph", lambda: graph(images))
     return times

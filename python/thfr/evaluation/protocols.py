@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from thfr.data import Dataset, Sample
 from thfr.data.base import GOOD
-from thfr.data.mvtec_loco import KINDS
+from thfr.data.formats.mvtec_loco import KINDS
 from thfr.errors import InputError
 from thfr.evaluation.localisation import TestPixels
 from thfr.io import image_size

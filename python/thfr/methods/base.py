@@ -1,12 +1,16 @@
-"""What every method is: fitted on good images, it gives anomaly maps and image scores, and can be stored."""
+"""What every method has: it is fitted on good images, gives anomaly maps and image scores, and can be
+stored.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +23,7 @@ from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_text
+from thfr.methods.common.features import FeatureStore, compute_features
 from thfr.methods.registry import detector_class, read_config
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
@@ -50,14 +55,44 @@ class FitContext:
     images: Tensor
     """uint8 [N,3,S,S], RGB, good, at input size."""
     indices: Tensor
-    """int64 [N]: which of the images given to :func:`thfr.training.train` they are."""
+    """int64 [N]: their indices among the images given to :func:`thfr.training.train`."""
     out: Path
-    """The run folder, for log, checkpoints and mapped files."""
+    """The run folder, for log, checkpoints and memory-mapped files."""
     device: torch.device
     progress: bool = False
     checkpoint_seconds: float = 60.0
     cache_budget: int = 4 << 30
     """Bytes of features to keep in memory; more go to a mapped file in ``out``."""
+
+    def compute_features(
+        self,
+        extractor: FeatureExtractor,
+        images: Tensor | None = None,  # uint8 [N,3,S,S]
+        **options: Any,
+    ) -> FeatureStore:
+        """Features of ``images``, by default those to be fitted on; ``options`` as of
+        :func:`thfr.methods.common.features.compute_features`.
+        """
+        given = self.images if images is None else images
+        return compute_features(
+            extractor, given, self.device, self.out, self.cache_budget, progress=self.progress, **options
+        )
+
+
+Timer = Callable[[str, Callable[[], Any]], Any]
+"""Runs a step, given its name, and gives back its result."""
+
+_timer: ContextVar[Timer | None] = ContextVar("timer", default=None)
+
+
+@contextmanager
+def timed_stages(timer: Timer) -> Iterator[None]:
+    """Let ``timer`` run the stages of detectors that score images in this thread."""
+    token = _timer.set(timer)
+    try:
+        yield
+    finally:
+        _timer.reset(token)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -72,21 +107,18 @@ def resolve_device(device: str) -> torch.device:
 
 
 class Detector(ABC, Generic[ConfigT]):
-    """A fitted method; made by :func:`thfr.training.train` or :meth:`load`.
+    """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
-    Attributes: ``config``; ``extractor``, the frozen backbone; ``threshold``, None where no good images were
-    kept for it; ``scale``, of the colours of its maps, None where nothing is known of good images; ``digest``
-    of the run folder that it was read from or written to; ``device``; ``precision``: what
-    convolutions and matrix products compute in; in fp16 (CUDA only) and bf16 the features are channels-last.
+    Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
+    colours of its maps, None where nothing is known of good images; ``digest`` of the run folder that it was
+    read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
+    fp16 (CUDA only) and bf16 the features are channels-last.
     """
-
-    RESTORES: ClassVar[bool] = False
-    """Whether it has :meth:`restorations`."""
 
     def __init__(
         self,
         config: ConfigT,
-        extractor: FeatureExtractor,
+        extractor: FeatureExtractor | None,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         threshold: Threshold | None = None,
@@ -98,8 +130,18 @@ class Detector(ABC, Generic[ConfigT]):
         self.config, self.precision, self.threshold = config, precision, threshold
         self.scale: ColourScale | None = None
         self.digest: str | None = None
-        self.extractor = self._placed(extractor)
-        self.timer: Callable[[str, Callable[[], Any]], Any] | None = None
+        self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """The frozen backbone.
+
+        Raises:
+            InputError: the method uses none (``config.uses_backbone``).
+        """
+        if self._extractor is None:
+            raise InputError(f"Detector: {self.config.label} uses no backbone")
+        return self._extractor
 
     def _placed(self, module: Any) -> Any:
         """A module on the detector's device, in evaluation mode and laid out for its precision."""
@@ -114,8 +156,9 @@ class Detector(ABC, Generic[ConfigT]):
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32", cache_enabled=False)
 
     def _stage(self, name: str, step: Callable[[], _Result]) -> _Result:
-        """Run a step of :meth:`_score` that ``thfr bench`` names in its table."""
-        return step() if self.timer is None else self.timer(name, step)
+        """Run a step of :meth:`_score` that ``thfr bench`` names in its table; see :func:`timed_stages`."""
+        timer = _timer.get()
+        return step() if timer is None else timer(name, step)
 
     @property
     def size(self) -> int:
@@ -131,7 +174,7 @@ class Detector(ABC, Generic[ConfigT]):
         self,
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> Tensor | None:
-        """Which training image each image is compared with first, int64 [B], counted as in
+        """Index of the training image that each image is compared with first, int64 [B], counted as in
         :func:`thfr.training.train`; None for a method that keeps none.
         """
         return None
@@ -139,9 +182,14 @@ class Detector(ABC, Generic[ConfigT]):
     @classmethod
     @abstractmethod
     def fit(
-        cls: type[DetectorT], config: Any, extractor: FeatureExtractor, context: FitContext
+        cls: type[DetectorT], config: Any, extractor: Any, context: FitContext
     ) -> tuple[DetectorT, dict[str, Any]]:
-        """Learn from good images; gives the detector and facts about the fitting, for ``run.json``.
+        """Learn from good images; gives the detector and metadata of the fitting, for ``run.json``.
+
+        Args:
+            config: of the method's own class.
+            extractor: the frozen :class:`~thfr.backbones.FeatureExtractor`; None where the configuration
+                says that the method uses no backbone.
 
         Raises:
             InputError: the images do not suffice for the configuration.
@@ -163,7 +211,7 @@ class Detector(ABC, Generic[ConfigT]):
     def from_state(
         cls: type[DetectorT],
         config: Any,
-        extractor: FeatureExtractor,
+        extractor: Any,
         state: dict[str, Tensor],
         device: torch.device,
         precision: Precision,
@@ -175,26 +223,18 @@ class Detector(ABC, Generic[ConfigT]):
         """
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps [B,S,S] of good training images, each as if it were new, where the method can make them from
-        what it keeps; None where it cannot.
+        """Batches of maps, fp32 [B,S,S], of good training images, each as if it were new, where the method
+        can make them from what it keeps; None where it cannot. Called once, when training ends: the colour
+        scale of good images is taken from them.
         """
         return None
-
-    def restorations(
-        self,
-        features: list[Tensor],  # three [B,C_l,H_l,W_l]
-    ) -> list[Tensor]:
-        """What the method takes the features of these images to be if nothing is wrong with them: levels like
-        those of :meth:`features`.
-
-        Raises:
-            InputError: the method restores no features (``RESTORES``).
-        """
-        raise InputError(f"Detector: {self.config.label} restores no features")
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
         """Resize uint8 RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor
         [B,3,S,S].
+
+        Raises:
+            InputError: no image, or one that is not uint8 [H,W,3].
         """
         if len(images) == 0:
             raise InputError("Detector: images is empty")
@@ -222,7 +262,12 @@ class Detector(ABC, Generic[ConfigT]):
         self,
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> list[Tensor]:
-        """The extractor's three feature levels, in the precision asked for."""
+        """The extractor's three feature levels, [B,C_l,S/s,S/s] for strides s = 4, 8, 16, in the precision
+        asked for.
+
+        Raises:
+            InputError: the method uses no backbone.
+        """
         pixels = images.to(self.device).float().div_(255)
         if self.precision == "fp32":
             return self.extractor(pixels)
@@ -235,7 +280,11 @@ class Detector(ABC, Generic[ConfigT]):
         self,
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
-        """Anomaly maps and scores of images of the input size: one batch, all at once."""
+        """Anomaly maps and scores of images of the input size: one batch, all at once.
+
+        Raises:
+            ValueError: images of another dtype or shape.
+        """
         if images.dtype != torch.uint8 or images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
                 f"Detector: images must be uint8 [B,3,{self.size},{self.size}], "
@@ -248,7 +297,11 @@ class Detector(ABC, Generic[ConfigT]):
         images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
         batch_size: int = 8,
     ) -> Scores:
-        """Anomaly maps at each image's own size (bilinear from the input size) and image scores."""
+        """Anomaly maps at each image's own size (bilinear from the input size) and image scores.
+
+        Raises:
+            InputError: no image, or one that is not uint8 [H,W,3].
+        """
         prepared = self.prepare(images)
         maps: list[np.ndarray] = []
         scores: list[Tensor] = []
@@ -272,8 +325,11 @@ class Detector(ABC, Generic[ConfigT]):
         """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it, and
         :attr:`scale` by the images' maps.
 
-        ``source``: which images they are, in words. Raises InputError without an image, or for a rate outside
-        of (0, 1).
+        Args:
+            source: which images they are, in words.
+
+        Raises:
+            InputError: no image, or a rate outside of (0, 1).
         """
         scores: list[float] = []
         builder = ScaleBuilder()
@@ -300,8 +356,10 @@ class Detector(ABC, Generic[ConfigT]):
 
     @staticmethod
     def load(folder: Path, device: str = "auto", precision: Precision = "fp32") -> Detector[Any]:
-        """Read a folder written by :meth:`save`, of any method; InputError names what is missing or
-        damaged.
+        """Read a folder written by :meth:`save`, of any method.
+
+        Raises:
+            InputError: names the file that is missing or damaged, or does not fit the configuration.
         """
         folder = Path(folder)
         config = read_config(folder / files.CONFIG)
@@ -310,10 +368,11 @@ class Detector(ABC, Generic[ConfigT]):
         if not path.is_file():
             raise InputError(f"Detector.load: {folder} holds no {path.name}: has its training finished?")
         digest = check_files(folder)
-        extractor = create_backbone(config.model.backbone, pretrained=False)
+        extractor = None
         if config.uses_backbone:
+            extractor = create_backbone(config.model.backbone, pretrained=False)
             load_tensors(extractor, folder / files.BACKBONE)
-        extractor.weights_digest = config.weights_digest
+            extractor.weights_digest = config.weights_digest
         state = read_tensors(path)
         try:
             detector = detector_class(config.method).from_state(config, extractor, state, where, precision)

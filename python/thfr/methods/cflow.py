@@ -31,10 +31,10 @@ from thfr.backbones import FeatureExtractor
 from thfr.backbones.specs import STRIDES
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.batches import batch_rows
-from thfr.methods.common.features import FeatureStore, compute_features
-from thfr.methods.common.loop import optimise
+from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.features import FeatureStore
 from thfr.methods.common.maps import smooth_map
+from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
@@ -217,24 +217,15 @@ class CFLOWDetector(Detector[CFLOWConfig]):
         cls, config: CFLOWConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[CFLOWDetector, dict[str, Any]]:
         started = time.monotonic()
-        store = compute_features(
-            extractor,
-            context.images,
-            context.device,
-            context.out,
-            context.cache_budget,
-            progress=context.progress,
-        )
+        store = context.compute_features(extractor)
         try:
             fitting = _Fitting(config, extractor, store, context.device)
-            seconds = optimise(
-                context, fitting.network, fitting.optimizer, fitting.total, fitting.step, started
-            )
+            seconds = fitting.optimiser.run(fitting.losses, context, started)
             fitting.set_largest()
-            facts = {"train_seconds": round(seconds, 3), "features_mapped": store.mapped}
+            metadata = {"train_seconds": round(seconds, 3), "features_mapped": store.mapped}
         finally:
             store.close()
-        return cls(config, extractor, fitting.network, context.device), facts
+        return cls(config, extractor, fitting.network, context.device), metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,46 +265,48 @@ class _Fitting:
         self, config: CFLOWConfig, extractor: FeatureExtractor, store: FeatureStore, device: torch.device
     ) -> None:
         self.settings, self.store, self.device = config.training, store, device
-        self.total = config.training.steps(len(store))
         self.network = CFLOWNetwork(config.model, extractor.channels, config.training.seed)
         for flow, mean, deviation in zip(self.network.flows, *store.statistics(), strict=True):
             flow.get_buffer("mean").copy_(mean)
             flow.get_buffer("deviation").copy_(deviation.clamp(min=_FLAT))
         self.network.to(device)
-        learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(learnt, lr=config.training.learning_rate, fused=True)
+        settings = config.training
+        self.optimiser = Optimiser(
+            self.network,
+            device,
+            settings.steps(len(store)),
+            settings.learning_rate,
+            schedule=warm_up_and_cosine,
+            precision=settings.precision,
+        )
 
-    def step(self, step: int) -> dict[str, float]:
+    def losses(self, step: int) -> dict[str, Tensor]:
         settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_at(step, self.total)
         batch = step // settings.steps_per_batch
-        rows = batch_rows(len(self.store), settings.batch_size, settings.seed, batch)
-        losses = []
+        chosen = batch_indices(len(self.store), settings.batch_size, settings.seed, batch)
+        losses = {}
         for level, (flow, stock) in enumerate(zip(self.network.flows, self.store.levels, strict=True)):
             rng = generator(settings.seed, _STREAM + level, step)
-            images = rows[torch.randint(len(rows), (settings.locations,), generator=rng)]
+            images = chosen[torch.randint(len(chosen), (settings.locations,), generator=rng)]
             places = torch.randint(stock.shape[2:].numel(), (settings.locations,), generator=rng)
             vectors = stock.flatten(2)[images, :, places].to(self.device).float()
-            losses.append(-flow(vectors, self.network.places(level)[places.to(self.device)]).mean())
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()
-        self.optimizer.step()
-        return {f"level{number}": float(loss.detach()) for number, loss in enumerate(losses, 1)}
+            condition = self.network.places(level)[places.to(self.device)]
+            losses[f"level{level + 1}"] = -flow(vectors, condition).mean()
+        return losses
 
     @torch.inference_mode()
     def set_largest(self) -> None:
         """Note the largest log-likelihood of each level among evenly spaced training images."""
         count = min(_REFERENCE, len(self.store))
-        rows = torch.linspace(0, len(self.store) - 1, count).round().long()
-        for number, row in enumerate(rows.split(1)):
-            found = self.network.log_likelihood(self.store.gather(row, self.device))
-            largest = torch.stack([level.max() for level in found])
-            known = self.network.largest
-            known.copy_(torch.maximum(known, largest) if number else largest)
+        chosen = torch.linspace(0, len(self.store) - 1, count).round().long()
+        largest = torch.full_like(self.network.largest, -math.inf)
+        for single in chosen.split(1):
+            found = self.network.log_likelihood(self.store.gather(single, self.device))
+            largest = torch.maximum(largest, torch.stack([level.max() for level in found]))
+        self.network.largest.copy_(largest)
 
 
-def rate_at(step: int, total: int) -> float:
+def warm_up_and_cosine(step: int, total: int) -> float:
     """Factor on the learning rate: warm-up over 2 % of the steps (the paper's 2 of 100 epochs), then
     a cosine down to 0.
     """

@@ -22,7 +22,6 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.features import compute_features
 from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.patches import averaged, concatenated, rows
 from thfr.methods.registry import register_method
@@ -83,14 +82,9 @@ class SPADEDetector(Detector[SPADEConfig]):
     def fit(
         cls, config: SPADEConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[SPADEDetector, dict[str, Any]]:
-        store = compute_features(
+        store = context.compute_features(
             extractor,
-            context.images,
-            context.device,
-            context.out,
-            context.cache_budget,
             batch_size=8,
-            progress=context.progress,
             keep=lambda levels: [*averaged(levels, config.model.stride), image_keys(levels)],
         )
         *gallery, keys = store.levels

@@ -85,12 +85,13 @@ def train(
     extractor = _make_extractor(config, weights)
     config = config.model_copy(
         update={
-            "weights_digest": extractor.weights_digest if config.uses_backbone else None,
+            "weights_digest": None if extractor is None else extractor.weights_digest,
             "dataset": _describe(dataset, images),
         }
     )
     if _finished_before(out, config):
         return Detector.load(out, device)
+    placed = None if extractor is None else extractor.to(where)
     with locked(out, "train"):
         if _finished_before(out, config):
             return Detector.load(out, device)
@@ -98,7 +99,7 @@ def train(
             claim(out, config.to_yaml())
         context = FitContext(images, indices, out, where, progress, checkpoint_seconds, cache_budget)
         started = time.monotonic()
-        detector, metadata = detector_class(config.method).fit(config, extractor.to(where), context)
+        detector, metadata = detector_class(config.method).fit(config, placed, context)
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
         if good is not None:
             detector.calibrate(good, false_alarm_rate, "good images not learnt from")
@@ -137,15 +138,17 @@ def _where(dataset: Dataset) -> RunData:
     return RunData(dataset.name, str(dataset.root), dataset.category, tuple(digests))
 
 
-def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExtractor:
+def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExtractor | None:
     model = config.model
     if weights is not None and not config.uses_backbone:
         raise InputError(f"train: weights were given, but {config.title} uses no backbone")
     if weights is not None and not model.pretrained:
         raise InputError("train: weights were given together with pretrained=False")
+    if not config.uses_backbone:
+        return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)  # only a test's random weights depend on it
-        return create_backbone(model.backbone, weights, model.pretrained and config.uses_backbone)
+        return create_backbone(model.backbone, weights, model.pretrained)
 
 
 def divide(

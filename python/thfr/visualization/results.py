@@ -21,6 +21,7 @@ from thfr.inference.predict import Draw
 from thfr.inference.scoring import stored_scores, unreadable
 from thfr.io import file_sha256, read_image
 from thfr.methods import Detector
+from thfr.methods.common.restoring import RestoringDetector
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import name_of
 from thfr.predictions.tables import read_scores
@@ -86,14 +87,13 @@ class RunResults:
 
     def _restoring(self, sample: Sample) -> Callable[[], np.ndarray] | None:
         """Draws the restored features of a test image, when it is called."""
-        if self.visualizer is None:
+        detector, visualizer = self.detector, self.visualizer
+        if visualizer is None or not isinstance(detector, RestoringDetector):
             return None
-        visualizer = self.visualizer
 
         def draw() -> np.ndarray:
-            features = self.detector.features(self.detector.prepare([read_image(sample.path)]))
-            restored = self.detector.restorations(features)
-            return visualizer.pictures(restored)[0]
+            features = detector.features(detector.prepare([read_image(sample.path)]))
+            return visualizer.pictures(detector.restorations(features))[0]
 
         return draw
 

@@ -17,6 +17,7 @@ from thfr.data.base import GOOD
 from thfr.errors import InputError
 from thfr.io import read_image
 from thfr.methods import Detector
+from thfr.methods.common.restoring import RestoringDetector
 from thfr.predictions.sources import name_of
 from thfr.runs import files
 from thfr.visualization.gallery import pictures, stretched
@@ -152,7 +153,7 @@ def check_beside(run: Path, detector: Detector, beside: Sequence[Path]) -> None:
 
 
 def _check_restores(run: Path, detector: Detector) -> None:
-    if not detector.RESTORES:
+    if not isinstance(detector, RestoringDetector):
         raise InputError(
             f"visualize: {run} is a run of {detector.config.label}, which restores no features to be drawn"
         )
@@ -244,6 +245,7 @@ def _rank(label: str) -> int:
 def _restored(
     detector: Detector, visualizer: Visualizer, features: Sequence[list[Tensor]]
 ) -> list[np.ndarray]:
+    assert isinstance(detector, RestoringDetector)  # checked before anything is drawn
     return [visualizer.pictures(detector.restorations(levels))[0] for levels in features]
 
 

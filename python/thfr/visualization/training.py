@@ -8,9 +8,7 @@ being trained.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,9 @@ from tqdm import tqdm
 from thfr.data import Dataset, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.methods import Detector
-from thfr.methods.common.batches import batch_rows
-from thfr.methods.common.checkpoint import load_checkpoint, save_checkpoint
-from thfr.methods.common.features import FeatureStore, compute_features
-from thfr.methods.common.loop import rate_at
-from thfr.methods.common.precision import resolve_precision
+from thfr.methods import Detector, FitContext
+from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
 from thfr.runs import files
 from thfr.runs.tensors import load_tensors, save_tensors
 from thfr.training.trainer import divide, pixels_sha256
@@ -91,9 +86,18 @@ def train_visualizer(
     if config.test_images:
         test = load_images(dataset.test, (detector.size, detector.size), progress=progress)
         images = torch.cat([images, test])
-    trainer = _Trainer(run, detector, config, images, cache_budget, progress)
+    context = FitContext(
+        images,
+        torch.arange(len(images)),
+        run,
+        detector.device,
+        progress,
+        checkpoint_seconds,
+        cache_budget,
+    )
+    trainer = _Trainer(context, detector, config)
     try:
-        facts |= trainer.run(checkpoint_seconds)
+        facts |= trainer.run()
     finally:
         trainer.store.close()
     visualizer = Visualizer(trainer.network.eval(), detector.device, facts)
@@ -138,53 +142,34 @@ def features_of(detector: Detector) -> dict[str, Any]:
     }
 
 
-@dataclass
 class _Trainer:
     """One training, from images in memory to a network."""
 
-    folder: Path
-    detector: Detector
-    config: VisualizationConfig
-    images: Tensor  # uint8 [N,3,S,S]
-    cache_budget: int
-    progress: bool
-
-    def __post_init__(self) -> None:
-        held_out = torch.arange(len(self.images)) % _HELD_OUT == min(_HELD_OUT, len(self.images)) - 1
-        self.held_out = self.images[held_out]
-        kept = self.images[~held_out]
-        self.images = torch.cat([kept, scrambled(kept, self.config.seed)])
-        self.device = self.detector.device
-        self.store: FeatureStore = compute_features(
-            self.detector.extractor, self.images, self.device, self.folder, self.cache_budget,
-            progress=self.progress,
-        )  # fmt: skip
+    def __init__(self, context: FitContext, detector: Detector, config: VisualizationConfig) -> None:
+        self.context, self.detector, self.config = context, detector, config
+        self.device = context.device
+        images = context.images
+        held_out = torch.arange(len(images)) % _HELD_OUT == min(_HELD_OUT, len(images)) - 1
+        self.held_out, kept = images[held_out], images[~held_out]
+        self.images = torch.cat([kept, scrambled(kept, config.seed)])
+        self.store = context.compute_features(detector.extractor, self.images)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            network = VisualizationNetwork(self.detector.extractor.channels)
-        self.network = network.to(self.device).train()
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, fused=True)
-        self.bf16 = resolve_precision("auto", self.device) == "bf16"
+            torch.manual_seed(config.seed)
+            network = VisualizationNetwork(detector.extractor.channels)
+        self.network = network.to(self.device)
+        self.optimiser = Optimiser(
+            self.network, self.device, config.steps, config.learning_rate, schedule=warm_up_and_decay
+        )
 
-    def run(self, checkpoint_seconds: float) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Train, and say how well the network reconstructs images that it has not seen."""
-        path, total = self.folder / files.VISUALIZER_CHECKPOINT, self.config.steps
-        step, spent = self._resume(path)
-        started = saved = time.monotonic()
-        with tqdm(
-            total=total, initial=step, desc="visualization", unit="step", disable=not self.progress
-        ) as bar:
-            while step < total:
-                loss = self._step(step)
-                step += 1
-                bar.update()
-                if step % 10 == 0 or step == total:
-                    bar.set_postfix(mse=f"{float(loss):.5f}")
-                now = time.monotonic()
-                if step < total and now - saved >= checkpoint_seconds:
-                    facts = {"seconds": spent + now - started}
-                    save_checkpoint(path, self.network, self.optimizer, step, facts)
-                    saved = now
+        seconds = self.optimiser.run(
+            self._losses,
+            self.context,
+            checkpoint=files.VISUALIZER_CHECKPOINT,
+            logged=False,
+            command="visualize",
+        )
         self.network.eval()
         return {
             "trained_on": {
@@ -193,22 +178,16 @@ class _Trainer:
                 "held_out": len(self.held_out),
             },
             "device": self.device.type,
-            "train_seconds": round(spent + time.monotonic() - started, 3),
+            "train_seconds": round(seconds, 3),
             "error": {"held_out": self._held_out_error()},
         }
 
-    def _step(self, step: int) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate_at(step, self.config.steps)
-        rows = batch_rows(len(self.images), self.config.batch_size, self.config.seed, step)
-        wanted = self.images[rows].to(self.device).float().div_(255)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            got = self.network(self.store.gather(rows, self.device))
-        loss = F.mse_loss(got, wanted)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach()
+    def _losses(self, step: int) -> dict[str, Tensor]:
+        chosen = batch_indices(len(self.images), self.config.batch_size, self.config.seed, step)
+        wanted = self.images[chosen].to(self.device).float().div_(255)
+        with self.optimiser.computing():
+            got = self.network(self.store.gather(chosen, self.device))
+        return {"mse": F.mse_loss(got, wanted)}
 
     def _held_out_error(self) -> dict[str, float | int]:
         mean_image = self.images[: len(self.images) // 2].double().mean(0) / 255
@@ -219,15 +198,6 @@ class _Trainer:
             errors.add(batch, visualizer.reconstructed(self.detector.features(batch)))
             from_mean += float((batch.double() / 255 - mean_image).square().mean((1, 2, 3)).sum())
         return {**errors.as_dict(), "mse_of_mean_image": from_mean / len(self.held_out)}
-
-    def _resume(self, path: Path) -> tuple[int, float]:
-        if not path.is_file():
-            return 0, 0.0
-        try:
-            step, facts = load_checkpoint(path, self.network, self.optimizer)
-        except InputError as error:
-            raise InputError(f"visualize: {str(error).removeprefix('train: ')}") from error
-        return step, facts["seconds"]
 
 
 def _test_errors(

@@ -1,4 +1,4 @@
-// What the kernels and launchers of csrc/cuda take from CUDA, on the CPU: fibers.h says how.
+// What the kernels and launchers of csrc take from CUDA, on the CPU: fibers.h says how.
 #pragma once
 
 #include <algorithm>

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from thfr.data.base import GOOD
-from thfr.data.mvtec_loco import CONFIG_NAME
+from thfr.data.formats.mvtec_loco import CONFIG_NAME
 from thfr.data.parallel import parallel_map
 from thfr.data.synth.defects import Job, defects_config, spoil
 from thfr.data.synth.render import sample_light, shade

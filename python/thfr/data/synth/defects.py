@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from thfr.data.mvtec_loco import Defect
+from thfr.data.formats.mvtec_loco import Defect
 from thfr.data.synth.render import Canvas, Frame, box, coverage, image_frame
 from thfr.data.synth.scene import (
     COLOURS,

@@ -9,18 +9,18 @@ from thfr.random_streams import Stream, generator
 
 
 def held_out(images: int, share: float, seed: int) -> Tensor:
-    """The images that are not learnt from, int64 [round(share * images)], ascending; at least one where
-    ``share`` is not 0.
+    """Indices of the images that are not learnt from, int64 [round(share * images)], ascending; at least one
+    where ``share`` is not 0.
     """
     count = max(round(share * images), 1) if share > 0 else 0
     return torch.randperm(images, generator=generator(seed, Stream.HOLDOUT, 0))[:count].sort().values
 
 
-def batch_rows(images: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The images of one step, int64 [batch_size]: every epoch is a new order, the last batch is filled up
-    from it.
+def batch_indices(images: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """Indices of the images of one step, int64 [batch_size]: every epoch is a new order, from which the last
+    batch is filled up.
     """
     steps = -(-images // batch_size)
     order = torch.randperm(images, generator=generator(seed, Stream.ORDER, step // steps))
-    places = torch.arange(batch_size) + (step % steps) * batch_size
-    return order[places % images]
+    positions = torch.arange(batch_size) + (step % steps) * batch_size
+    return order[positions % images]

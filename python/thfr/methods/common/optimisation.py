@@ -1,16 +1,41 @@
-"""Steps of Adam, as the methods take them that train a student."""
+"""The one way a network is trained here: Adam on the sum of its losses, with a schedule, a log, checkpoints
+and exact resume.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from thfr.config import OptimisationConfig
-from thfr.methods.common.loop import rate_at
-from thfr.methods.common.precision import resolve_precision
+from thfr.errors import InputError
+from thfr.methods.base import FitContext
+from thfr.methods.common.checkpoint import load_checkpoint, save_checkpoint
+from thfr.runs import files
+from thfr.runs.folder import append_log
+
+_LOG_EVERY = 10  # steps
+
+Schedule = Callable[[int, int], float]
+"""Factor on the learning rate at a step, from 0, of so many."""
+
+
+def constant(step: int, total: int) -> float:
+    """No schedule."""
+    return 1.0
+
+
+def warm_up_and_decay(step: int, total: int) -> float:
+    """20 steps of warm-up, then constant, linear decay over the last 30 %."""
+    left = 1 - step / total
+    return min(1.0, (step + 1) / 20) * min(1.0, left / 0.3 + 0.02)
 
 
 class AdamConfig(OptimisationConfig):
@@ -23,19 +48,50 @@ class AdamConfig(OptimisationConfig):
     short; False: a constant rate.
     """
 
+    def optimiser(self, network: nn.Module, images: int, device: torch.device) -> Optimiser:
+        """These settings for a network on ``device`` and a training set of ``images`` images."""
+        return Optimiser(
+            network,
+            device,
+            self.steps(images),
+            self.learning_rate,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            schedule=warm_up_and_decay if self.decay else constant,
+            precision=self.precision,
+        )
 
-class AdamSteps:
-    """The optimiser of a network on its device, its schedule and its precision."""
 
-    def __init__(self, settings: AdamConfig, network: nn.Module, images: int, device: torch.device) -> None:
-        self.settings, self.device = settings, device
-        self.total = settings.steps(images)
-        self.precision = resolve_precision(settings.precision, device)
-        self.optimizer = torch.optim.Adam(
-            network.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
+class Optimiser:
+    """Adam on a network's device, for ``total`` steps.
+
+    Args:
+        network: on ``device``; parameters that require no gradient are left alone.
+        learning_rate: times ``schedule(step, total)`` at each step.
+        precision: ``fp32``, ``bf16`` (automatic mixed precision), or ``auto``: bf16 where the processor or
+            GPU multiplies in it faster. The attribute holds which of the first two it is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        total: int,
+        learning_rate: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        schedule: Schedule = constant,
+        precision: str = "auto",
+    ) -> None:
+        self.network, self.device, self.total = network, device, total
+        self.learning_rate, self.schedule = learning_rate, schedule
+        self.precision = _resolved(precision, device)
+        self.adam = torch.optim.Adam(
+            [parameter for parameter in network.parameters() if parameter.requires_grad],
+            lr=learning_rate,
+            betas=betas,
+            weight_decay=weight_decay,
             fused=True,
         )
 
@@ -43,12 +99,92 @@ class AdamSteps:
         """Where the network computes in the precision of training."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def take(self, step: int, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Go down the gradient of the sum of ``losses``; gives them as numbers."""
-        if self.settings.decay:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.settings.learning_rate * rate_at(step, self.total)
-        self.optimizer.zero_grad(set_to_none=True)
+    def step(self, number: int, losses: Mapping[str, Tensor]) -> None:
+        """Step ``number``, from 0, down the gradient of the sum of ``losses``, each of shape []."""
+        for group in self.adam.param_groups:
+            group["lr"] = self.learning_rate * self.schedule(number, self.total)
+        self.adam.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        self.optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        self.adam.step()
+
+    def run(
+        self,
+        losses: Callable[[int], Mapping[str, Tensor]],
+        context: FitContext,
+        started: float | None = None,
+        *,
+        checkpoint: str = files.CHECKPOINT,
+        logged: bool = True,
+        command: str = "train",
+    ) -> float:
+        """Take all steps, resuming from the checkpoint in ``context.out`` if there is one.
+
+        A run that was killed ends bit for bit as an unbroken one (on one machine, with as many threads) if
+        all that ``losses`` draws is a function of the step (:func:`thfr.random_streams.generator`). Losses
+        are read, and so waited for, every tenth step only.
+
+        Args:
+            losses: the parts of the loss by name, each a tensor of shape [], at the step of that number.
+            started: ``time.monotonic()`` when the fitting began; None: now.
+            checkpoint: name of the checkpoint's file.
+            logged: append every tenth step to the run's log.
+            command: first word of errors, and of the progress bar.
+
+        Returns:
+            Seconds spent since ``started``, in the runs before this one too.
+
+        Raises:
+            InputError: the checkpoint is damaged or of another network.
+            RuntimeError: the loss is not finite any more.
+        """
+        started = time.monotonic() if started is None else started
+        path = context.out / checkpoint
+        done, spent = self._resumed(path, command)
+        if done and logged:
+            append_log(context.out, resumed_at=done)
+        saved = time.monotonic()
+        self.network.train()
+        with tqdm(None, command, self.total, unit="step", disable=not context.progress, initial=done) as bar:
+            while done < self.total:
+                parts = losses(done)
+                self.step(done, parts)
+                done += 1
+                bar.update()
+                seconds = spent + time.monotonic() - started
+                if done % _LOG_EVERY == 0 or done == self.total:
+                    values = _finite(parts, command, done)
+                    loss = sum(values.values())
+                    bar.set_postfix(loss=f"{loss:.5f}")
+                    if logged:
+                        append_log(context.out, step=done, loss=loss, parts=values, seconds=round(seconds, 3))
+                if done < self.total and time.monotonic() - saved >= context.checkpoint_seconds:
+                    save_checkpoint(path, self.network, self.adam, done, {"seconds": seconds})
+                    saved = time.monotonic()
+        return spent + time.monotonic() - started
+
+    def _resumed(self, path: Path, command: str) -> tuple[int, float]:
+        """Restore a checkpoint if there is one: its step, and the seconds spent before it."""
+        if not path.is_file():
+            return 0, 0.0
+        step, metadata = load_checkpoint(path, self.network, self.adam, command)
+        if not 0 < step <= self.total:
+            raise InputError(f"{command}: the checkpoint {path} is at step {step}, this run has {self.total}")
+        return step, metadata.get("seconds", 0.0)
+
+
+def _finite(losses: Mapping[str, Tensor], command: str, step: int) -> dict[str, float]:
+    """The losses as numbers; RuntimeError if their sum is not finite."""
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    total = sum(values.values())
+    if not math.isfinite(total):
+        raise RuntimeError(f"{command}: the loss is {total} at step {step}; try a lower learning rate")
+    return values
+
+
+def _resolved(precision: str, device: torch.device) -> str:
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if fast else "fp32"

@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.batches import batch_rows, held_out
-from thfr.methods.common.features import compute_features
-from thfr.methods.common.loop import optimise
+from thfr.methods.common.batches import batch_indices, held_out
 from thfr.methods.common.maps import smooth_map
-from thfr.methods.common.optimisation import AdamConfig, AdamSteps
+from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.regression import MapScale, Standardiser
 from thfr.runs.threshold import Threshold
 
@@ -116,18 +114,16 @@ class RegressionDetector(Detector[RegressionConfig]):
             network = cls.make_network(config, extractor.channels)
         fitting = _Fitting(config, extractor, context, network.to(context.device))
         try:
-            seconds = optimise(
-                context, network, fitting.adam.optimizer, fitting.adam.total, fitting.step, started
-            )
+            seconds = fitting.optimiser.run(fitting.losses, context, started)
             detector = cls(config, extractor, network, context.device)
             network.scale.fit(fitting.errors_of_unseen())
         finally:
             fitting.store.close()
         return detector, {
-            "steps": fitting.adam.total,
+            "steps": fitting.optimiser.total,
             "normalisation_images": len(fitting.unseen),
             "train_seconds": round(seconds, 3),
-            "precision": fitting.adam.precision,
+            "precision": fitting.optimiser.precision,
         }
 
     @torch.inference_mode()
@@ -173,14 +169,7 @@ class _Fitting:
     ) -> None:
         self.settings, self.device, self.network = config.training, context.device, network
         self.images, self.extractor = context.images, extractor
-        self.store = compute_features(
-            extractor,
-            context.images,
-            context.device,
-            context.out,
-            context.cache_budget,
-            progress=context.progress,
-        )
+        self.store = context.compute_features(extractor)
         means, deviations = self.store.statistics()
         for level, standardise in zip(network.levels, network.standardise, strict=True):
             assert isinstance(standardise, Standardiser)
@@ -190,24 +179,23 @@ class _Fitting:
         kept = torch.ones(count, dtype=torch.bool)
         kept[self.unseen] = False
         self.learnt = kept.nonzero().flatten()
-        self.adam = AdamSteps(self.settings, network, len(self.learnt), context.device)
+        self.optimiser = self.settings.optimiser(network, len(self.learnt), context.device)
 
-    def step(self, number: int) -> dict[str, float]:
+    def losses(self, step: int) -> dict[str, Tensor]:
         settings = self.settings
-        rows = self.learnt[batch_rows(len(self.learnt), settings.batch_size, settings.seed, number)]
-        images, features = self._taken(rows)
-        with self.adam.computing():
-            losses = self.network.losses(images, features)
-        return self.adam.take(number, losses)
+        chosen = self.learnt[batch_indices(len(self.learnt), settings.batch_size, settings.seed, step)]
+        images, features = self._taken(chosen)
+        with self.optimiser.computing():
+            return self.network.losses(images, features)
 
     @torch.inference_mode()
     def errors_of_unseen(self) -> list[list[Tensor]]:
         """Error maps of the good images that were not learnt from, by batch."""
-        return [self.network.errors(*self._taken(rows)) for rows in self.unseen.split(_BATCH)]
+        return [self.network.errors(*self._taken(some)) for some in self.unseen.split(_BATCH)]
 
-    def _taken(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
-        images = _as_seen(self.extractor, self.images[rows], self.device)
-        return images, self.store.gather(rows, self.device)
+    def _taken(self, chosen: Tensor) -> tuple[Tensor, list[Tensor]]:
+        images = _as_seen(self.extractor, self.images[chosen], self.device)
+        return images, self.store.gather(chosen, self.device)
 
 
 def _as_seen(

@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.backbones import FeatureExtractor
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.batches import batch_rows
-from thfr.methods.common.loop import optimise
-from thfr.methods.common.precision import resolve_precision
+from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.draem.config import DRAEMConfig
 from thfr.methods.draem.losses import focal_loss, structural_similarity
 from thfr.methods.draem.networks import DRAEMNetwork
@@ -35,26 +33,25 @@ class DRAEMDetector(Detector[DRAEMConfig]):
     def __init__(
         self,
         config: DRAEMConfig,
-        extractor: FeatureExtractor,
         network: DRAEMNetwork,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         threshold: Threshold | None = None,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, None, device, precision, threshold)
         self.network: DRAEMNetwork = convert_conv2d_weight_memory_format(
             self._placed(network), torch.channels_last
         )
 
     @classmethod
     def fit(
-        cls, config: DRAEMConfig, extractor: FeatureExtractor, context: FitContext
+        cls, config: DRAEMConfig, extractor: None, context: FitContext
     ) -> tuple[DRAEMDetector, dict[str, Any]]:
         started = time.monotonic()
         fitting = _Fitting(config, context)
-        seconds = optimise(context, fitting.network, fitting.optimizer, fitting.total, fitting.step, started)
-        facts = {"train_seconds": round(seconds, 3), "precision": fitting.precision}
-        return cls(config, extractor, fitting.network, context.device), facts
+        seconds = fitting.optimiser.run(fitting.losses, context, started)
+        metadata = {"train_seconds": round(seconds, 3), "precision": fitting.optimiser.precision}
+        return cls(config, fitting.network, context.device), metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,14 +76,14 @@ class DRAEMDetector(Detector[DRAEMConfig]):
     def from_state(
         cls,
         config: DRAEMConfig,
-        extractor: FeatureExtractor,
+        extractor: None,
         state: dict[str, Tensor],
         device: torch.device,
         precision: Precision,
     ) -> DRAEMDetector:
         network = DRAEMNetwork(config.model.reconstruction_width, config.model.discrimination_width)
         network.load_state_dict(state)
-        return cls(config, extractor, network, device, precision)
+        return cls(config, network, device, precision)
 
 
 class _Fitting:
@@ -94,44 +91,43 @@ class _Fitting:
 
     def __init__(self, config: DRAEMConfig, context: FitContext) -> None:
         self.settings, self.device = config.training, context.device
-        self.precision = resolve_precision(config.training.precision, context.device)
         self.images = shrunk(context.images, config.model.edge)
         self.textures = TextureSource(self.images, config.training.textures)
-        self.total = config.training.steps(len(self.images))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             network = DRAEMNetwork(config.model.reconstruction_width, config.model.discrimination_width)
         self.network: DRAEMNetwork = convert_conv2d_weight_memory_format(
             network.to(context.device), torch.channels_last
         )
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.training.learning_rate, fused=True
+        settings = config.training
+        self.optimiser = Optimiser(
+            self.network,
+            context.device,
+            settings.steps(len(self.images)),
+            settings.learning_rate,
+            schedule=drops,
+            precision=settings.precision,
         )
 
-    def step(self, step: int) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * rate_at(step, self.total)
+    def losses(self, step: int) -> dict[str, Tensor]:
         good, given, masks = (part.to(self.device) for part in self._batch(step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self.optimiser.computing():
             restored, logits = self.network(given.contiguous(memory_format=torch.channels_last))
         restored = restored.float()
-        losses = {
+        return {
             "squared": F.mse_loss(restored, good),
             "ssim": 1 - structural_similarity(restored, good).mean(),
             "focal": focal_loss(logits.float(), masks),
         }
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,3,E,E] twice, bool [B,E,E]
         """Good images, the same with simulated anomalies, and where these are."""
         settings = self.settings
         good, given, masks = [], [], []
-        for place, row in enumerate(batch_rows(len(self.images), settings.batch_size, settings.seed, step)):
-            rng = generator(settings.seed, _STREAM, step * settings.batch_size + place)
-            image = self.images[row].float().div(255)
+        chosen = batch_indices(len(self.images), settings.batch_size, settings.seed, step)
+        for position, index in enumerate(chosen):
+            rng = generator(settings.seed, _STREAM, step * settings.batch_size + position)
+            image = self.images[index].float().div(255)
             if settings.rotation:
                 image = turned(image, settings.rotation, rng)
             spoilt, mask = simulate(image, self.textures, settings.anomalous, rng)
@@ -151,6 +147,6 @@ def shrunk(
     return F.interpolate(images, (edge, edge), mode="bilinear", antialias=True, align_corners=False)
 
 
-def rate_at(step: int, total: int) -> float:
+def drops(step: int, total: int) -> float:
     """Factor on the learning rate: a tenth after each of the drops."""
     return float(0.1 ** sum(step >= drop * total for drop in _DROPS))

@@ -22,18 +22,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.batches import batch_rows
-from thfr.methods.common.features import compute_features
-from thfr.methods.common.loop import optimise
-from thfr.methods.common.optimisation import AdamConfig, AdamSteps
+from thfr.methods.base import FitContext, Precision
+from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.losses import restoration_losses
+from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.residual import BlockKind
+from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.rd4ad.network import MIRRORS, Mirror, ReverseDistillation
 from thfr.methods.registry import register_method
-from thfr.methods.thfr.fitting import level_loss
 from thfr.runs.threshold import Threshold
 
 
@@ -78,10 +76,8 @@ class RD4ADConfig(RunConfig):
 
 
 @register_method("rd4ad", RD4ADConfig)
-class RD4ADDetector(Detector[RD4ADConfig]):
-    """Teacher and student: the map is their cosine distance, summed over levels, the score its maximum."""
-
-    RESTORES = True
+class RD4ADDetector(RestoringDetector[RD4ADConfig]):
+    """Teacher and student."""
 
     def __init__(
         self,
@@ -101,47 +97,30 @@ class RD4ADDetector(Detector[RD4ADConfig]):
     ) -> tuple[RD4ADDetector, dict[str, Any]]:
         started = time.monotonic()
         settings, device = config.training, context.device
-        store = compute_features(
-            extractor,
-            context.images,
-            device,
-            context.out,
-            context.cache_budget,
-            progress=context.progress,
-        )
+        store = context.compute_features(extractor)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = ReverseDistillation(extractor.channels, config.model.mirror).to(device)
-        adam = AdamSteps(settings, network, len(store), device)
+        optimiser = settings.optimiser(network, len(store), device)
 
-        def step(number: int) -> dict[str, float]:
-            rows = batch_rows(len(store), settings.batch_size, settings.seed, number)
-            wanted = store.gather(rows, device)
-            with adam.computing():
+        def losses(step: int) -> dict[str, Tensor]:
+            chosen = batch_indices(len(store), settings.batch_size, settings.seed, step)
+            wanted = store.gather(chosen, device)
+            with optimiser.computing():
                 restored = network(wanted)
-            losses = [
-                level_loss(level, given.float(), settings.loss)
-                for level, given in zip(wanted, restored, strict=True)
-            ]
-            return adam.take(number, {f"level{level}": loss for level, loss in enumerate(losses, 1)})
+            return restoration_losses(wanted, [level.float() for level in restored], settings.loss)
 
         try:
-            seconds = optimise(context, network, adam.optimizer, adam.total, step, started)
+            seconds = optimiser.run(losses, context, started)
         finally:
             store.close()
-        facts = {"train_seconds": round(seconds, 3), "precision": adam.precision}
-        return cls(config, extractor, network, device), facts
+        metadata = {"train_seconds": round(seconds, 3), "precision": optimiser.precision}
+        return cls(config, extractor, network, device), metadata
 
     def restorations(self, features: list[Tensor]) -> list[Tensor]:
         with torch.inference_mode(), self._computing():
-            restored = self.network(features)
+            restored = self._stage("restoration", lambda: self.network(features))
         return [level.to(like.dtype) for level, like in zip(restored, features, strict=True)]
-
-    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self._stage("extractor", lambda: self.features(images))
-        restored = self._stage("restoration", lambda: self.restorations(features))
-        extent = (self.size, self.size)
-        return self._stage("scoring", lambda: thfr_ext.anomaly_map(features, restored, extent, sigma=4.0))
 
     def state(self) -> dict[str, Tensor]:
         return self.network.state_dict()

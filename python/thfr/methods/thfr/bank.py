@@ -17,38 +17,42 @@ import thfr_ext
 class TemplateBank:
     """Features of N normal images at three levels, kept as fp16 on the CPU or a GPU.
 
-    ``features``: three tensors [N,C_l,H_l,W_l]; ``rows`` int64 [N]: for each template the number of its
-    training image. ``key_cells``: cells a side of the search key, the coarse level averaged; None: all of
-    them.
+    Args:
+        features: three tensors [N,C_l,H_l,W_l].
+        indices: int64 [N], for each template the index of its training image.
+        key_cells: cells a side of the search key, the coarse level averaged; None: all of them.
+
+    Raises:
+        ValueError: features or indices of another shape, or no template.
     """
 
-    def __init__(self, features: list[Tensor], rows: Tensor, key_cells: int | None = None) -> None:
+    def __init__(self, features: list[Tensor], indices: Tensor, key_cells: int | None = None) -> None:
         if len(features) != 3 or any(level.dim() != 4 for level in features):
             raise ValueError(
                 f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}"
             )
-        if rows.shape != (features[0].shape[0],) or any(len(level) != len(rows) for level in features):
+        if indices.shape != (features[0].shape[0],) or any(len(level) != len(indices) for level in features):
             raise ValueError(
-                f"TemplateBank: rows must be [N], got {list(rows.shape)} for {_shapes(features)}"
+                f"TemplateBank: indices must be [N], got {list(indices.shape)} for {_shapes(features)}"
             )
-        if len(rows) == 0:
+        if len(indices) == 0:
             raise ValueError("TemplateBank: needs at least one template, got none")
-        self.features, self.rows, self.key_cells = features, rows.to(torch.int64).cpu(), key_cells
+        self.features, self.indices, self.key_cells = features, indices.to(torch.int64).cpu(), key_cells
         self._keys: Tensor | None = None
 
     @classmethod
     def build(
         cls,
         features: list[Tensor],  # three [N,C_l,H_l,W_l], of N training images
-        rows: Tensor | None = None,  # int64 [N], their numbers; None: 0 to N - 1
+        indices: Tensor | None = None,  # int64 [N], of the images; None: 0 to N - 1
         key_cells: int | None = None,
     ) -> TemplateBank:
         """A bank of all these images. The tensors are shared, not copied, if they are fp16 already."""
-        numbers = torch.arange(len(features[0])) if rows is None else rows
-        return cls([level.to(torch.float16) for level in features], numbers, key_cells)
+        given = torch.arange(len(features[0])) if indices is None else indices
+        return cls([level.to(torch.float16) for level in features], given, key_cells)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
     @property
     def keys(self) -> Tensor:
@@ -58,7 +62,12 @@ class TemplateBank:
         return self._keys
 
     def subsample(self, ratio: float, method: str = "coreset", seed: int = 0) -> TemplateBank:
-        """Keep ``ceil(ratio * N)`` templates: a random choice, or k-centre greedy on the keys ("coreset")."""
+        """Keep ``ratio * N`` templates, rounded, at least one: a random choice, or k-centre greedy on the
+        keys ("coreset").
+
+        Raises:
+            ValueError: a ratio outside of (0, 1], or an unknown method.
+        """
         if not 0 < ratio <= 1:
             raise ValueError(f"TemplateBank.subsample: ratio must be in (0, 1], got {ratio}")
         size = max(1, round(ratio * len(self)))
@@ -72,7 +81,7 @@ class TemplateBank:
             raise ValueError(f'TemplateBank.subsample: method must be "random" or "coreset", got {method!r}')
         chosen = chosen.sort().values
         kept = [level[chosen.to(level.device)] for level in self.features]
-        return TemplateBank(kept, self.rows[chosen], self.key_cells)
+        return TemplateBank(kept, self.indices[chosen], self.key_cells)
 
     def nearest(
         self,
@@ -80,41 +89,47 @@ class TemplateBank:
         exclude: Tensor | None = None,  # int64 [B]: the training image each query is, or -1
         count: int = 1,
     ) -> Tensor:
-        """The places in the bank of each query's ``count`` nearest templates, the nearest first, int64
+        """Indices in the bank of each query's ``count`` nearest templates, the nearest first, int64
         [B,count]; never that of the excluded image. All of them where the bank holds fewer.
         """
         count = min(count, len(self) if exclude is None else max(len(self) - 1, 1))
-        own = None if exclude is None else self._places(exclude).to(features[2].device)
+        own = None if exclude is None else self._indices_of(exclude).to(features[2].device)
         queries = key_of(features, self.key_cells)
         return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]
 
     def random(self, images: int, seed: int, count: int = 1) -> Tensor:
-        """Random places in the bank, int64 [images,count]: a control that shows whether templates matter."""
+        """Random indices in the bank, int64 [images,count]: a control that shows whether templates matter."""
         return torch.randint(0, len(self), (images, count), generator=torch.Generator().manual_seed(seed))
 
-    def gather(self, places: Tensor) -> list[Tensor]:
-        """The templates' features at ``places`` [...]: three fp32 tensors [...,C_l,H_l,W_l]."""
-        return [level[places.to(level.device)].float() for level in self.features]
+    def gather(
+        self,
+        indices: Tensor,  # int64 [...], in the bank
+    ) -> list[Tensor]:  # three fp32 [...,C_l,H_l,W_l]
+        """The features of some templates."""
+        return [level[indices.to(level.device)].float() for level in self.features]
 
-    def retrieve(self, features: list[Tensor], exclude: Tensor | None = None, count: int = 1) -> list[Tensor]:
-        """The nearest templates' features for each query: three fp32 tensors [B,count,C_l,H_l,W_l]; see
-        :meth:`nearest`.
-        """
+    def retrieve(
+        self,
+        features: list[Tensor],  # three [B,C_l,H_l,W_l]
+        exclude: Tensor | None = None,  # int64 [B]
+        count: int = 1,
+    ) -> list[Tensor]:  # three fp32 [B,count,C_l,H_l,W_l]
+        """The features of each query's nearest templates; see :meth:`nearest`."""
         return self.gather(self.nearest(features, exclude, count))
 
     def to(self, device: torch.device | str) -> TemplateBank:
         """The bank on another device."""
-        return TemplateBank([level.to(device) for level in self.features], self.rows, self.key_cells)
+        return TemplateBank([level.to(device) for level in self.features], self.indices, self.key_cells)
 
-    def _places(self, images: Tensor) -> Tensor:
-        """Where in the bank the given training images are; -1 for those that are not."""
-        found = images.cpu()[:, None] == self.rows[None]
+    def _indices_of(self, images: Tensor) -> Tensor:
+        """Indices in the bank of the given training images; -1 for those that are not in it."""
+        found = images.cpu()[:, None] == self.indices[None]
         return torch.where(found.any(1), found.float().argmax(1), torch.full((len(images),), -1))
 
 
 def key_of(features: list[Tensor], cells: int | None = None) -> Tensor:
     """The search key of images with the given features, L2-normalised fp32: the coarse level as it is,
-    [B,C_3*H_3*W_3], or averaged to ``cells`` x ``cells`` places, [B,C_3*cells*cells].
+    [B,C_3*H_3*W_3], or averaged to ``cells`` x ``cells``, [B,C_3*cells*cells].
     """
     coarse = features[2].float()
     if cells is not None:

@@ -72,12 +72,14 @@ class Compensation(nn.Module):
         """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16: [1,1,HW,K*hw]."""
         shape = (*x.shape[2:], *template.shape[2:], count)
         name = (shape, x.device)
-        if name not in self._priors:
+        prior = self._priors.get(name)
+        if prior is None:
             queries = _centres(x, stride / 16)
             keys = _centres(template, stride * self.pool / 16)
             squared = torch.cdist(queries, keys).square().repeat(1, count)
-            self._priors = {name: (squared / (-2 * self.prior_width**2))[None, None]}
-        return self._priors[name]
+            prior = (squared / (-2 * self.prior_width**2))[None, None]
+            self._priors = {name: prior}  # of the size in use; threads may each make it, none sees half of it
+        return prior
 
 
 def _tokens(x: Tensor, batch: int, heads: int) -> Tensor:

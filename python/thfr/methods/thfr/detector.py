@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import FitContext, Precision
+from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
@@ -29,14 +29,12 @@ _BATCH = 8
 
 
 @register_method("thfr", THFRConfig)
-class THFRDetector(Detector[THFRConfig]):
+class THFRDetector(RestoringDetector[THFRConfig]):
     """Template-guided hierarchical feature restoration (Guo et al., ICCV 2023).
 
-    The map is the sum over the levels of the cosine distance between extracted and restored features, the
-    score its maximum. ``bank`` is None for the variants without compensation.
+    Args:
+        bank: the templates; None for the variants without compensation.
     """
-
-    RESTORES = True
 
     def __init__(
         self,
@@ -76,7 +74,8 @@ class THFRDetector(Detector[THFRConfig]):
 
     def shuffled(self, seed: int) -> THFRDetector:
         """The control experiment that shows how much the templates matter: each image is compared with random
-        templates instead of its nearest. ``seed`` and the number of images scored before choose them.
+        templates instead of its nearest. ``seed`` and the number of images scored before choose them, so the
+        detector that this gives is for one thread.
 
         Raises:
             InputError: a variant without templates.
@@ -95,7 +94,9 @@ class THFRDetector(Detector[THFRConfig]):
         self,
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
     ) -> Tensor:
-        """Rows of the bank that the images are restored with, int64 [B,K], the first being the nearest."""
+        """Indices in the bank of the templates that the images are restored with, int64 [B,K], the first
+        being the nearest.
+        """
         bank, count = self._require_bank(), self.config.model.template_count
         if self._next_random is None:
             return bank.nearest(features, count=count)
@@ -106,7 +107,7 @@ class THFRDetector(Detector[THFRConfig]):
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         if self.bank is None:
             return None
-        return self.bank.rows[self.bank.nearest(self.features(images))[:, 0].cpu()]
+        return self.bank.indices[self.bank.nearest(self.features(images))[:, 0].cpu()]
 
     @property
     def template_count(self) -> int:
@@ -119,25 +120,18 @@ class THFRDetector(Detector[THFRConfig]):
             templates = self._stage("retrieval", lambda: bank.gather(self.choose_templates(features)))
         return self._stage("restoration", lambda: self.restored(features, templates))
 
-    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self._stage("extractor", lambda: self.features(images))
-        restored = self.restorations(features)
-        return self._stage("scoring", lambda: self._map(features, restored))
-
-    def _map(self, features: list[Tensor], restored: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return thfr_ext.anomaly_map(features, restored, (self.size, self.size), sigma=4.0, combine="sum")
-
     @torch.inference_mode()
     def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
-        places = torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
-        for chosen in places.split(_BATCH):
+        spread = torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
+        for chosen in spread.split(_BATCH):
             features = bank.gather(chosen)
-            templates = bank.retrieve(features, bank.rows[chosen], self.config.model.template_count)
+            templates = bank.retrieve(features, bank.indices[chosen], self.config.model.template_count)
             yield self._map(features, self.network(features, templates))[0]
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps of (at most 64 of) the templates, each with the ones that it would find were it not in the
-        bank itself; None with fewer than two.
+        """Maps fp32 [B,S,S] of at most 64 templates, evenly spread over the bank, each restored with the ones
+        that it would find were it not in the bank itself; None with fewer than two. From stored features, so
+        the extractor does not run: about as long as scoring 64 images takes behind it.
         """
         if self.bank is None or len(self.bank) < 2:
             return None
@@ -147,7 +141,7 @@ class THFRDetector(Detector[THFRConfig]):
         state = {f"{_NETWORK}{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.bank is not None:
             state |= {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-            state[f"{_BANK}rows"] = self.bank.rows
+            state[f"{_BANK}rows"] = self.bank.indices
         return state
 
     @classmethod
@@ -165,5 +159,11 @@ class THFRDetector(Detector[THFRConfig]):
         if config.model.uses_templates:
             held = part(state, _BANK)
             levels = [held[f"level{number}"] for number in range(3)]
+            size = config.model.size
+            for level, channels, stride in zip(levels, extractor.channels, extractor.strides, strict=True):
+                wanted = (len(held["rows"]), channels, size // stride, size // stride)
+                if level.shape != wanted or level.dtype != torch.float16:
+                    got = f"{level.dtype} {list(level.shape)}"
+                    raise InputError(f"THFR: the bank must be fp16 {list(wanted)}, got {got}")
             bank = TemplateBank(levels, held["rows"], config.model.key_cells)
         return cls(config, extractor, network, bank, device, precision)

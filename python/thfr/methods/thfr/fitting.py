@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import FitContext
-from thfr.methods.common.batches import batch_rows
-from thfr.methods.common.features import compute_features
-from thfr.methods.common.loop import optimise, rate_at
-from thfr.methods.common.precision import resolve_precision
+from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.features import FeatureStore
+from thfr.methods.common.losses import restoration_losses
+from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
@@ -31,107 +30,86 @@ def fit_restoration(
     Raises:
         InputError: ``bank_ratio`` leaves fewer than two templates.
     """
-    fitting = _Fitting(config, extractor, context)
+    started = time.monotonic()
+    copies = augmented(context.images, config.training.augmentation, config.training.seed)
+    store = context.compute_features(extractor, torch.cat([context.images, *copies]))
     try:
-        seconds = optimise(
-            context, fitting.network, fitting.optimizer, fitting.total, fitting.step, fitting.started
-        )
+        fitting = _Fitting(config, extractor, context, store)
+        seconds = fitting.optimiser.run(fitting.losses, context, started)
         bank = fitting.bank
-        if bank is not None and fitting.store.mapped:  # it must not point into the file about to be removed
-            bank = TemplateBank([level.clone() for level in bank.features], bank.rows, bank.key_cells)
-        metadata = {
-            "templates": 0 if bank is None else len(bank),
-            "train_seconds": round(seconds, 3),
-            "precision": fitting.precision,
-            "features_mapped": fitting.store.mapped,
-        }
+        if bank is not None and store.mapped:  # it must not point into the file about to be removed
+            bank = TemplateBank([level.clone() for level in bank.features], bank.indices, bank.key_cells)
     finally:
-        fitting.store.close()
+        store.close()
+    metadata = {
+        "templates": 0 if bank is None else len(bank),
+        "train_seconds": round(seconds, 3),
+        "precision": fitting.optimiser.precision,
+        "features_mapped": store.mapped,
+    }
     return fitting.network, bank, metadata
 
 
 class _Fitting:
     """What one fitting needs at every step."""
 
-    def __init__(self, config: THFRConfig, extractor: FeatureExtractor, context: FitContext) -> None:
-        self.started = time.monotonic()
-        self.config, self.device = config, context.device
-        self.channels = extractor.channels
-        self.precision = resolve_precision(config.training.precision, context.device)
-        self.images, self.numbers = len(context.images), context.indices
-        copies = augmented(context.images, config.training.augmentation, config.training.seed)
-        self.store = compute_features(
-            extractor,
-            torch.cat([context.images, *copies]),
+    def __init__(
+        self, config: THFRConfig, extractor: FeatureExtractor, context: FitContext, store: FeatureStore
+    ) -> None:
+        self.config, self.device, self.store = config, context.device, store
+        self.count, self.indices = len(context.images), context.indices
+        self.network = self._make_network(extractor.channels)
+        settings = config.training
+        self.optimiser = Optimiser(
+            self.network,
             context.device,
-            context.out,
-            context.cache_budget,
-            progress=context.progress,
-        )
-        self.total = config.training.steps(self.images)
-        self.network = self._make_network()
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            lr=config.training.learning_rate,
-            betas=config.training.betas,
-            fused=True,
+            settings.steps(self.count),
+            settings.learning_rate,
+            betas=settings.betas,
+            schedule=warm_up_and_decay,
+            precision=settings.precision,
         )
         self.bank, self.nearest = self._make_bank()
 
-    def step(self, step: int) -> dict[str, float]:
+    def losses(self, step: int) -> dict[str, Tensor]:
         settings = self.config.training
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_at(step, self.total)
-        rows = batch_rows(len(self.store), settings.batch_size, settings.seed, step)
-        target = self.store.gather(rows, self.device)
+        chosen = batch_indices(len(self.store), settings.batch_size, settings.seed, step)
+        target = self.store.gather(chosen, self.device)
         given = target
         if settings.corruption:
             given = corrupted(target, self.store.levels, settings.seed, step, settings.corruption_cells)
         templates = None
         if self.bank is not None:
             assert self.nearest is not None
-            templates = [level.to(self.device) for level in self.bank.gather(self.nearest[rows])]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            templates = [level.to(self.device) for level in self.bank.gather(self.nearest[chosen])]
+        with self.optimiser.computing():
             restored = self.network(given, templates)
-        losses = [level_loss(*pair, settings.loss) for pair in zip(target, restored, strict=True)]
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()
-        self.optimizer.step()
-        return {f"level{number}": float(loss.detach()) for number, loss in enumerate(losses, 1)}
+        return restoration_losses(target, restored, settings.loss)
 
-    def _make_network(self) -> THFRNetwork:
+    def _make_network(self, channels: tuple[int, int, int]) -> THFRNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.training.seed)
-            network = THFRNetwork(self.config.model, self.channels)
+            network = THFRNetwork(self.config.model, channels)
         network.set_statistics(*self.store.statistics())
         return network.to(self.device)
 
     def _make_bank(self) -> tuple[TemplateBank | None, Tensor | None]:
-        """The bank, and for each training image the place [1] of its nearest template, never its own."""
+        """The bank, and for each training image the index in it, int64 [N,1], of its nearest template, never
+        its own.
+        """
         model = self.config.model
         if not model.uses_templates:
             return None, None
-        originals = [level[: self.images] for level in self.store.levels]
-        bank = TemplateBank.build(originals, self.numbers, model.key_cells)
+        originals = [level[: self.count] for level in self.store.levels]
+        bank = TemplateBank.build(originals, self.indices, model.key_cells)
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
         if len(bank) < 2:
             raise InputError(
-                f"train: bank_ratio {model.bank_ratio} of {self.images} images leaves {len(bank)} "
+                f"train: bank_ratio {model.bank_ratio} of {self.count} images leaves {len(bank)} "
                 "template(s), needs at least 2"
             )
         nearest = []
-        for rows in torch.arange(len(self.store)).split(64):
-            features, own = [level[rows] for level in self.store.levels], self.numbers[rows % self.images]
+        for some in torch.arange(len(self.store)).split(64):
+            features, own = [level[some] for level in self.store.levels], self.indices[some % self.count]
             nearest.append(bank.nearest(features, own))
         return bank, torch.cat(nearest)
-
-
-def level_loss(
-    wanted: Tensor,  # [B,C,H,W]
-    restored: Tensor,  # [B,C,H,W]
-    kind: str,
-) -> Tensor:
-    """The loss of one level, see :attr:`thfr.config.THFRTrainingConfig.loss`."""
-    if kind == "flattened":
-        wanted, restored = (x.flatten(1)[:, :, None, None] for x in (wanted, restored))
-    return thfr_ext.cosine_distance(wanted, restored).mean()

@@ -1,0 +1,286 @@
+#include "thfr/retrieval.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "retrieval/cpu/filter.h"
+#include "retrieval/cpu/topk.h"
+#include "thfr/parallel.h"
+
+namespace thfr {
+
+THFR_DEFINE_SIMD_TABLE(RetrievalKernels, retrieval_kernels)
+
+const RetrievalKernels& active_retrieval_kernels() { return retrieval_kernels(); }
+
+namespace {
+
+constexpr std::int64_t kQueryBlock = 1024;                 // queries that the bank is multiplied with in one go, at most,
+constexpr std::int64_t kPackedQueries = 16 * 1024 * 1024;  // and numbers that their packed copy may have
+constexpr std::int64_t kQueryPart = 144;                   // queries whose depth block stays in a core's cache
+constexpr std::int64_t kBankBlock = 128;                   // rows of the bank in a task, at most
+constexpr std::int64_t kLeastGroup = 4;                    // panels of queries in a task, at least, where there are as many
+
+std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+std::int64_t round_up(std::int64_t n, std::int64_t unit) { return pieces(n, unit) * unit; }
+
+// `count` queries from number `first`, packed: panels of each depth block side by side, or row by row if few.
+struct QueryBlock {
+  std::int64_t first, count, step;
+  FilterRows known;
+  std::unique_ptr<float[]> packed;
+  std::vector<std::mutex> locks;  // of a query's `known` and best
+
+  QueryBlock(std::int64_t most, std::int64_t width)
+      : first(0), count(0), step(most), known(most), packed(new float[at(most * width)]), locks(at(most)) {}
+};
+
+// `queries` of a query block from `place`, against `rows` rows of the bank from `row`.
+struct Task {
+  std::int64_t place, queries, row, rows;
+};
+
+// What one thread works with.
+struct Desk {
+  FilterRows known;
+  std::unique_ptr<float[]> packed, products;
+  std::vector<Neighbour> found;
+
+  Desk(std::int64_t rows, std::int64_t queries)
+      : known(rows), packed(new float[at(2 * rows * kDepthBlock)]), products(new float[at(rows * queries)]), found(at(rows)) {}
+};
+
+class Search {
+ public:
+  Search(const TensorView& queries, const TensorView& bank, std::int64_t k, Metric metric, const TensorView* exclude, int threads)
+      : kernels_(retrieval_kernels()),
+        queries_(rows_of(queries)),
+        bank_(rows_of(bank)),
+        k_(k),
+        metric_(metric),
+        exclude_(exclude == nullptr ? nullptr : exclude->as<std::int64_t>()),
+        threads_(std::max(threads, 1)),
+        few_(queries_.count <= kFewQueries),
+        score_(queries_, bank_, metric),
+        filter_(queries_, bank_, metric, few_),
+        storage_(at(queries_.count * k)) {
+    best_.reserve(at(queries_.count));
+    for (std::int64_t q = 0; q < queries_.count; ++q) best_.emplace_back(storage_.data() + q * k, k);
+  }
+
+  NonFinite run();
+
+  void write(const TensorView& scores, const TensorView& indices) {
+    const double sign = metric_ == Metric::l2 ? -1 : 1;
+    for (std::int64_t q = 0; q < queries_.count; ++q) {
+      const Neighbour* sorted = best_[at(q)].sorted();
+      for (std::int64_t j = 0; j < k_; ++j) {
+        const double score = sign * sorted[j].key + 0.0;
+        if (scores.dtype == DType::f64) {
+          scores.as<double>()[q * k_ + j] = score;
+        } else {
+          scores.as<float>()[q * k_ + j] = static_cast<float>(score);
+        }
+        indices.as<std::int64_t>()[q * k_ + j] = sorted[j].row;
+      }
+    }
+  }
+
+ private:
+  bool excluded(std::int64_t q, std::int64_t n) const { return exclude_ != nullptr && exclude_[q] == n; }
+
+  void pack_queries(QueryBlock& block, BadRow& bad) const;
+  void search(QueryBlock& block, const Task& task, Desk& desk, BadRow& bad);
+  void multiply(const QueryBlock& block, const Task& task, Desk& desk) const;
+  void pack_bank(const Task& task, Desk& desk, std::int64_t quad, std::int64_t d) const;
+  void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Desk& desk);
+
+  // body(worker, task) for each task, handed out as workers ask: a thread that the system holds up delays nobody.
+  template <typename Body>
+  void share(std::int64_t tasks, const Body& body) const {
+    std::atomic<std::int64_t> next{0};
+    const std::int64_t workers = std::min<std::int64_t>(threads_, tasks);
+    parallel_for(workers, threads_, 1, [&](std::int64_t begin, std::int64_t end) {
+      const PlainFloats plain;
+      for (std::int64_t worker = begin; worker < end; ++worker) {
+        for (std::int64_t t = next++; t < tasks; t = next++) body(static_cast<int>(worker), t);
+      }
+    });
+  }
+
+  const RetrievalKernels& kernels_;
+  Rows queries_, bank_;
+  std::int64_t k_;
+  Metric metric_;
+  const std::int64_t* exclude_;
+  int threads_;
+  bool few_;
+  PairScore score_;
+  Filter filter_;
+  std::vector<Neighbour> storage_;
+  std::vector<TopK> best_;
+};
+
+// Blocks of the bank are multiplied with blocks of queries in fp32, and the filter's survivors scored exactly.
+NonFinite Search::run() {
+  const std::int64_t mr = few_ ? 1 : kernels_.query_panel, nr = few_ ? 1 : kernels_.bank_panel;
+  const std::int64_t most = std::clamp<std::int64_t>(kPackedQueries / bank_.width, few_ ? kFewQueries : 1, kQueryBlock);
+  // No queries are one empty block: the bank is looked at all the same.
+  const std::int64_t blocks = std::max<std::int64_t>(pieces(queries_.count, most), 1);
+  QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), bank_.width);
+
+  // Tasks: bank blocks, small enough for a core's cache and for several a thread; then queries in groups, if blocks are too few.
+  const std::int64_t wanted = 2 * threads_, panels = block.step / mr;
+  const std::int64_t rows = std::clamp(round_up(pieces(bank_.count, wanted), nr), nr, round_up(kBankBlock, nr));
+  const std::int64_t bank_blocks = pieces(bank_.count, rows), bank_panels = pieces(bank_.count, nr);
+  // Panels are shared out evenly, the larger shares first: with a short block at the end, threads would wait for each other.
+  const auto begin_of = [&](std::int64_t i) {
+    const std::int64_t panels_before = bank_panels / bank_blocks * i + std::min(bank_panels % bank_blocks, i);
+    return std::min(panels_before * nr, bank_.count);
+  };
+  const std::int64_t splits = few_ ? 1 : std::min(pieces(wanted, bank_blocks), std::max<std::int64_t>(panels / kLeastGroup, 1));
+  const std::int64_t group = pieces(panels, splits) * mr, groups = pieces(block.step, group);
+  std::vector<Desk> desks;
+  for (int t = 0; t < threads_; ++t) desks.emplace_back(rows, group);
+
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    BadRow bad_query, bad_row;
+    block.first = i * block.step;
+    block.count = std::min(block.step, queries_.count - block.first);
+    pack_queries(block, bad_query);
+    if (bad_query.found()) return bad_query.as("queries", queries_);
+    share(bank_blocks * groups, [&](int worker, std::int64_t t) {
+      const std::int64_t place = t % groups * group, row = begin_of(t / groups);
+      const Task task{place, std::min(group, block.count - place), row, begin_of(t / groups + 1) - row};
+      if (task.queries > 0 || queries_.count == 0) search(block, task, desks[at(worker)], bad_row);
+    });
+    if (bad_row.found()) return bad_row.as("bank", bank_);
+  }
+  return {};
+}
+
+void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
+  const std::int64_t width = bank_.width;
+  const int mr = few_ ? 1 : kernels_.query_panel;
+  share(pieces(block.count, mr), [&](int, std::int64_t p) {
+    const std::int64_t begin = p * mr, end = std::min(begin + mr, block.count);
+    if (!filter_.begin(Filter::query, block.first + begin, end - begin, block.known, begin, bad)) return;
+    for (std::int64_t d = 0; d < width; d += kDepthBlock) {
+      const std::int64_t run = std::min(kDepthBlock, width - d);
+      float* out = few_ ? block.packed.get() + begin * width + d : block.packed.get() + d * block.step + begin * run;
+      for (int r = 0; r < mr; r += 4) {
+        const std::int64_t place = begin + r, count = std::clamp<std::int64_t>(end - place, 0, 4);
+        filter_.pack(Filter::query, block.first + place, count, block.known, place, d, run, std::min(mr - r, 4), mr, out + r);
+      }
+    }
+    filter_.end(Filter::query, block.first + begin, end - begin, block.known, begin, bad);
+  });
+}
+
+void Search::search(QueryBlock& block, const Task& task, Desk& desk, BadRow& bad) {
+  if (bad.found_below(task.row) || !filter_.begin(Filter::bank, task.row, task.rows, desk.known, 0, bad)) return;
+  const std::int64_t row = few_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
+  if (few_) {
+    filter_.few_products(task.row, task.rows, desk.known, block.packed.get(), desk.products.get(), row);
+  } else {
+    multiply(block, task, desk);
+  }
+  if (!filter_.end(Filter::bank, task.row, task.rows, desk.known, 0, bad) || bad.found()) return;
+  for (std::int64_t i = 0; i < task.queries; ++i) rescore(block, task, task.place + i, desk.products.get() + i * row, desk);
+}
+
+// Four rows of the task, from its row 4 quad: depth block d is packed, and what comes after it in the next four asked for.
+void Search::pack_bank(const Task& task, Desk& desk, std::int64_t quad, std::int64_t d) const {
+  const std::int64_t nr = kernels_.bank_panel, place = 4 * quad, run = std::min(kDepthBlock, bank_.width - d);
+  float* out = desk.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
+  filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), desk.known, place, d, run, 4,
+               kernels_.bank_panel, out + place / nr * nr * run + place % nr);
+  if (bank_.stride != 1) return;
+  const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
+  for (std::int64_t i = place + 4; i < std::min(place + 8, task.rows); ++i) {
+    const char* row = static_cast<const char*>(bank_.data) + ((task.row + i) * bank_.row_stride + d) * bytes;
+    for (std::int64_t b = 0; b < run * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+  }
+}
+
+// The next depth block is packed a few rows at a time between the tiles: its rows, far apart in memory, come in meanwhile.
+void Search::multiply(const QueryBlock& block, const Task& task, Desk& desk) const {
+  const std::int64_t mr = kernels_.query_panel, nr = kernels_.bank_panel, width = bank_.width;
+  const std::int64_t query_panels = pieces(task.queries, mr), bank_panels = pieces(task.rows, nr), row = bank_panels * nr;
+  const std::int64_t part = kQueryPart / mr, quads = row / 4, tiles = query_panels * bank_panels;
+  for (std::int64_t q = 0; q < quads; ++q) pack_bank(task, desk, q, 0);
+  for (std::int64_t d = 0; d < width; d += kDepthBlock) {
+    const std::int64_t run = std::min(kDepthBlock, width - d), next = d + run;
+    const float* queries = block.packed.get() + d * block.step + task.place * run;
+    const float* bank = desk.packed.get() + d / kDepthBlock % 2 * row * kDepthBlock;
+    std::int64_t quad = next < width ? 0 : quads, done = 0;
+    for (std::int64_t begin = 0; begin < query_panels; begin += part) {
+      for (std::int64_t n = 0; n < bank_panels; ++n) {
+        for (std::int64_t m = begin; m < std::min(begin + part, query_panels); ++m) {
+          float* products = desk.products.get() + m * mr * row + n * nr;
+          kernels_.tile(queries + m * mr * run, bank + n * nr * run, run, products, row, d == 0);
+          for (++done; quad * tiles < done * quads; ++quad) pack_bank(task, desk, quad, next);
+        }
+      }
+    }
+  }
+}
+
+// First those of the k best bounds: the threshold rises at once, and the rest mostly falls below it.
+void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Desk& desk) {
+  const std::int64_t q = block.first + place;
+  TopK& best = best_[at(q)];
+  std::mutex& lock = block.locks[at(place)];
+  Neighbour worst;
+  bool extreme;
+  {
+    const std::lock_guard<std::mutex> guard(lock);
+    worst = best.worst();
+    extreme = block.known.facts[at(place)].extreme;
+  }
+  double threshold = filter_.threshold(extreme, worst.key);
+  Neighbour* found = desk.found.data();
+  const std::int64_t count = filter_.select(block.known, place, desk.known, task.rows, products, threshold, found);
+  if (count == 0) return;
+  if (k_ == 1) {
+    std::swap(found[0], *std::min_element(found, found + count, better));
+  } else if (k_ < count) {
+    std::nth_element(found, found + k_, found + count, better);
+  }
+
+  RowFacts query;
+  {
+    const std::lock_guard<std::mutex> guard(lock);
+    query = filter_.query_facts(q, block.known, place);
+  }
+  for (std::int64_t j = 0; j < count; ++j) {
+    const std::int64_t i = found[j].row, n = task.row + i;
+    if (found[j].key < threshold || excluded(q, n)) continue;
+    RowFacts& row = desk.known.facts[at(i)];
+    char& exact = desk.known.exact[at(i)];
+    const Neighbour newcomer{exact ? score_.key(q, query, n, row) : score_.cosine(q, query, n, &row), n};
+    exact = true;
+    if (!better(newcomer, worst)) continue;  // nor ever: what a newcomer must beat only gets better
+    const std::lock_guard<std::mutex> guard(lock);
+    best.offer(newcomer);
+    worst = best.worst();
+    threshold = filter_.threshold(extreme, worst.key);
+  }
+}
+
+}  // namespace
+
+NonFinite nearest_templates(const TensorView& queries, const TensorView& bank, std::int64_t k, Metric metric,
+                            const TensorView* exclude, const TensorView& scores, const TensorView& indices, int threads) {
+  const PlainFloats plain;
+  Search search(queries, bank, k, metric, exclude, threads);
+  const NonFinite problem = search.run();
+  if (problem.argument == nullptr) search.write(scores, indices);
+  return problem;
+}
+
+}  // namespace thfr

@@ -1,0 +1,42 @@
+#include <cstdint>
+
+#include "retrieval/cuda/filter.cuh"
+#include "retrieval/cuda/types.h"
+
+namespace thfr::cuda {
+
+const char* pack_rows(const TensorView& rows, int parts, bool is_bank, Metric metric, const TensorView& operands,
+                      const TensorView& gains, const TensorView& bad, void* stream) {
+  if (rows.size[0] == 0) return nullptr;
+  // The warps of a block share long rows out: there are few of them.
+  const int warps = rows.size[1] > 2 * segment ? search_warps : 1;
+  const auto blocks = static_cast<unsigned>(ceil_div(rows.size[0] * warps, search_warps));
+  const Operands out{operands.as<__half>(), operands.data == nullptr ? 0 : operands.size[1], parts, is_bank};
+  return with_type(rows.dtype, [&](auto of) {
+    using T = typename decltype(of)::type;
+    return launch(pack_kernel<T>, blocks, search_threads, 0, stream, to_rows(rows), out, metric, warps, gains.as<Gain>(),
+                  bad.as<std::int64_t>());
+  });
+}
+
+const char* select_rows(const Search& search, const TensorView& products, const TensorView& query_gains,
+                        const TensorView& bank_gains, double slack, std::int64_t first, const Lists& lists, void* stream) {
+  if (search.queries.size[0] == 0) return nullptr;
+  const int k = static_cast<int>(lists.keys.size[2]);
+  const Products found{products.as<const float>(),
+                       products.size[0],
+                       products.size[2],
+                       first,
+                       query_gains.as<const Gain>(),
+                       bank_gains.as<const Gain>(),
+                       slack};
+  return with_types(search.queries, search.bank, [&](auto of_queries, auto of_bank) {
+    using U = typename decltype(of_queries)::type;
+    using T = typename decltype(of_bank)::type;
+    return launch(select_kernel<U, T>, static_cast<unsigned>(search.queries.size[0]), search_threads,
+                  bytes_of_lists(search_warps, k), stream, to_target(search), found, k, lists.keys.as<double>(),
+                  lists.rows.as<std::int64_t>());
+  });
+}
+
+}  // namespace thfr::cuda

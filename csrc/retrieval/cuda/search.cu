@@ -1,0 +1,68 @@
+#include <algorithm>
+#include <cstdint>
+
+#include "retrieval/cuda/search.cuh"
+#include "retrieval/cuda/types.h"
+
+namespace thfr::cuda {
+
+const char* describe_queries(const TensorView& queries, const TensorView& facts, void* stream) {
+  if (queries.size[0] == 0) return nullptr;
+  return with_type(queries.dtype, [&](auto of) {
+    using T = typename decltype(of)::type;
+    return launch(describe_kernel<T>, looping_blocks(queries.size[0], search_warps), search_threads, 0, stream, to_rows(queries),
+                  facts.as<Facts>());
+  });
+}
+
+// Two blocks are at work on a multiprocessor; twice as many even out their ends.
+std::int64_t bank_strips(std::int64_t rows, std::int64_t width) {
+  const int of_block = rows_at_once<1> * (is_wide(width) ? 1 : search_warps);
+  return std::max<std::int64_t>(std::min<std::int64_t>(ceil_div(rows, of_block), 4LL * multiprocessors()), 1);
+}
+
+template <typename U, typename T, bool L2>
+static const char* search_with(const Search& search, const Lists& lists, void* stream) {
+  const int k = static_cast<int>(lists.keys.size[2]), at_once = search.queries.size[0] == 1 ? 1 : 4;
+  const auto run = [&](void (*kernel)(Target, int, double*, std::int64_t*)) {
+    return launch(kernel, static_cast<unsigned>(lists.keys.size[1]), search_threads, bytes_of_lists(search_warps * at_once, k),
+                  stream, to_target(search), k, lists.keys.as<double>(), lists.rows.as<std::int64_t>());
+  };
+  return at_once == 1 ? run(search_kernel<U, T, L2, 1>) : run(search_kernel<U, T, L2, 4>);
+}
+
+const char* search_bank(const Search& search, const Lists& lists, void* stream) {
+  if (search.queries.size[0] == 0) return nullptr;
+  return with_types(search.queries, search.bank, [&](auto of_queries, auto of_bank) {
+    using U = typename decltype(of_queries)::type;
+    using T = typename decltype(of_bank)::type;
+    return search.metric == Metric::l2 ? search_with<U, T, true>(search, lists, stream)
+                                       : search_with<U, T, false>(search, lists, stream);
+  });
+}
+
+const char* pair_costs(const Search& search, std::int64_t first, const TensorView& costs, void* stream) {
+  if (costs.elements() == 0) return nullptr;
+  return with_types(search.queries, search.bank, [&](auto of_queries, auto of_bank) {
+    using U = typename decltype(of_queries)::type;
+    using T = typename decltype(of_bank)::type;
+    return launch(cost_kernel<U, T>, looping_blocks(costs.elements(), search_warps), search_threads, 0, stream, to_target(search),
+                  first, costs.size[1], costs.as<double>());
+  });
+}
+
+const char* conclude(const Search& search, const Lists& lists, const TensorView& scores, const TensorView& indices,
+                     void* stream) {
+  if (scores.elements() == 0) return nullptr;
+  const Results out{lists.keys.as<const double>(), lists.rows.as<const std::int64_t>(), lists.keys.size[1], scores.data,
+                    indices.as<std::int64_t>(),    scores.dtype == DType::f64};
+  if (out.lists == 1) {
+    return launch(write_kernel, looping_blocks(scores.elements(), search_threads), search_threads, 0, stream, to_target(search),
+                  out, scores.size[1]);
+  }
+  const int k = static_cast<int>(scores.size[1]);
+  return launch(merge_kernel, static_cast<unsigned>(scores.size[0]), search_threads, bytes_of_lists(search_warps, k), stream,
+                to_target(search), out, k);
+}
+
+}  // namespace thfr::cuda

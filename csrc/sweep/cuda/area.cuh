@@ -1,0 +1,125 @@
+// Kernels: which scores matter, and from the counts of negatives to areas.
+#pragma once
+
+#include "sweep/cuda/index.cuh"
+
+namespace thfr::cuda::sweep {
+
+__global__ void used_kernel(Order order, const std::int64_t* __restrict__ rank, std::int64_t* __restrict__ used) {
+  const std::int64_t i = thread_index();
+  if (i >= order.pixels || !is_kept(order, i)) return;
+  const std::int64_t value = Ranks{rank, nullptr, order.pixels}.value_at(order.place[i]);
+  if (value >= 0) used[value] = 1;  // whoever writes, it is the same
+}
+
+// Running sums of the bins: of those between values, then of those at values, then of those above all.
+struct Negatives {
+  const std::int64_t* sums;
+  std::int64_t room;
+
+  __device__ std::int64_t total() const { return sums[2 * room]; }
+  __device__ std::int64_t below(std::int64_t value) const { return sums[value] + sums[room + value - 1] - sums[room - 1]; }
+  __device__ std::int64_t not_above(std::int64_t value) const { return sums[value] + sums[room + value] - sums[room - 1]; }
+  __device__ bool has(std::int64_t value) const { return value >= 0 && value < room; }
+};
+
+__global__ void twice_kernel(Order order, Ranks ranks, Negatives negatives, std::int64_t* __restrict__ twice) {
+  const std::int64_t i = thread_index();
+  if (i >= order.pixels) return;
+  const std::int64_t value = is_kept(order, i) ? ranks.value_at(order.place[i]) : -1;
+  twice[i] = negatives.has(value) ? 2 * negatives.total() - negatives.below(value) - negatives.not_above(value) : 0;
+}
+
+// The first of [first, last) of which `holds` is true; it is of all that follow.
+template <typename Holds>
+__device__ std::int64_t first_of(std::int64_t first, std::int64_t last, const Holds& holds) {
+  while (first < last) {
+    const std::int64_t middle = first + (last - first) / 2;
+    if (holds(middle)) {
+      last = middle;
+    } else {
+      first = middle + 1;
+    }
+  }
+  return first;
+}
+
+struct Bounds {
+  static constexpr int most = 32;
+  double limit[most];
+};
+
+__device__ inline std::int64_t clamped(std::int64_t x, std::int64_t low, std::int64_t high) {
+  return x < low ? low : x > high ? high : x;
+}
+
+// A thread a region and limit: the pixels that lie inside the limit are the last of the region's, which is sorted. twice: running
+// sums, which may wrap as long as those of one region do not.
+__global__ void share_kernel(Order order, Ranks ranks, Negatives negatives, const std::int64_t* __restrict__ twice, Bounds bounds,
+                             const std::int64_t* __restrict__ flag, double* __restrict__ shares) {
+  const std::int64_t region = thread_index();
+  if (region >= order.regions) return;
+  const auto all = static_cast<double>(negatives.total());
+  const double limit = bounds.limit[blockIdx.y] * all;
+  const std::int64_t distinct = ranks.distinct();
+  // Values from `full` up lie inside the limit whole; the one before may be cut.
+  const std::int64_t full = first_of(
+      0, distinct, [&](std::int64_t value) { return static_cast<double>(negatives.total() - negatives.below(value)) <= limit; });
+  double cut = 0;
+  if (full > 0) {
+    const double rest = limit - static_cast<double>(negatives.total() - negatives.not_above(full - 1));
+    const std::int64_t equal = negatives.not_above(full - 1) - negatives.below(full - 1);
+    if (rest > 0) cut = rest * rest / (2 * static_cast<double>(equal));
+  }
+  const std::int64_t begin = clamped(order.offsets[region], 0, order.pixels);
+  const std::int64_t end = clamped(order.offsets[region + 1], begin, order.pixels);
+  const std::int64_t saturation = order.saturations == nullptr ? end - begin : order.saturations[region];
+  const std::int64_t from = saturation < end - begin ? end - clamped(saturation, 0, end) : begin;
+  const auto first_from = [&](std::int64_t value) {
+    return first_of(from, end, [&](std::int64_t i) { return ranks.value_at(order.place[i]) >= value; });
+  };
+  const std::int64_t inside = first_from(full), touched = full > 0 ? first_from(full - 1) : inside;
+  const auto before = [&](std::int64_t i) { return static_cast<std::uint64_t>(i > 0 ? twice[i - 1] : 0); };
+  const double area = static_cast<double>(end - inside) * limit - 0.5 * static_cast<double>(before(end) - before(inside)) +
+                      static_cast<double>(inside - touched) * cut;
+  const double share = area / (static_cast<double>(saturation) * limit);
+  shares[blockIdx.y * order.regions + region] = *flag != 0 ? nan("") : fmin(fmax(share, 0.0), 1.0);
+}
+
+// total[0] + 2^32 total[1]: twice the pairs in which the positive is higher, ties half, summed over the smaller class.
+__global__ void pair_kernel(const std::int64_t* __restrict__ rank, std::int64_t pixels, Negatives others, bool positives,
+                            unsigned long long* __restrict__ total) {
+  unsigned long long low = 0, high = 0;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = thread_index(); i < pixels; i += step) {
+    const std::int64_t value = rank[i] - 1;
+    if (!others.has(value)) continue;
+    const auto not_above = static_cast<unsigned long long>(others.below(value) + others.not_above(value));
+    const unsigned long long won = positives ? not_above : 2 * static_cast<unsigned long long>(others.total()) - not_above;
+    low += won & 0xffffffffULL;
+    high += won >> 32;
+  }
+  low = warp_sum(low);
+  high = warp_sum(high);
+  if (lane_of() != 0) return;
+  atomicAdd(total, low);
+  atomicAdd(total + 1, high);
+}
+
+// The number high 2^64 + low, rounded to the nearest.
+__device__ inline double rounded(unsigned long long high, unsigned long long low) {
+  if (high == 0) return static_cast<double>(low);
+  const int shift = __clzll(static_cast<long long>(high));
+  unsigned long long top = shift == 0 ? high : high << shift | low >> (64 - shift);
+  if ((low << shift) != 0) top |= 1;  // below the half that decides: only whether there is more
+  return ldexp(static_cast<double>(top), 64 - shift);
+}
+
+__global__ void area_kernel(const unsigned long long* __restrict__ total, double pairs, const std::int64_t* __restrict__ flag,
+                            double* __restrict__ area) {
+  if (threadIdx.x != 0) return;
+  const unsigned long long carried = total[1] + (total[0] >> 32), low = carried << 32 | (total[0] & 0xffffffffULL);
+  *area = *flag != 0 ? nan("") : rounded(carried >> 32, low) / (2 * pairs);
+}
+
+}  // namespace thfr::cuda::sweep

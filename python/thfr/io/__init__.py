@@ -1,0 +1,57 @@
+"""Files in and out: images, masks, anomaly maps, names, and atomic writes."""
+
+from __future__ import annotations
+
+from thfr.io.decoding import MAX_PIXELS, Decoded, Header, decode, image_size, read_header
+from thfr.io.files import atomic_path, atomic_write_json, atomic_write_text, file_sha256
+from thfr.io.images import (
+    AS_STORED,
+    ImageInput,
+    ReadOptions,
+    read_image,
+    read_input,
+    read_resized,
+    resize_for_model,
+)
+from thfr.io.listing import IMAGE_SUFFIXES, Listing, find_images, list_images
+from thfr.io.maps import read_map, write_map
+from thfr.io.masks import BinaryMask, read_binary_mask, read_mask
+from thfr.io.names import csv_cell, printable, result_name, storable
+from thfr.io.pixel_range import BIT_DEPTHS, EIGHT_BITS, PixelRange, find_pixel_range
+
+__all__ = [
+    "AS_STORED",
+    "BIT_DEPTHS",
+    "EIGHT_BITS",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "BinaryMask",
+    "Decoded",
+    "Header",
+    "ImageInput",
+    "Listing",
+    "PixelRange",
+    "ReadOptions",
+    "atomic_path",
+    "atomic_write_json",
+    "atomic_write_text",
+    "csv_cell",
+    "decode",
+    "file_sha256",
+    "find_images",
+    "find_pixel_range",
+    "image_size",
+    "list_images",
+    "printable",
+    "read_binary_mask",
+    "read_header",
+    "read_image",
+    "read_input",
+    "read_map",
+    "read_mask",
+    "read_resized",
+    "resize_for_model",
+    "result_name",
+    "storable",
+    "write_map",
+]

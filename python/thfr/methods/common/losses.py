@@ -1,0 +1,37 @@
+"""The loss of networks that restore features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+import thfr_ext
+
+LossKind = Literal["location", "flattened"]
+
+
+def restoration_losses(
+    wanted: Sequence[Tensor],  # [B,C_l,H_l,W_l]
+    restored: Sequence[Tensor],  # in the same shapes
+    kind: LossKind,
+) -> dict[str, Tensor]:  # "level1", "level2", ... -> []
+    """The loss of each level, location: mean cosine distance of its locations; flattened: cosine distance of
+    whole levels, as one vector an image.
+    """
+    return {
+        f"level{number}": level_loss(*pair, kind)
+        for number, pair in enumerate(zip(wanted, restored, strict=True), 1)
+    }
+
+
+def level_loss(
+    wanted: Tensor,  # [B,C,H,W]
+    restored: Tensor,  # [B,C,H,W]
+    kind: LossKind,
+) -> Tensor:  # []
+    """The loss of one level; see :func:`restoration_losses`."""
+    if kind == "flattened":
+        wanted, restored = (x.flatten(1)[:, :, None, None] for x in (wanted, restored))
+    return thfr_ext.cosine_distance(wanted, restored).mean()

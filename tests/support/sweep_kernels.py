@@ -1,0 +1,106 @@
+"""The sweep's kernels one by one, on tensors, and what they must give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from thfr_ext.core.tensors import view
+from thfr_ext.sweep import cuda as sweep_cuda
+from thfr_ext.sweep.cuda import _Index, _view, _views
+
+#: for tests of values, where one order of the threads is enough: others take all
+ONE_ORDER = pytest.mark.parametrize("order", [1])
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+INF = float("inf")
+
+
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+#: of uniform numbers
+VALUES: dict[str, Callable[[Tensor], Tensor]] = {
+    "random": lambda u: u,
+    "tied": lambda u: (u * 5).floor(),
+    "constant": lambda u: u * 0 + 3,
+    "mostly zero": lambda u: (u - 0.9).clamp_min(0),
+    "skewed": lambda u: u**12 - 0.3,
+    "signed zeros": lambda u: torch.copysign((u * 3).floor(), u - 0.5),
+    "tiny": lambda u: (u * 9).floor() * 2.0**-149,
+    "huge": lambda u: (u - 0.5) * 6e4,
+    "infinite": lambda u: torch.where(u < 0.2, -INF, torch.where(u > 0.8, INF, u)),
+    "far apart": lambda u: torch.where(u < 0.01, -6e4, 1 + (u * 500).floor() * 2**-10),
+}
+
+
+def shifted(t: Tensor) -> Tensor:
+    """The same values, one element behind an aligned address."""
+    room = torch.empty(t.numel() + 1, dtype=t.dtype)
+    return room[1:].view(t.shape).copy_(t)
+
+
+def wide(t: Tensor) -> Tensor:
+    """The same values, every second one of a larger tensor."""
+    room = torch.zeros([*t.shape[:-1], 2 * t.shape[-1]], dtype=t.dtype)
+    room[..., ::2] = t
+    return room[..., ::2]
+
+
+#: of [H,W] or [R,H,W]; "columns": as of channels-last memory
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda t: t.contiguous(),
+    "shifted": shifted,
+    "strided": wide,
+    "columns": lambda t: t.mT.contiguous().mT,
+    "one row": lambda t: t[..., :1, :].expand(t.shape),
+}
+
+
+def keys_of(scores: Tensor) -> Tensor:
+    """Scores as integers of the same order; -0 is 0."""
+    if scores.dtype == torch.float64:
+        bits = scores.contiguous().view(torch.int64)
+        return torch.where(bits < 0, -(bits & torch.iinfo(torch.int64).max), bits)
+    bits = scores.float().contiguous().view(torch.int32)
+    return torch.where(bits < 0, -(bits & torch.iinfo(torch.int32).max), bits)
+
+
+def make_index(scores: Tensor) -> _Index:
+    """Of the distinct values of fp32 or fp64 scores."""
+    keys = keys_of(scores).sort().values
+    return _Index.of(keys, sweep_cuda._ranks(keys, 0), torch.empty(0, dtype=torch.int64), 0)
+
+
+def count(
+    device: ModuleType,
+    index: _Index,
+    maps: Sequence[Tensor],
+    marks: Sequence[Tensor],
+    marked: bool = False,
+    obvious: bool = False,
+    counter: torch.dtype = torch.int32,
+) -> tuple[Tensor, bool]:
+    """Bins, and whether there was a NaN."""
+    bins = torch.zeros(2 * len(index.rank) + 1, dtype=counter)
+    flag = torch.zeros(1, dtype=torch.int64)
+    device.cuda_count_scores(
+        _views(maps), _views(marks), marked, *map(_view, index), _view(bins), view(flag), obvious, 0
+    )
+    return bins.long(), bool(flag)
+
+
+def expected_bins(
+    scores: Tensor, maps: Sequence[Tensor], marks: Sequence[Tensor], marked: bool = False
+) -> Tensor:
+    values, room = keys_of(scores).unique(), len(scores)
+    taken = [m[(k.any(0) == marked)] for m, k in zip(maps, marks, strict=True)]
+    keys = keys_of(torch.cat([t.to(scores.dtype) for t in taken]))
+    rank = torch.searchsorted(values, keys)
+    above = rank == len(values)
+    equal = ~above & (values[rank.clamp_max(len(values) - 1)] == keys)
+    return torch.where(above, 2 * room, rank + room * equal).bincount(minlength=2 * room + 1)

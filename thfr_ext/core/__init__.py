@@ -1,0 +1,1 @@
+"""What the components share: registration with torch, tensors in and out, devices, build information."""
