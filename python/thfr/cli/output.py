@@ -47,13 +47,6 @@ def close_broken_streams() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def printable(text: str) -> str:
-    """``text`` with its control characters escaped, line breaks among them: a name must not steer a
-    terminal.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def show(result: Result, as_json: bool) -> None:
     """Write the result to stdout: the text, or one line of JSON.
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
-from thfr.cli.output import Result, printable
+from thfr.cli.output import Result
 
 _SHOWN = 20
 
@@ -28,6 +28,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.inference.scoring import unreadable
+    from thfr.io import printable
     from thfr.methods import Detector
     from thfr.predictions import files
     from thfr.visualization.inspection import inspect

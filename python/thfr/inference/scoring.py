@@ -93,10 +93,11 @@ def source_of(detector: Detector, images: Mapping[str, str]) -> dict[str, Any] |
     """
     if detector.digest is None:
         return None
+    threshold = detector.threshold
     return {
         "run": detector.digest,
         "precision": detector.precision,
-        "threshold": None if detector.threshold is None else detector.threshold.value,
+        "threshold": None if threshold is None else [threshold.value, threshold.wanted_rate],
         "scale": None if detector.scale is None else detector.scale.as_dict(),
         "images": dict(images),
     }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from thfr.data import Dataset, Sample
 from thfr.errors import InputError
-from thfr.io import IMAGE_SUFFIXES, list_images
-
-_LONGEST = 200  # bytes of a name: temporary names and suffixes add to it, and file systems take 255
+from thfr.io import IMAGE_SUFFIXES, list_images, result_name
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,7 @@ def _of_folder(folder: Path, out: Path) -> list[Item]:
 
 
 def _plain(path: Path, name: str) -> Item:
-    return Item(path, name, f"maps/{_storable(name)}.tiff", f"overlays/{_storable(name)}.png")
-
-
-def _storable(name: str) -> str:
-    """The name with its last part cut to what a file system takes with a suffix, its digest behind it."""
-    folder, _, last = name.rpartition("/")
-    raw = os.fsencode(last)
-    if len(raw) <= _LONGEST:
-        return name
-    kept = raw[:_LONGEST].decode("utf-8", "ignore")
-    return f"{folder}/{kept}~{hashlib.sha256(raw).hexdigest()[:12]}".lstrip("/")
+    return Item(path, name, f"maps/{result_name(name, '.tiff')}", f"overlays/{result_name(name, '.png')}")
 
 
 def _of_dataset(dataset: Dataset) -> list[Item]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from thfr.errors import InputError
-from thfr.io import atomic_path, atomic_write_json, write_map
+from thfr.io import atomic_path, atomic_write_json, csv_cell, write_map
 from thfr.predictions import files
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.predictions.sources import Item
@@ -20,7 +20,6 @@ from thfr.runs.json_file import read_object
 from thfr.runs.threshold import Threshold, Verdict
 
 COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # so begins what a spreadsheet may run
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class ResultsWriter:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for image in images:
-                writer.writerow({name: csv_cell(value) for name, value in image.row().items()})
+                writer.writerow({name: cell(value) for name, value in image.row().items()})
         values = results.as_dict()
         atomic_write_json(
             self.out / files.SCORES_JSON, values if source is None else {**values, "source": dict(source)}
@@ -139,9 +138,9 @@ class ResultsWriter:
         return results
 
 
-def csv_cell(value: Any) -> Any:
-    """The value, a text such that no spreadsheet takes it for a formula: ``=cmd()`` becomes ``'=cmd()``."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def cell(value: Any) -> Any:
+    """A value for a table: a text such that no spreadsheet takes it for a formula, others as they are."""
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def invalidate(out: Path) -> None:
