@@ -27,10 +27,10 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.deploy.exported import open_detector
     from thfr.inference import predict
-    from thfr.methods import Detector
 
-    detector = Detector.load(args.run_folder, args.device, args.precision)
+    detector = open_detector(args.run_folder, args.device, args.precision)
     results = predict(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]

@@ -131,7 +131,7 @@ def predict(
     if target.exists() and not target.is_dir():
         raise InputError(f"predict: out must be a folder, got the file {target}")
     items = collect(source, target)
-    detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
+    detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     builder = None if detector.good_maps() is not None else ScaleBuilder()
     images: list[ImageResult] = []
     failed: dict[str, str] = {}
