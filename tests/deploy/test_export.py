@@ -17,7 +17,7 @@ import pytest
 import torch
 from thfr.cli import main
 from thfr.deploy.export import operators
-from thfr.deploy.export.graph import NOT_EXPORTABLE, trace
+from thfr.deploy.export.graph import NOT_EXPORTABLE, exportable, trace
 from thfr.deploy.export.images import calibration_paths, planted
 from thfr.deploy.export.run import GateFailed, export_run, exported_limit
 from thfr.deploy.exported import load
@@ -125,16 +125,19 @@ def test_the_calibration_images_are_those_of_the_run(
 
 def test_the_limit_lies_between_the_threshold_and_the_next_score() -> None:
     def limit(scores: list[float]) -> tuple[float, float]:
-        threshold = Threshold.from_scores(scores, 0.3, "images")
+        threshold = Threshold.from_scores(scores, 0.4, "images")  # the third of four, the second of three
         return threshold.value, exported_limit(threshold)
 
     value, wide = limit([1.0, 2.0, 3.0, 4.0])
+    assert value == 3
     assert value < wide < value * 1.0001
-    value, narrow = limit([1.0, 2.0, 2.0000005, 2.000001])
-    assert value <= narrow < 2.000001
+    following = float(np.nextafter(np.float32(2), np.float32(3)))
+    assert limit([1.0, 1.5, 2.0, following]) == (2.0, 2.0)
+    value, narrow = limit([1.0, 1.5, 2.0, 2.000002])
+    assert value < narrow < 2.000002
     assert float(np.float32(narrow)) == narrow
-    value, last = limit([-2.0, -1.0])
-    assert value < last
+    value, negative = limit([-3.0, -2.0, -1.0])
+    assert value < negative < -1
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
@@ -153,6 +156,12 @@ def test_a_bank_may_be_smaller_than_the_candidates() -> None:
     scores, indices = operators.nearest_templates(bank, bank.half(), 2, "l2")
     assert indices.tolist() == [[0, 1], [1, 0]]
     torch.testing.assert_close(scores, torch.tensor([[0, 2**0.5], [0, 2**0.5]]))
+
+
+def test_the_documented_table_is_that_of_the_code() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    for name, reason in exportable().items():
+        assert f"\n| {name} | {'yes' if reason is None else f'no: {reason}'} |\n" in text
 
 
 def test_the_functions_come_back_after_tracing() -> None:

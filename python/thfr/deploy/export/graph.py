@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thfr.deploy.export.operators import nearest_rows, plain_operators
+from thfr.deploy.export.operators import nearest_rows, plain_operators, upsample_blur
 from thfr.errors import InputError
 from thfr.methods.base import Detector
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.patches import averaged, concatenated
 from thfr.methods.registry import method_names
 
 LARGEST_BATCH = 1024
 
 #: Method -> why its detector cannot be one graph.
-NOT_EXPORTABLE: dict[str, str] = {}
+NOT_EXPORTABLE: dict[str, str] = {
+    "cflow": "its flows take a batch in pieces, whose number depends on the batch: no one graph",
+}
 
 
 class Graph(nn.Module):
@@ -96,8 +97,8 @@ def _score_spade(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         nearest = found if nearest is None else torch.cat([nearest, found], 2)
         nearest = nearest.topk(model.place_neighbours, 2, largest=False).values
     assert nearest is not None
-    edge = detector.size // model.stride
-    return smooth_map(nearest.mean(2).view(-1, edge, edge), detector.size), scores
+    edge, size = detector.size // model.stride, (detector.size, detector.size)
+    return upsample_blur([nearest.mean(2).view(-1, edge, edge)], size)[0], scores
 
 
 def _places(features: Tensor) -> Tensor:  # [B,C,H,W] -> [B,HW,C]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import RLock
 from typing import Any
 
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
 import thfr_ext
-from thfr.methods.common.maps import smooth_map
 
 _SPARE = 5  # candidates beyond k that are measured again
 
@@ -44,11 +45,21 @@ def upsample_blur(
         raise NotImplementedError(f"export: expected a square sum of levels, got {combine} of {list(size)}")
     total: Tensor | None = None
     for distance, weight in zip(distances, weights or [1.0] * len(distances), strict=True):
-        level = smooth_map(distance, size[0], sigma)
+        rows, columns = (resampling(edge, size[0], sigma) for edge in distance.shape[1:])
+        level = rows @ distance.float() @ columns.T
         level = level if weight == 1 else weight * level
         total = level if total is None else total + level
     assert total is not None
     return total, total.amax((1, 2))
+
+
+@lru_cache(maxsize=64)
+def resampling(source: int, size: int, sigma: float) -> Tensor:  # fp32 [size,source]
+    """Bilinear resampling and Gaussian blur of one axis: both are linear, so they are one matrix."""
+    unit = torch.eye(source, dtype=torch.float64)[None]
+    sampled = F.interpolate(unit, size=size, mode="linear", align_corners=False)[0].T.numpy()
+    blurred = gaussian_filter1d(sampled, sigma, axis=0, mode="reflect", truncate=4.0) if sigma else sampled
+    return torch.from_numpy(blurred).float()
 
 
 def anomaly_map(

@@ -92,11 +92,10 @@ def exported_limit(threshold: Threshold) -> float:
     image. This one lies a hair above, but always below the next calibration score.
     """
     scores = np.asarray(threshold.scores)
-    step = MARGIN * max(float(np.abs(scores).max()), 1e-30)
-    above = scores[scores > threshold.value]
-    if len(above):
-        step = min(step, (float(above.min()) - threshold.value) / 2)
-    return float(np.float32(threshold.value + step))
+    wanted = threshold.value + MARGIN * float(np.abs(scores).max())
+    following = min(scores[scores > threshold.value], default=np.inf)
+    limit = np.float32(min(wanted, (threshold.value + float(following)) / 2))
+    return float(limit if limit < following else np.float32(threshold.value))
 
 
 def _remove_left_over(target: Path) -> None:
