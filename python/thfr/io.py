@@ -186,9 +186,18 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 def read_resized(path: str | os.PathLike[str], size: tuple[int, int]) -> np.ndarray:
     """:func:`read_image`, then an anti-aliased bilinear resize to ``size`` (height, width): [H, W, 3]."""
-    image = _decode_rgb(path)
+    return np.array(resized(_decode_rgb(path), size))
+
+
+def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Anti-aliased bilinear resize to ``size`` (height, width), first across, then down.
+
+    Each pass rounds to 8 bits. From Pillow 13 on ``resize`` itself takes the passes in an order that depends
+    on the image's shape, which would make scores depend on Pillow's version.
+    """
     height, width = size
-    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    across = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return across.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:

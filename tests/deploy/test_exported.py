@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from thfr.cli import main
 from thfr.deploy import files
 from thfr.deploy.exported import is_exported, load, open_detector, resampled
 from thfr.errors import InputError
-from thfr.io import file_sha256
+from thfr.io import file_sha256, read_resized, resized
 from thfr.methods import Detector
 from thfr.methods.thfr import THFRDetector
 from torch.nn import functional as F
@@ -153,3 +154,16 @@ def test_maps_are_resampled_as_torch_does(source: tuple[int, int], size: tuple[i
     found = resampled(values, size)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted[0, 0].numpy(), rtol=0, atol=5e-7)
+
+
+@pytest.mark.parametrize("shape", [(300, 70), (70, 300), (64, 64), (20, 200), (200, 20)])
+def test_a_resize_goes_across_first(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Pillow 13 goes down first where an image is tall; older ones never do."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    across = image.resize((64, shape[0]), Image.Resampling.BILINEAR)
+    wanted = np.asarray(across.resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.array_equal(np.asarray(resized(image, (64, 64))), wanted)
+    path = tmp_path / "image.png"
+    image.save(path)
+    assert np.array_equal(read_resized(path, (64, 64)), wanted)

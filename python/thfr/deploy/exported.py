@@ -19,6 +19,7 @@ from PIL import Image
 
 from thfr.deploy import files
 from thfr.errors import InputError
+from thfr.io import resized
 
 if TYPE_CHECKING:
     from thfr.predictions.scale import ColourScale
@@ -90,8 +91,7 @@ class ExportedModel:
             if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
                 raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
-            edges = (self.size, self.size)
-            prepared[index] = np.asarray(Image.fromarray(image).resize(edges, Image.Resampling.BILINEAR))
+            prepared[index] = np.asarray(resized(Image.fromarray(image), (self.size, self.size)))
         return prepared
 
     def score_prepared(

@@ -20,7 +20,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.io import atomic_write_text
+from thfr.io import atomic_write_text, resized
 from thfr.methods.registry import detector_class, read_config
 from thfr.runs import files
 from thfr.runs.tensors import load_tensors, save_tensors
@@ -210,8 +210,8 @@ class Detector(ABC, Generic[ConfigT]):
                     else type(image).__name__
                 )
                 raise InputError(f"Detector: images[{index}] must be a uint8 array [H,W,3], got {got}")
-            resized = Image.fromarray(image).resize(edge, Image.Resampling.BILINEAR)
-            prepared[index] = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+            pixels = np.array(resized(Image.fromarray(image), edge))
+            prepared[index] = torch.from_numpy(pixels).permute(2, 0, 1)
         return prepared
 
     @torch.inference_mode()

@@ -156,8 +156,8 @@ def _preprocessing(detector: Detector[Any]) -> dict[str, Any]:
             "keeps_aspect_ratio": False,
             "filter": "bilinear",
             "antialias": True,
-            "implementation": "Pillow Image.resize(BILINEAR): fixed-point, horizontal then vertical pass, "
-            "each rounded to 8 bits",
+            "implementation": "Pillow Image.resize(BILINEAR), across and then down: two fixed-point passes, "
+            "each rounded to 8 bits; one call would choose the order by shape from Pillow 13 on",
         },
         "scale": 1 / 255,
         **seen,
