@@ -22,6 +22,7 @@ from thfr.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     gallery,
     predict,
     report,
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
         *(demo, train, calibrate, predict, serve, watch, evaluate, report, gallery, visualize),
-        *(ablate, compare, tables, synth, verify, doctor, bench),
+        *(export, ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)
     return parser

@@ -27,13 +27,13 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.deploy.exported import open_detector
     from thfr.inference.scoring import unreadable
     from thfr.io import printable
-    from thfr.methods import Detector
     from thfr.predictions import files
     from thfr.visualization.inspection import inspect
 
-    detector = Detector.load(args.run_folder, args.device, args.precision)
+    detector = open_detector(args.run_folder, args.device, args.precision)
     results = inspect(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]

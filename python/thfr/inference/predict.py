@@ -74,7 +74,7 @@ def predict(
     if target.exists() and not target.is_dir():
         raise InputError(f"predict: out must be a folder, got the file {target}")
     items = collect(source, target)
-    detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
+    detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     scale = detector.scale
     if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
         scale = good_scale(detector)

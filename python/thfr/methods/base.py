@@ -14,7 +14,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -23,7 +22,7 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.io import atomic_write_text
+from thfr.io import atomic_write_text, resize_for_model
 from thfr.methods.common.features import FeatureStore, compute_features
 from thfr.methods.registry import detector_class, read_config
 from thfr.predictions.scale import ColourScale, ScaleBuilder
@@ -262,8 +261,7 @@ class Detector(ABC, Generic[ConfigT]):
                     else type(image).__name__
                 )
                 raise InputError(f"Detector: images[{index}] must be a uint8 array [H,W,3], got {got}")
-            resized = Image.fromarray(image).resize(edge, Image.Resampling.BILINEAR)
-            prepared[index] = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+            prepared[index] = torch.from_numpy(resize_for_model(image, edge)).permute(2, 0, 1)
         return prepared
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def test_kill_at_random_moments(camera: Path, tmp_path: Path, move: bool) -> Non
         written.append(sum(journal.counts().values()))
         journal.close()
     assert killed == 20  # none of them had ended by itself
-    busy = sum(before < after for before, after in zip(written, written[1:], strict=False))
+    busy = sum(before < after for before, after in pairwise(written))
     assert busy >= 5, written  # the kills came while images were inspected
     rows = watch_once(camera, out, move=move)
     assert Counter(row["file"] for row in rows) == Counter(names)

@@ -197,9 +197,7 @@ def heat_map(
     """The map over its image, uint8 [H,W,3]: colours begin at the map's median, the outline is at the limit;
     without a limit both are the map's own.
     """
-    builder = ScaleBuilder()
-    builder.add(anomaly_map)
-    scale = builder.from_mixed("this image")
+    scale = ScaleBuilder([anomaly_map]).from_mixed("this image")
     if limit is not None:
         scale = scale.with_limit(limit, "the threshold")
     return overlay(image, anomaly_map, scale)

@@ -21,7 +21,7 @@ from thfr.deploy.model import Model
 from thfr.deploy.watch.journal import Arrival, Journal
 from thfr.errors import InputError
 from thfr.io import atomic_path, file_sha256, list_images, read_image
-from thfr.predictions.scale import scale_of
+from thfr.predictions.scale import ScaleBuilder
 from thfr.visualization.overlay import overlay
 
 _LOGGER = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Watcher:
             raise RuntimeError(f"watch: the model {self.model.name} gave {arrival.file} the score {score}")
         settings, threshold = self.settings, self.model.threshold
         entry: dict[str, Any] = {"score": score, "verdict": None, "threshold": None}
-        scale = scale_of([values], good=False, source="this image")
+        scale = ScaleBuilder([values]).from_mixed("this image")
         if threshold is not None:
             entry |= {"threshold": threshold.value, "verdict": threshold.verdict(score)}
             found = find(
