@@ -186,14 +186,19 @@ def test_kill_at_random_moments(camera: Path, tmp_path: Path, move: bool) -> Non
         for _ in range(6):
             names.append(f"{len(names):03d}.png")
             put(camera, names[-1], 255 if rng.random() < 0.5 else 20)
+        done, tell = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                Watcher(Brightness(), camera, out, settings).run()
+                Watcher(Brightness(), camera, out, settings, lambda row: os.write(tell, b".") or None).run()
             finally:
                 os._exit(1)
-        time.sleep(rng.uniform(0.005, 0.4))
+        for _ in range(rng.randint(0, 6)):  # six at least are to be done
+            os.read(done, 1)
+        time.sleep(rng.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
+        os.close(done)
+        os.close(tell)
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         journal = Journal(out)
         written.append(sum(journal.counts().values()))
