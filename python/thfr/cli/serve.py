@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
         type=not_negative_number,
         default=5.0,
         metavar="MS",
-        help="how long to wait for a batch",
+        help="wait for a batch",
     )
     limits.add_argument("--timeout", type=positive_number, default=30.0, metavar="S", help="for each answer")
     findings = parser.add_argument_group("findings")

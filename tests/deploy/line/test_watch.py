@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -190,7 +191,7 @@ def test_kill_at_random_moments(camera: Path, tmp_path: Path, move: bool) -> Non
         child = os.fork()
         if child == 0:
             try:
-                Watcher(Brightness(), camera, out, settings, lambda row: os.write(tell, b".") or None).run()
+                Watcher(Brightness(), camera, out, settings, lambda _, end=tell: os.write(end, b".")).run()
             finally:
                 os._exit(1)
         for _ in range(rng.randint(0, 6)):  # six at least are to be done
@@ -204,7 +205,7 @@ def test_kill_at_random_moments(camera: Path, tmp_path: Path, move: bool) -> Non
         written.append(sum(journal.counts().values()))
         journal.close()
     assert killed == 20  # none of them had ended by itself
-    busy = sum(before < after for before, after in zip(written, written[1:], strict=False))
+    busy = sum(before < after for before, after in itertools.pairwise(written))
     assert busy >= 5, written  # the kills came while images were inspected
     rows = watch_once(camera, out, move=move)
     assert Counter(row["file"] for row in rows) == Counter(names)
