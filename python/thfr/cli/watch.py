@@ -10,7 +10,7 @@ from typing import Any
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder, positive
 from thfr.cli.output import Result
-from thfr.cli.serve import milliseconds, seconds
+from thfr.cli.serve import not_negative_number, positive_number
 
 _DESCRIPTION = """\
 Score every image that appears in a folder, once, as soon as it is completely written. Results go to
@@ -35,19 +35,19 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "--settle",
-        type=milliseconds,
+        type=not_negative_number,
         default=1.0,
         metavar="S",
         help="seconds without a change after which a file is complete",
     )
     parser.add_argument(
-        "--interval", type=seconds, default=0.5, metavar="S", help="seconds between two looks"
+        "--interval", type=positive_number, default=0.5, metavar="S", help="seconds between two looks"
     )
     parser.add_argument(
         "--min-area", type=positive, default=1, metavar="PIXELS", help="leave out smaller findings"
     )
     parser.add_argument(
-        "--pixels-per-mm", type=seconds, metavar="N", help="scale of the images, for millimetres"
+        "--pixels-per-mm", type=positive_number, metavar="N", help="scale of the images, for millimetres"
     )
     add_device(parser)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,20 +187,25 @@ def test_kill_at_random_moments(camera: Path, tmp_path: Path, move: bool) -> Non
         for _ in range(6):
             names.append(f"{len(names):03d}.png")
             put(camera, names[-1], 255 if rng.random() < 0.5 else 20)
+        done, tell = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                Watcher(Brightness(), camera, out, settings).run()
+                Watcher(Brightness(), camera, out, settings, lambda _, end=tell: os.write(end, b".")).run()
             finally:
                 os._exit(1)
-        time.sleep(rng.uniform(0.005, 0.4))
+        for _ in range(rng.randint(0, 6)):  # six at least are to be done
+            os.read(done, 1)
+        time.sleep(rng.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
+        os.close(done)
+        os.close(tell)
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         journal = Journal(out)
         written.append(sum(journal.counts().values()))
         journal.close()
     assert killed == 20  # none of them had ended by itself
-    busy = sum(before < after for before, after in pairwise(written))
+    busy = sum(before < after for before, after in itertools.pairwise(written))
     assert busy >= 5, written  # the kills came while images were inspected
     rows = watch_once(camera, out, move=move)
     assert Counter(row["file"] for row in rows) == Counter(names)
