@@ -125,7 +125,7 @@ def test_the_calibration_images_are_those_of_the_run(
 
 def test_the_limit_lies_between_the_threshold_and_the_next_score() -> None:
     def limit(scores: list[float]) -> tuple[float, float]:
-        threshold = Threshold.from_scores(scores, 0.4, "images")  # the third of four, the second of three
+        threshold = Threshold.from_scores(scores, 0.4, "images")  # the third of four
         return threshold.value, exported_limit(threshold)
 
     value, wide = limit([1.0, 2.0, 3.0, 4.0])
@@ -136,7 +136,7 @@ def test_the_limit_lies_between_the_threshold_and_the_next_score() -> None:
     value, narrow = limit([1.0, 1.5, 2.0, 2.000002])
     assert value < narrow < 2.000002
     assert float(np.float32(narrow)) == narrow
-    value, negative = limit([-3.0, -2.0, -1.0])
+    value, negative = limit([-4.0, -3.0, -2.0, -1.0])
     assert value < negative < -1
 
 

@@ -128,7 +128,11 @@ def resampled(
     anomaly_map: np.ndarray,  # float32 [h,w]
     size: tuple[int, ...],  # (H, W)
 ) -> np.ndarray:  # float32 [H,W]
-    """Bilinear, as ``torch.nn.functional.interpolate(..., align_corners=False)`` does it, in fp32."""
+    """Bilinear, as ``torch.nn.functional.interpolate(..., align_corners=False)`` does it, in fp32.
+
+    Equal to the last bits where torch's build fuses multiplication and addition; elsewhere a place may round
+    differently, by 1e-6 of the edge.
+    """
     (top, bottom, down), (left, right, across) = (
         _taps(edge, wanted) for edge, wanted in zip(anomaly_map.shape, size, strict=True)
     )
@@ -138,9 +142,10 @@ def resampled(
 
 def _taps(source: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of ``size`` outputs the two inputs between which it lies, and the share of the second."""
-    scale = np.float32(source) / np.float32(size)
-    places = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    places = np.maximum(places, 0)
+    scale = np.float64(np.float32(source) / np.float32(size))
+    # torch's kernel multiplies and subtracts in one step, rounded once to fp32
+    exact = scale * (np.arange(size) + 0.5) - 0.5
+    places = np.maximum(exact.astype(np.float32), 0)
     first = np.minimum(places.astype(np.int64), source - 1)
     return first, np.minimum(first + 1, source - 1), (places - first.astype(np.float32)).astype(np.float32)
 
