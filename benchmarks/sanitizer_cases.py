@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fuzz"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch
-from fuzz_agree import compare, same_neighbours
-from fuzz_driver import OPERATORS
+from support.fuzz_agree import compare, same_neighbours
+from support.fuzz_driver import OPERATORS
 
 from thfr_ext import nearest_templates
 from thfr_ext.core import registration

@@ -16,8 +16,8 @@ except ImportError as error:  # a source tree without a build, or a build for an
 
 from thfr_ext import metrics
 from thfr_ext.core.build_info import build_info
-from thfr_ext.retrieval import greedy_coreset, nearest_templates
-from thfr_ext.scoring import anomaly_map, cosine_distance
+from thfr_ext.retrieval import greedy_coreset, merge_nearest, nearest_templates
+from thfr_ext.scoring import anomaly_map, cosine_distance, upsample_blur
 from thfr_ext.sweep import au_pro, au_spro, auroc, label_regions, pro_curve, spro_curve
 
 __version__: str = _C.build_facts()["version"]
@@ -32,8 +32,10 @@ __all__ = [
     "cosine_distance",
     "greedy_coreset",
     "label_regions",
+    "merge_nearest",
     "metrics",
     "nearest_templates",
     "pro_curve",
     "spro_curve",
+    "upsample_blur",
 ]

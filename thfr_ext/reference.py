@@ -1,12 +1,13 @@
 """Plain PyTorch twins of the operators, gathered: the specification in code, and, so far, for CUDA."""
 
 from thfr_ext.retrieval.reference import first_coreset_index, greedy_coreset, nearest_templates
-from thfr_ext.scoring.reference import anomaly_map, cosine_distance, cosine_distance_backward
+from thfr_ext.scoring.reference import anomaly_map, cosine_distance, cosine_distance_backward, upsample_blur
 from thfr_ext.sweep.reference import (
-    area_to_limit,
+    au_pro,
+    au_spro,
     auroc,
-    curve_by_thresholds,
     label_regions,
+    pro_curve,
     sample_regions,
     spro_area,
     spro_curve,
@@ -14,16 +15,18 @@ from thfr_ext.sweep.reference import (
 
 __all__ = [
     "anomaly_map",
-    "area_to_limit",
+    "au_pro",
+    "au_spro",
     "auroc",
     "cosine_distance",
     "cosine_distance_backward",
-    "curve_by_thresholds",
     "first_coreset_index",
     "greedy_coreset",
     "label_regions",
     "nearest_templates",
+    "pro_curve",
     "sample_regions",
     "spro_area",
     "spro_curve",
+    "upsample_blur",
 ]

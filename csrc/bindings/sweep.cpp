@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "bindings/bindings.h"
 #include "bindings/caster.h"
 #include "bindings/checks.h"
@@ -130,6 +132,22 @@ void bind_sweep(py::module_& module) {
         return py::make_tuple(to_tuple(info), area);
       },
       py::arg("scores"), py::arg("labels"), py::arg("threads"));
+  module.def(
+      "negative_scores",
+      [](const Views& maps, const Views& masks, const TensorView& counts, const TensorView& scores, int threads) {
+        bool fits = are_images(maps, masks, 2) && is_scores(maps, scores) &&
+                    is_vector(counts, DType::i64, static_cast<std::int64_t>(maps.size()));
+        std::int64_t left = scores.size[0];
+        for (std::size_t n = 0; fits && n < maps.size(); ++n) {
+          const std::int64_t count = counts.as<const std::int64_t>()[n];
+          fits = count >= 0 && count <= std::min(left, maps[n].elements());
+          left -= count;
+        }
+        require(fits && left == 0, "negative_scores");
+        const py::gil_scoped_release release;
+        return negative_scores(maps, masks, counts, scores, threads);
+      },
+      py::arg("maps"), py::arg("masks"), py::arg("counts"), py::arg("scores"), py::arg("threads"));
 }
 
 }  // namespace thfr::bindings

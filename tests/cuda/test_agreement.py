@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from support.cuda_cases import WIDE_RESNET50, levels
+from support.fuzz_agree import compare, same, same_neighbours
+from support.fuzz_driver import OPERATORS, REGISTERED
+from support.retrieval_oracle import rows as hard_rows
 
 import thfr_ext
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
-from cuda_cases import WIDE_RESNET50, levels
-from fuzz_agree import compare, same, same_neighbours
-from fuzz_driver import OPERATORS, REGISTERED
-from oracle import rows as hard_rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 LAYOUTS = (torch.contiguous_format, torch.channels_last)

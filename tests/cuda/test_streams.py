@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from support.cuda_cases import SMALL, pair
 
 import thfr_ext
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cuda_cases import SMALL, pair
 
 OPERATORS = torch.ops.thfr_ext
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.fuzz_agree import compare
 
 from thfr_ext.core import registration
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
-from fuzz_agree import compare
 
 
 @pytest.mark.parametrize("name", registration.CUDA_KERNELS)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from support.retrieval_cases import (
+    DTYPES,
+    KINDS,
+    LAYOUTS,
+    METRICS,
+    PAIRS,
+    PATHS,
+    WAITING,
+    Watch,
+    rows,
+    search,
+    take,
+)
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext.retrieval import cuda as retrieval_cuda
-
-sys.path.insert(0, str(Path(__file__).parent))
-from retrieval_cases import DTYPES, KINDS, LAYOUTS, METRICS, PAIRS, PATHS, WAITING, Watch, rows, search, take
 
 
 @pytest.fixture

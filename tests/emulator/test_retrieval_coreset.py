@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from support.retrieval_cases import DTYPES, KINDS, LAYOUTS, WAITING, Watch, rows
+from support.scoring_cases import superfluous_barriers
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
 from thfr_ext.retrieval import cuda as retrieval_cuda
 from thfr_ext.retrieval.cuda import greedy_coreset
-
-sys.path.insert(0, str(Path(__file__).parent))
-from retrieval_cases import DTYPES, KINDS, LAYOUTS, WAITING, Watch, rows
-from scoring_cases import superfluous_barriers
 
 
 @pytest.fixture

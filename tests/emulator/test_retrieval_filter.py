@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from support.retrieval_cases import KINDS, METRICS, PAIRS, check, rows, search, take
 from torch import Tensor
 
 from thfr_ext.core.tensors import view
 from thfr_ext.retrieval import cuda as retrieval_cuda
-
-sys.path.insert(0, str(Path(__file__).parent))
-from retrieval_cases import KINDS, METRICS, PAIRS, check, rows, search, take
 
 
 @pytest.fixture

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.scoring_cases import CASES, DTYPES, PATHS, apart, inputs, laid_out, superfluous_barriers
+from support.scoring_oracle import oracle_distance
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import NO_TENSOR, view
 from thfr_ext.scoring.cuda import cosine_distance
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_cases import CASES, DTYPES, PATHS, apart, inputs, laid_out, superfluous_barriers
-from scoring_oracle import oracle_distance
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the result
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from support.scoring_cases import CASES, DTYPES, PATHS, inputs, laid_out, superfluous_barriers
+from support.scoring_oracle import gradient_error, oracle_gradients
 from torch import Tensor
 
 from thfr_ext import reference
 from thfr_ext.core.tensors import NO_TENSOR, view
 from thfr_ext.scoring.cuda import cosine_distance_backward
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_cases import CASES, DTYPES, PATHS, inputs, laid_out, superfluous_barriers
-from scoring_oracle import gradient_error, oracle_gradients
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 CPU = torch.ops.thfr_ext.cosine_distance_backward

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.scoring_cases import CASES, DTYPES, inputs, laid_out, superfluous_barriers
+from support.scoring_oracle import oracle_map
 from torch import Tensor
 
 import thfr_ext
@@ -19,10 +19,6 @@ from thfr_ext.core.tensors import NO_TENSOR, view
 from thfr_ext.scoring import blur
 from thfr_ext.scoring import cuda as scoring_cuda
 from thfr_ext.scoring.cuda import anomaly_map
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_cases import CASES, DTYPES, inputs, laid_out, superfluous_barriers
-from scoring_oracle import oracle_map
 
 SHAPES = [(2, 8, 16, 16), (2, 16, 8, 9), (2, 5, 40, 3), (2, 4, 1, 1)]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from support import rational
+from support.sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, VALUES, rand
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,11 +20,6 @@ import thfr_ext
 from thfr_ext.core.tensors import view
 from thfr_ext.sweep import cuda as sweep_cuda
 from thfr_ext.sweep import curve
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
-import test_rational as rational
-from sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, VALUES, rand
 
 OPERATORS = torch.ops.thfr_ext
 LIMITS = [0.01, 0.05, 0.1, 0.3, 1.0]

@@ -10,13 +10,21 @@ from types import ModuleType
 
 import pytest
 import torch
+from support.sweep_kernels import (
+    DTYPES,
+    INF,
+    LAYOUTS,
+    ONE_ORDER,
+    VALUES,
+    count,
+    expected_bins,
+    make_index,
+    rand,
+)
 from torch import Tensor
 
 from thfr_ext.core import devices
 from thfr_ext.sweep.cuda import _unmarked
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sweep_kernels import DTYPES, INF, LAYOUTS, ONE_ORDER, VALUES, count, expected_bins, make_index, rand
 
 TILE = 4096  # pixels that a block takes in at once
 BLOCKS = 15  # that the emulator starts at most
@@ -130,6 +138,10 @@ def test_table(device: ModuleType) -> None:
         assert 0 <= sizes.min() <= sizes.max() < most
 
 
+#: where a child process finds this file and what it imports
+PLACES = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+
 def counts_right(values: int, barriers: int) -> bool:
     # The last warp of a block counts, the others do not and are done long before.
     place = torch.arange(4 * BLOCKS * TILE)
@@ -148,7 +160,7 @@ def counts_right(values: int, barriers: int) -> bool:
 def test_barriers(values: int, barriers: int, emulated: ModuleType) -> None:
     """Each is needed: without it some order of the threads gives wrong bins, or a crash."""
     code = (
-        f"import sys; sys.path[:0] = [{os.environ['THFR_EMULATED']!r}, {str(Path(__file__).parent)!r}]\n"
+        f"import sys; sys.path[:0] = [{os.environ['THFR_EMULATED']!r}, *{PLACES!r}]\n"
         "import _emulated\n"
         "from thfr_ext.core import devices\n"
         "devices.native = _emulated\n"

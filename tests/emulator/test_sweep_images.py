@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from support.sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, rand
 from torch import Tensor
 
-import thfr_ext
 from thfr_ext.sweep import cuda as sweep_cuda
 from thfr_ext.sweep import labels as sweep_labels
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, rand
 
 CHUNK = 512  # pixels of a warp
 OPERATORS = torch.ops.thfr_ext
@@ -174,43 +168,3 @@ def test_links_of_64_bits(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sweep_labels, "MOST_LINKS", 0)
     masks = torch.stack([SHAPES["percolating"], SHAPES["dense"]])
     assert all(map(torch.equal, sweep_labels.label_regions(masks), scikit_labels(masks)))
-
-
-class FakeCuPy:
-    """CuPy over SciPy, as far as it is used."""
-
-    def __init__(self) -> None:
-        self.cuda = self
-        self.calls = 0
-
-    def ExternalStream(self, stream: int, device: int) -> Any:
-        assert (stream, device) == (0, -1)
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: Any) -> None:
-        pass
-
-    def from_dlpack(self, tensor: Tensor) -> np.ndarray:
-        return tensor.numpy()
-
-    def label(self, marked: np.ndarray, structure: np.ndarray, output: np.ndarray) -> int:
-        self.calls += 1
-        return int(ndimage.label(marked, structure, output))
-
-
-def test_cupy_labels_where_it_is(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    cupy = FakeCuPy()
-    modules = {"cupy": cupy, "cupyx.scipy.ndimage": SimpleNamespace(label=cupy.label)}
-    monkeypatch.setattr(sweep_labels.importlib, "import_module", modules.__getitem__)
-    masks = torch.stack([SHAPES["percolating"], SHAPES["sparse"]])
-    assert all(map(torch.equal, sweep_labels.label_regions(masks), scikit_labels(masks)))
-    maps = list(rand(2, 70, 60, seed=1).float())
-    area = float(sweep_cuda.au_pro(maps, list(masks), 0.3))
-    assert area == pytest.approx(thfr_ext.au_pro(maps, list(masks)), abs=1e-14)
-    assert cupy.calls == 2
-    cut = [maps[0], maps[1][:50]], [masks[0], masks[1][:50]]
-    assert float(sweep_cuda.au_pro(*cut, 0.3)) == pytest.approx(thfr_ext.au_pro(*cut), abs=1e-14)
-    assert cupy.calls == 2  # images of two shapes are for our kernels

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from support.sweep_kernels import rand
 from torch import Tensor
 
 from thfr_ext.core.tensors import view
 from thfr_ext.sweep import cuda as sweep_cuda
 from thfr_ext.sweep.cuda import _view, _views
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sweep_kernels import rand
 
 PIXELS, REGIONS = 700, 5
 

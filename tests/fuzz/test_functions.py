@@ -7,16 +7,11 @@ reached.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+from support.fuzz_driver import FUNCTIONS, OPERATORS, REGISTERED, fuzz
 
 import thfr_ext
 from thfr_ext.core import registration
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fuzz_driver import FUNCTIONS, OPERATORS, REGISTERED, fuzz
 
 pytestmark = pytest.mark.filterwarnings("ignore:Casting complex values to real")
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from support.retrieval_oracle import METRICS, check, rows
 
 import thfr_ext
-
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import METRICS, check, rows
 
 # Up to four queries stream the bank; more are packed, six or twelve side by side.
 COUNTS = (1, 2, 4, 5, 13)

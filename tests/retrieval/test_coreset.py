@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.retrieval_oracle import KINDS, rows
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
-
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import KINDS, rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 

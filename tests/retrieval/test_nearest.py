@@ -12,12 +12,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.retrieval_oracle import KINDS, METRICS, check, rows
 
 import thfr_ext
 from thfr_ext import _C, reference
-
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import KINDS, METRICS, check, rows
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # Up to four queries stream the bank, more go through the packed product.
@@ -243,7 +241,7 @@ def test_flushed_subnormals_do_not_matter() -> None:
 LEVELS = """
 import sys, numpy as np, torch, thfr_ext
 sys.path.insert(0, sys.argv[1])
-from oracle import METRICS, rows
+from support.retrieval_oracle import METRICS, rows
 out = {"simd": np.array(thfr_ext.build_info()["simd"])}
 for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
     for queries in (3, 41):
@@ -260,7 +258,7 @@ np.savez(sys.argv[2], **out)
 def test_instruction_sets_agree(tmp_path: Path) -> None:
     runs = {
         level: subprocess.Popen(
-            [sys.executable, "-c", LEVELS, str(Path(__file__).parent), str(tmp_path / f"{level}.npz")],
+            [sys.executable, "-c", LEVELS, str(Path(__file__).parents[1]), str(tmp_path / f"{level}.npz")],
             env={**os.environ, "THFR_SIMD": level},
         )
         for level in _C.build_facts()["simd_built"]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_oracle import CASES, Pair, oracle_distance, oracle_map
+from support.scoring_oracle import CASES, Pair, oracle_distance, oracle_map
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.scoring_oracle import LAYOUTS
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_oracle import LAYOUTS
 
 Oracle = Callable[..., np.ndarray]
 Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from support.scoring_oracle import gradient_error, oracle_gradients
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scoring_oracle import gradient_error, oracle_gradients
 
 Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
 BACKWARD = torch.ops.thfr_ext.cosine_distance_backward

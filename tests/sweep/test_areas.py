@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from support.sweep_oracle import area_to_limit, curve_by_thresholds
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import reference
 
 LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
 INF = float("inf")
@@ -73,8 +73,8 @@ def flat(saturations: list[list[int]]) -> list[int]:
 
 
 def oracle(maps: list[Tensor], regions: list[Tensor], saturations: list[list[int]], limit: float) -> float:
-    fpr, overlap, _ = reference.curve_by_thresholds(maps, regions, flat(saturations))
-    return reference.area_to_limit(fpr, overlap, limit)
+    fpr, overlap, _ = curve_by_thresholds(maps, regions, flat(saturations))
+    return area_to_limit(fpr, overlap, limit)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
@@ -86,13 +86,13 @@ def test_areas_are_those_of_the_definition(distribution: str, dtype: torch.dtype
     regions = regions_of(masks)
     areas = areas_of(regions)
     half = [[max(a // 2, 1) for a in image] for image in areas]
-    curve = reference.curve_by_thresholds(list(maps), regions, flat(areas))
-    saturated = reference.curve_by_thresholds(list(maps), regions, flat(half))
+    curve = curve_by_thresholds(list(maps), regions, flat(areas))
+    saturated = curve_by_thresholds(list(maps), regions, flat(half))
     spro = thfr_ext.au_spro(list(maps), regions, half, LIMITS)
     for limit in LIMITS:
-        expected = reference.area_to_limit(*curve[:2], limit)
+        expected = area_to_limit(*curve[:2], limit)
         assert thfr_ext.au_pro(maps, masks, limit) == pytest.approx(expected, abs=1e-9)
-        assert spro[limit] == pytest.approx(reference.area_to_limit(*saturated[:2], limit), abs=1e-9)
+        assert spro[limit] == pytest.approx(area_to_limit(*saturated[:2], limit), abs=1e-9)
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -101,7 +101,7 @@ def test_curves_are_those_of_the_definition(distribution: str) -> None:
     regions = regions_of(masks)
     saturations = [[max(a - 1, 1) for a in image] for image in areas_of(regions)]
     fpr, overlap, thresholds = thfr_ext.spro_curve(list(maps), regions, saturations)
-    expected = reference.curve_by_thresholds(list(maps), regions, flat(saturations))
+    expected = curve_by_thresholds(list(maps), regions, flat(saturations))
     assert thresholds.dtype == torch.float32
     for given, wanted in zip((fpr, overlap, thresholds.double()), expected, strict=True):
         torch.testing.assert_close(given, wanted, rtol=0, atol=1e-12)
@@ -111,7 +111,7 @@ def test_curves_are_those_of_the_definition(distribution: str) -> None:
     assert thresholds[0] == maps.max()
     assert thresholds[-1] == -INF
     pro = thfr_ext.pro_curve(maps, masks)
-    exact = reference.curve_by_thresholds(list(maps), regions, flat(areas_of(regions)))
+    exact = curve_by_thresholds(list(maps), regions, flat(areas_of(regions)))
     torch.testing.assert_close(pro[1], exact[1], rtol=0, atol=1e-12)
 
 
@@ -121,9 +121,9 @@ def test_limits_inside_of_a_tie_are_interpolated() -> None:
     areas = areas_of(regions)
     limits = [i / 37 for i in range(1, 38)]
     given = thfr_ext.au_spro(list(maps), regions, areas, limits)
-    curve = reference.curve_by_thresholds(list(maps), regions, flat(areas))
+    curve = curve_by_thresholds(list(maps), regions, flat(areas))
     for limit in limits:
-        assert given[limit] == pytest.approx(reference.area_to_limit(*curve[:2], limit), abs=1e-12)
+        assert given[limit] == pytest.approx(area_to_limit(*curve[:2], limit), abs=1e-12)
 
 
 def test_scores_that_only_fp64_tells_apart() -> None:

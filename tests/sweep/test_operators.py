@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext import reference
-from thfr_ext.sweep import ops as sweep_ops
+from thfr_ext.sweep import reference
 
 OPS = torch.ops.thfr_ext
 
@@ -38,12 +37,12 @@ def samples() -> dict[str, tuple[Any, ...]]:
 
 TWINS = {
     "label_regions": reference.label_regions,
-    "component_samples": sweep_ops._component_samples_reference,
-    "region_samples": sweep_ops._region_samples_reference,
-    "au_pro": sweep_ops._au_pro_reference,
-    "au_spro": sweep_ops._au_spro_reference,
-    "pro_curve": sweep_ops._pro_curve_reference,
-    "spro_curve": sweep_ops._spro_curve_reference,
+    "component_samples": reference.component_samples,
+    "region_samples": reference.region_samples,
+    "au_pro": reference.au_pro,
+    "au_spro": reference.au_spro,
+    "pro_curve": reference.pro_curve,
+    "spro_curve": reference.spro_curve,
     "spro_area": reference.spro_area,
     "auroc": reference.auroc,
 }

@@ -1,4 +1,4 @@
-"""The two modes of the metrics: how exact ones pack, and what bounded ones promise."""
+"""The two modes of the metrics: what exact ones keep, and what bounded ones promise."""
 
 from __future__ import annotations
 
@@ -86,15 +86,14 @@ def require_bounds(metric: Any, expected: list[float]) -> list[float]:
 
 
 @METRICS
-def test_packed_runs_give_the_value_of_the_whole(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_of, "PENDING_SCORES", 900)
+def test_exact_batches_give_the_value_of_the_whole(kind: type) -> None:
     maps, masks = images(24, 20, 0, 3.0)
     metric, other = kind(**options(kind)), kind(**options(kind))
     for i in range(24):
         (other if i % 3 == 0 else metric).update(*batch(kind, maps, masks, slice(i, i + 1)))
-    runs = [t for t in metric.metric_state["negatives"] if t.dtype == torch.uint8]
-    assert len(runs) >= 1
-    assert all(len(a) > 1.25 * len(b) for a, b in itertools.pairwise(runs))
+    lengths = [len(t) for t in metric.metric_state["negatives"]]
+    assert 1 < len(lengths) <= 5
+    assert all(a > 2 * b for a, b in itertools.pairwise(lengths))
     metric.merge_state(other)
     expected = whole(kind, maps, masks)
     assert numbers(metric.compute()) == expected
@@ -109,13 +108,36 @@ def test_packed_runs_give_the_value_of_the_whole(kind: type, monkeypatch: pytest
     assert numbers(pickle.loads(pickle.dumps(metric)).compute()) == expected
 
 
-def test_an_exact_state_is_small() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_an_exact_state_is_the_scores(dtype: torch.dtype) -> None:
     metric = AUPRO()
-    maps, masks = images(6, 512, 1, 12.0)
+    maps, masks = images(6, 100, 1, 12.0)
+    maps = maps.to(dtype)
     for i in range(6):
         metric.update(maps[i : i + 1], masks[i : i + 1])
     assert metric.compute().item() == thfr_ext.au_pro(maps, masks)
-    assert metric.state_bytes < 2.2 * maps.numel()  # cat of all scores: 4
+    regions = sum(map(len, metric.metric_state["areas"]))
+    assert metric.state_bytes == (8 if dtype == torch.float64 else 4) * maps.numel() + 8 * regions
+
+
+@METRICS
+def test_batches_of_two_dtypes(kind: type) -> None:
+    """fp32 and fp64 batches in one metric: each score as it came."""
+    maps, masks = images(6, 20, 2)
+    wide = maps.double() + 1e-12
+    metric = kind(**options(kind))
+    for i in range(6):
+        metric.update(*batch(kind, wide if i % 2 else maps, masks, slice(i, i + 1)))
+    both = torch.stack([wide[i] if i % 2 else maps[i].double() for i in range(6)])
+    assert numbers(metric.compute()) == whole(kind, both, masks)
+
+
+def test_packed_scores_of_version_0_1_are_refused() -> None:
+    metric = AUROC()
+    packed = torch.zeros(40, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"^AUROC: merge_state: expected scores, got packed ones"):
+        metric.merge_state({"negatives": [packed], "positives": [packed]})
+    assert metric.update_count == 0
 
 
 def test_saturation_leaves_pixels_out() -> None:
@@ -132,7 +154,7 @@ def test_saturation_leaves_pixels_out() -> None:
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.data())
 def test_the_exact_value_lies_within_the_bounds(data: st.DataObject) -> None:
-    """For sketches of a few dozen cells, any stream, any order, merged from any parts."""
+    """For sketches of a few dozen bins, any stream, any order, merged from any parts."""
     kind = data.draw(st.sampled_from([AUPRO, AUsPRO, AUROC]))
     stream = data.draw(st.sampled_from(sorted(STREAMS)))
     count, parts = data.draw(st.integers(2, 12)), data.draw(st.integers(1, 4))
@@ -228,8 +250,8 @@ def test_regions_of_any_weight() -> None:
     """A region's pixels weigh as much as the region, and no more, at each number of them."""
     scores = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     for saturation in (1, 3, 7, 999, 1000, 1001, 2**40, 2**62):
-        cells = memory_of.region_cells(scores, torch.tensor([1000]), torch.tensor([saturation]))
-        sums = cells[2].cumsum(0).double()
+        bins = memory_of.region_bins(scores, torch.tensor([1000]), torch.tensor([saturation]))
+        sums = bins[2].cumsum(0).double()
         counts = torch.arange(1, len(sums) + 1).clamp_max(saturation).double()
         assert bool(((sums - counts * (memory_of.REGION_WEIGHT / saturation)).abs() <= 0.51).all())
         assert len(sums) == min(saturation, 1000) or saturation >= 2**40

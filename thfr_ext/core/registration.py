@@ -16,7 +16,7 @@ LIBRARY = torch.library.Library("thfr_ext", "DEF")
 #: operator -> backend, filled by :func:`register`
 BACKENDS: dict[str, dict[str, str]] = {}
 
-#: operator -> its native CUDA kernel, whether in use or not
+#: operator -> its native CUDA kernel with its checks, whether in use or not
 CUDA_KERNELS: dict[str, Callable[..., Any]] = {}
 
 
@@ -37,49 +37,57 @@ def cuda_backend() -> str:
     return wanted
 
 
-def _refuse_none(name: str, operator: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """``kernel`` behind a check that torch leaves out: a schema's ``Tensor`` takes None too."""
-    arguments = [a.name for a in operator._schema.arguments]
-    tensors = [i for i, a in enumerate(operator._schema.arguments) if str(a.type) == "Tensor"]
-
-    @functools.wraps(kernel)
-    def checked(*given: Any) -> Any:
-        for i in tensors:
-            if given[i] is None:
-                raise TypeError(f"{name}: {arguments[i]}: expected a tensor, got None")
-        return kernel(*given)
-
-    return checked
+def _require_tensors(name: str, operator: Any, given: tuple[Any, ...]) -> None:
+    """Raises TypeError if a ``Tensor`` argument is None, which torch lets through."""
+    for argument, value in zip(operator._schema.arguments, given, strict=False):
+        if value is None and str(argument.type) == "Tensor":
+            raise TypeError(f"{name}: {argument.name}: expected a tensor, got None")
 
 
 def register(
     name: str,
     schema: str,
     *,
+    check: Callable[..., None],
     cpu: Callable[..., Any],
-    cuda_reference: Callable[..., Any],
+    reference: Callable[..., Any],
     fake: Callable[..., Any],
-    cuda_native: Callable[..., Any] | None = None,
-) -> None:
-    """Define ``thfr_ext::name`` with its kernels.
+    cuda: Callable[..., Any] | None = None,
+) -> Any:
+    """Define ``thfr_ext::name`` with its kernels, each of which runs after ``check``.
 
     Args:
         schema: arguments and results, as in ``(Tensor x) -> Tensor``.
+        check: raises ValueError or TypeError unless shapes, dtypes, devices and options fit. It takes the
+            operator's arguments, reads no data, and looks at an attribute of every tensor.
         cpu: native kernel for CPU tensors.
-        cuda_reference: plain PyTorch twin, for CUDA tensors.
+        reference: plain PyTorch twin, for CUDA tensors.
         fake: shapes and dtypes only, for torch.compile and torch.export.
-        cuda_native: CUDA kernel, if there is one; used as :func:`cuda_backend` says.
+        cuda: native CUDA kernel, if there is one; used as :func:`cuda_backend` says.
+
+    Returns:
+        The operator, ``torch.ops.thfr_ext.name.default``.
     """
-    native = cuda_native is not None and cuda_backend() == "native"
-    if cuda_native is not None:
-        CUDA_KERNELS[name] = cuda_native
     LIBRARY.define(name + schema)
     operator = getattr(torch.ops.thfr_ext, name).default
 
-    def complete(kernel: Callable[..., Any]) -> Callable[..., Any]:
-        return _refuse_none(name, operator, kernel)
+    def checked(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(kernel)
+        def run(*given: Any) -> Any:
+            try:
+                check(*given)
+            except AttributeError:  # of None
+                _require_tensors(name, operator, given)
+                raise
+            return kernel(*given)
 
-    LIBRARY.impl(name, complete(cpu), "CPU")
-    LIBRARY.impl(name, complete(cuda_native if native and cuda_native else cuda_reference), "CUDA")
-    torch.library.register_fake(f"thfr_ext::{name}", complete(fake), lib=LIBRARY)
+        return run
+
+    native = cuda is not None and cuda_backend() == "native"
+    if cuda is not None:
+        CUDA_KERNELS[name] = checked(cuda)
+    LIBRARY.impl(name, checked(cpu), "CPU")
+    LIBRARY.impl(name, CUDA_KERNELS[name] if native else checked(reference), "CUDA")
+    torch.library.register_fake(f"thfr_ext::{name}", checked(fake), lib=LIBRARY)
     BACKENDS[name] = {"cpu": "native", "cuda": "native" if native else "reference"}
+    return operator

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from thfr_ext.metrics import memory as memory_of
+from thfr_ext.metrics import ops
 from thfr_ext.metrics.base import Metric, State
 from thfr_ext.metrics.memory import BOUNDED_MEMORY, LEAST_MEMORY, Budget
 from thfr_ext.sweep import LOCO_LIMITS
+from thfr_ext.sweep import ops as sweep_ops
 from thfr_ext.sweep.checks import raise_nan
 from thfr_ext.sweep.inputs import limit_of, limits_of, maps_and_masks, maps_and_regions, scores_and_labels
 
@@ -26,7 +28,7 @@ def _offsets(areas: Tensor) -> Tensor:
 
 
 class _ModedMetric(Metric):
-    """The two modes: which states there are, and the share of a joined cell."""
+    """The two modes: which states there are, and the share of a joined bin."""
 
     def __init__(self, exact: bool = True, memory: int | None = None, **kwargs: Any) -> None:
         name = type(self).__name__
@@ -82,7 +84,7 @@ class _RegionMetric(_ModedMetric):
 
     def _value(self, samples: dict[str, Tensor]) -> Tensor:
         offsets = _offsets(samples["areas"])
-        return torch.ops.thfr_ext.spro_area(
+        return sweep_ops.spro_area(
             samples["negatives"], samples["scores"], offsets, samples["saturations"], self.limits
         )
 
@@ -93,16 +95,14 @@ class _RegionMetric(_ModedMetric):
             return {name: {**samples, "scores": scores, "areas": areas}[name] for name in self._names}
         return {
             "negatives": samples["negatives"],
-            "regions": memory_of.region_cells(*regions),
+            "regions": memory_of.region_bins(*regions),
             "region_count": torch.tensor([len(samples["areas"])], device=self._device),
             "shares": torch.zeros(2, dtype=torch.float64, device=self._device),
         }
 
     def _compact(self, state: State, whole: bool = False) -> None:
         if self._budget is None:
-            state["negatives"] = memory_of.pack(state["negatives"], whole=whole)
-            for name in self._names[1:]:
-                state[name] = [torch.cat(state[name])] if whole else memory_of.join_tail(state[name])
+            memory_of.join_exact(state, whole)
             return
         self._join(state, self._budget, {"negatives": True, "regions": False}, whole)
         if state["region_count"]:
@@ -116,21 +116,16 @@ class _RegionMetric(_ModedMetric):
         count = int(counts.sum())
         self._require({"anomalous region": count == 0, "pixel outside of regions": negatives.shape[1] == 0})
         total = float(count * memory_of.REGION_WEIGHT)
-        bounds = torch.ops.thfr_ext.cells_area(negatives, regions, total, self.limits)
+        bounds = ops.bins_area(negatives, regions, total, self.limits)
         return _rounded_out(bounds)
 
     def _exact_areas(self, state: State) -> Tensor:
-        state["negatives"] = memory_of.pack(state["negatives"], flush=True)
-        areas = torch.cat(state["areas"])
-        self._require(
-            {
-                "anomalous region": len(areas) == 0,
-                "pixel outside of regions": memory_of.is_empty(state["negatives"]),
-            }
-        )
-        saturations = torch.cat(state.get("saturations", [areas]))
-        scores = torch.cat(state["scores"])
-        return memory_of.area(state["negatives"], scores, _offsets(areas), saturations, self.limits)
+        samples = {name: torch.cat(tensors) for name, tensors in state.items()}
+        negatives, scores, areas = (samples[name] for name in ("negatives", "scores", "areas"))
+        self._require({"anomalous region": len(areas) == 0, "pixel outside of regions": len(negatives) == 0})
+        wide = torch.promote_types(negatives.dtype, scores.dtype)
+        samples |= {"negatives": negatives.to(wide), "scores": scores.to(wide)}
+        return self._value({"saturations": areas, **samples})
 
 
 def _rounded_out(bounds: Tensor) -> Tensor:
@@ -170,7 +165,7 @@ class AUPRO(_RegionMetric):
 
     def _sample(self, maps: Any, masks: Any) -> dict[str, Tensor]:
         images, marks = maps_and_masks("AUPRO", maps, masks)
-        negatives, scores, offsets = self._of(images, torch.ops.thfr_ext.component_samples, marks)
+        negatives, scores, offsets = self._of(images, sweep_ops.component_samples, marks)
         areas = offsets.diff()
         return {"negatives": negatives, "scores": scores, "areas": areas, "saturations": areas}
 
@@ -197,7 +192,7 @@ class AUsPRO(_RegionMetric):
 
     def _sample(self, maps: Any, regions: Any, saturations: Any) -> dict[str, Tensor]:
         images, masks, counts = maps_and_regions("AUsPRO", maps, regions, saturations)
-        negatives, scores, offsets = self._of(images, torch.ops.thfr_ext.region_samples, masks)
+        negatives, scores, offsets = self._of(images, sweep_ops.region_samples, masks)
         return {"negatives": negatives, "scores": scores, "areas": offsets.diff(), "saturations": counts}
 
     def _named(self, areas: Tensor) -> dict[float, Tensor]:
@@ -206,8 +201,7 @@ class AUsPRO(_RegionMetric):
 
 class AUROC(_ModedMetric):
     """:func:`thfr_ext.auroc` of all batches, of image scores or of maps and masks: to the bit, or in bounded
-    memory (see the module). Positives are packed like negatives. Arguments: as of :class:`AUPRO`, without the
-    limit."""
+    memory (see the module). Arguments: as of :class:`AUPRO`, without the limit."""
 
     _exact_names = ("negatives", "positives")
     _bounded_names = ("negatives", "positives", "shares")
@@ -233,7 +227,7 @@ class AUROC(_ModedMetric):
     def _value(self, samples: dict[str, Tensor]) -> Tensor:
         scores = torch.cat([samples["negatives"], samples["positives"]])
         labels = torch.arange(len(scores), device=scores.device) >= len(samples["negatives"])
-        return torch.ops.thfr_ext.auroc(scores, labels).unsqueeze(0)
+        return sweep_ops.auroc(scores, labels).unsqueeze(0)
 
     def _kept(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.exact:
@@ -242,25 +236,17 @@ class AUROC(_ModedMetric):
 
     def _compact(self, state: State, whole: bool = False) -> None:
         if self._budget is None:
-            for name in self._names:
-                state[name] = memory_of.pack(state[name], whole=whole)
+            memory_of.join_exact(state, whole)
         else:
             self._join(state, self._budget, {"negatives": False, "positives": False}, whole)
 
     def _bounds(self, state: State) -> Tensor:
         if self._budget is None:
-            negatives, positives = (memory_of.pack(state[name], flush=True) for name in self._names)
-            state.update(negatives=negatives, positives=positives)
-            empty = memory_of.is_empty(positives), memory_of.is_empty(negatives)
-        else:
-            self._compact(state, whole=True)
-            negatives, positives = state["negatives"], state["positives"]
-            empty = positives[0].shape[1] == 0, negatives[0].shape[1] == 0
-        self._require({"positive": empty[0], "negative": empty[1]})
-        if self._budget is None:
-            return memory_of.rank_area(negatives, positives).expand(2, 1)
-        total = float(positives[0][2].sum())
-        return _rounded_out(torch.ops.thfr_ext.cells_area(negatives[0], positives[0], total, [1.0]))
-
-
-__all__ = ["AUPRO", "AUROC", "AUsPRO"]
+            negatives, positives = (torch.cat(state[name]) for name in self._names)
+            self._require({"positive": len(positives) == 0, "negative": len(negatives) == 0})
+            return self._value({"negatives": negatives, "positives": positives}).expand(2, 1)
+        self._compact(state, whole=True)
+        negatives, positives = state["negatives"][0], state["positives"][0]
+        self._require({"positive": positives.shape[1] == 0, "negative": negatives.shape[1] == 0})
+        total = float(positives[2].sum())
+        return _rounded_out(ops.bins_area(negatives, positives, total, [1.0]))

@@ -178,6 +178,11 @@ class Metric(torch.nn.Module, ABC):
                 f"{type(self).__name__}: merge_state: expected states {', '.join(self._names)}, "
                 f"got {', '.join(state)}"
             )
+        if any(t.dtype == torch.uint8 for name in self._names for t in state[name]):
+            raise ValueError(
+                f"{type(self).__name__}: merge_state: expected scores, got packed ones (of thfr-ext 0.1), "
+                "which are no longer read: update the metric again"
+            )
         for name in self._names:
             self._state[name].extend(t.to(self._device) for t in list(state[name]))
         self._compact(self._state)

@@ -1,10 +1,10 @@
-"""Cells on CUDA, joined all at once: by blocks of the binary digits of scores, not neighbour by neighbour.
+"""Bins on CUDA, joined all at once: by blocks of the binary digits of scores, not neighbour by neighbour.
 
 A block of level k holds the scores (as integers of the same order) that differ in their last k bits only: two
-blocks are apart or one lies in the other, so that the bounds of cells stay where they are while samples come
-in and sketches merge. A sample goes to the largest block around it that is no heavier than a joined cell may
-be. A cell that was joined earlier cannot be taken apart again: where its block has become too heavy, it stays
-as it is, and the rest goes to blocks inside. So a threshold lies in one cell of each level at most.
+blocks are apart or one lies in the other, so that the bounds of bins stay where they are while samples come
+in and sketches merge. A sample goes to the largest block around it that is no heavier than a joined bin may
+be. A bin that was joined earlier cannot be taken apart again: where its block has become too heavy, it stays
+as it is, and the rest goes to blocks inside. So a threshold lies in one bin of each level at most.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from thfr_ext.metrics.reference import _bit_length, to_order
+from thfr_ext.metrics.checks import BINS, require_numbers
+from thfr_ext.metrics.reference import bit_length, to_order
 
 #: of the block of all scores
 TOP = 64
@@ -35,17 +36,17 @@ def _block_end(key: Tensor, level: Tensor) -> Tensor:
 
 
 class _Items:
-    """Samples and cells in the order of their blocks: outer ones first."""
+    """Samples and bins in the order of their blocks: outer ones first."""
 
     def __init__(self, sketches: Sequence[Tensor], scores: Tensor) -> None:
         keys = to_order(scores)
-        cells = torch.cat([*sketches, torch.stack([keys, keys, torch.ones_like(keys)])], 1)
-        differing = cells[0] ^ cells[1]  # negative if the signs differ: no block but that of all holds both
-        level = torch.where(differing < 0, TOP, _bit_length(differing.clamp_min(0)))
-        start = _block_start(cells[1], level)
+        bins = torch.cat([*sketches, torch.stack([keys, keys, torch.ones_like(keys)])], 1)
+        differing = bins[0] ^ bins[1]  # negative if the signs differ: no block but that of all holds both
+        level = torch.where(differing < 0, TOP, bit_length(differing.clamp_min(0)))
+        start = _block_start(bins[1], level)
         order = level.sort(descending=True, stable=True).indices
         order = order[start[order].sort(stable=True).indices]
-        self.hi, self.lo, self.weight = cells.index_select(1, order)
+        self.hi, self.lo, self.weight = bins.index_select(1, order)
         self.level, self.start = level[order], start[order]
         self.until = torch.nn.functional.pad(self.weight.cumsum(0), (1, 0))
 
@@ -69,11 +70,11 @@ class _Items:
         return torch.nn.functional.pad(new, (1, 0), value=True)
 
     def join(self, first: Tensor, count: int) -> Tensor:  # [3,count]
-        cell = first.cumsum(0) - 1
+        bin = first.cumsum(0) - 1
         hi, lo, weight = (torch.empty_like(self.hi[:1]).expand(count).clone() for _ in range(3))
-        hi.scatter_reduce_(0, cell, self.hi, "amax", include_self=False)
-        lo.scatter_reduce_(0, cell, self.lo, "amin", include_self=False)
-        weight.zero_().index_add_(0, cell, self.weight)
+        hi.scatter_reduce_(0, bin, self.hi, "amax", include_self=False)
+        lo.scatter_reduce_(0, bin, self.lo, "amin", include_self=False)
+        weight.zero_().index_add_(0, bin, self.weight)
         order = lo.sort(descending=True, stable=True).indices
         order = order[hi[order].sort(descending=True, stable=True).indices]
         return torch.stack([hi, lo, weight]).index_select(1, order)
@@ -89,20 +90,29 @@ def look(sketches: Sequence[Tensor], scores: Tensor) -> tuple[bool, bool]:
     return nan, other
 
 
-def merge_cells(
+def _share(share: float, like: Tensor) -> Tensor:
+    return torch.tensor(share, dtype=torch.float64, device=like.device)
+
+
+def merge_bins(
     sketches: Sequence[Tensor],  # [3,n] int64 each
     scores: Tensor,  # [n]
     most: int,
     share: float,
     relative: bool,
-) -> tuple[Tensor, float]:  # [3,m] int64
-    """See ``thfr::merge_cells`` in csrc/include/thfr/metrics.h."""
+) -> tuple[Tensor, Tensor]:  # [3,m] int64, [] fp64
+    """See ``thfr::merge_bins`` in csrc/include/thfr/metrics.h."""
+    nan, bad = look(sketches, scores)
+    if nan:
+        require_numbers("merge_bins", scores)
+    if bad:
+        raise ValueError(f"merge_bins: expected {BINS}, got something else")
     if len(scores) == 0 and all(s.shape[1] == 0 for s in sketches):
-        return torch.empty((3, 0), dtype=torch.int64, device=scores.device), share
-    items, room = _Items(sketches, scores), most
+        return torch.empty((3, 0), dtype=torch.int64, device=scores.device), _share(share, scores)
+    items, most_now = _Items(sketches, scores), most
     while True:
         first = items.firsts(items.blocks(share, relative))
         count = int(first.sum())
-        if count <= room:
-            return items.join(first, count), share
-        share, room = max(1.5 * share, 1 / most), most - most // 4
+        if count <= most_now:
+            return items.join(first, count), _share(share, scores)
+        share, most_now = max(1.5 * share, 1 / most), most - most // 4

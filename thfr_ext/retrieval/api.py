@@ -1,21 +1,29 @@
-"""Template retrieval: exact k nearest rows of a bank, and k-centre greedy sub-sampling of one."""
+"""The public functions of template retrieval."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
-import thfr_ext.retrieval.ops  # noqa: F401  (registers the operators)
 from thfr_ext.core.registration import BACKENDS
 from thfr_ext.core.tensors import as_tensor, restorer
-from thfr_ext.retrieval import cpu, cuda, reference
+from thfr_ext.retrieval import cpu, cuda, ops, reference
 from thfr_ext.retrieval.checks import (
     Progress,
     check_coreset,
+    check_merge,
+    check_metric,
     check_nearest,
+    fits_int64,
     integer,
 )
+
+
+def _as_operand(name: str, argument: str, value: Any) -> Tensor:
+    tensor = as_tensor(name, argument, value)
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def nearest_templates(
@@ -54,12 +62,58 @@ def nearest_templates(
         TypeError: a dtype is not one of those above, or ``k`` is not an integer.
     """
     name = "nearest_templates"
-    q, b = as_tensor(name, "queries", queries), as_tensor(name, "bank", bank)
+    q, b = _as_operand(name, "queries", queries), _as_operand(name, "bank", bank)
     e = None if exclude is None else as_tensor(name, "exclude", exclude)
-    check_nearest(q, b, k := integer(name, "k", k), metric, e)
-    scores, indices = torch.ops.thfr_ext.nearest_templates(q.detach(), b.detach(), k, metric, e)
+    k = integer(name, "k", k)
+    if not fits_int64(k):
+        check_nearest(q, b, k, metric, e)
+    check_metric(name, metric)
+    scores, indices = ops.nearest_templates(q, b, k, metric, e)
     restore = restorer(queries)
     return restore(scores), restore(indices)
+
+
+def merge_nearest(
+    scores: Any,  # [S,Q,K]
+    indices: Any,  # [S,Q,K] int64
+    k: int,
+    metric: str = "cosine",
+) -> tuple[Any, Any]:  # [Q,k], [Q,k] int64
+    """The k best of S results of :func:`nearest_templates`, as if the S banks were one.
+
+    For a bank in shards, on several devices or read piece by piece. Equal to one search of the whole bank, to
+    the bit and with the same order among ties, if the shards are disjoint, each result holds the k best of
+    its shard (or all of its rows), and ``indices`` count rows of the whole bank.
+
+    Args:
+        scores: the shards' scores, fp32, fp64, fp16 or bf16, any strides.
+        indices: the shards' indices plus each shard's first row, the same shape and device. A negative one
+            is no result, whatever its score: what pads the lists of a shard of fewer rows.
+        k: 1 to S * K.
+        metric: that of the search: ``cosine`` or ``dot``, largest first; ``l2``, smallest first.
+
+    Returns:
+        Scores, of the dtype of ``scores``, and indices, of the same kind of array as ``scores``; NaN and -1
+        where a query has fewer than ``k`` results.
+
+    Raises:
+        ValueError: shapes, devices, ``k`` or ``metric`` do not fit; the score of a result is NaN.
+        TypeError: scores are not of a float dtype, indices not int64, or ``k`` is not an integer.
+    """
+    name = "merge_nearest"
+    s, i = _as_operand(name, "scores", scores), as_tensor(name, "indices", indices)
+    check_merge(s, i, k := integer(name, "k", k), metric)
+    s, i = (t.permute(1, 0, 2).flatten(1) for t in (s, i))  # [Q,S*K]
+    absent = i < 0
+    if bool((s.isnan() & ~absent).any()):
+        raise ValueError(f"{name}: scores: expected numbers where indices are at least 0, got NaN")
+    # By index, what is absent last; then by score, stably, so that ties keep that order.
+    order = i.masked_fill(absent, torch.iinfo(torch.int64).max).sort(dim=1, stable=True).indices
+    s = s.masked_fill(absent, torch.inf if metric == "l2" else -torch.inf).gather(1, order)
+    by_score = s.sort(dim=1, stable=True, descending=metric != "l2").indices[:, :k]
+    s, i = s.gather(1, by_score), i.gather(1, order).gather(1, by_score)
+    restore = restorer(scores)
+    return restore(s.masked_fill(i < 0, torch.nan)), restore(i.clamp_min(-1))
 
 
 def greedy_coreset(
@@ -90,16 +144,13 @@ def greedy_coreset(
         ValueError: shape, ``size`` or ``seed`` do not fit, or a value is NaN or infinite.
         TypeError: ``bank`` is not of a float dtype, or a number is not an integer.
     """
-    b = as_tensor("greedy_coreset", "bank", bank).detach()
+    b = _as_operand("greedy_coreset", "bank", bank)
     size, seed = (integer("greedy_coreset", *given) for given in (("size", size), ("seed", seed)))
-    check_coreset(b, size, seed)
-    if progress is None:
-        chosen = torch.ops.thfr_ext.greedy_coreset(b, size, seed)
-    else:
+    if progress is None and fits_int64(size) and fits_int64(seed):
+        chosen = ops.greedy_coreset(b, size, seed)
+    else:  # which the operator cannot take
+        check_coreset(b, size, seed)
         native = BACKENDS["greedy_coreset"]["cuda"] == "native"
         on_gpu = cuda.greedy_coreset if native else reference.greedy_coreset
         chosen = (cpu.greedy_coreset if b.device.type == "cpu" else on_gpu)(b, size, seed, progress)
     return restorer(bank)(chosen)
-
-
-__all__ = ["greedy_coreset", "nearest_templates"]

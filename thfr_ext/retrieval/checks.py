@@ -24,6 +24,16 @@ def integer(operator: str, argument: str, value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
+def fits_int64(value: Any) -> bool:
+    """Whether torch takes an integer at all, or refuses it in its own words."""
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def check_metric(operator: str, metric: Any) -> None:
+    if not isinstance(metric, str) or metric not in METRICS:
+        raise ValueError(f"{operator}: metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+
+
 def _require_matrix(operator: str, argument: str, tensor: Tensor, expected: str) -> None:
     require_shape(operator, argument, tensor, expected, dims=2)
     require_float(operator, argument, tensor)
@@ -72,8 +82,7 @@ def check_nearest(queries: Tensor, bank: Tensor, k: int, metric: str, exclude: T
             "nearest_templates: bank: expected the dtype of queries (or float16 or bfloat16 for float32 "
             f"queries), got {describe(bank)} for {describe(queries)}"
         )
-    if not isinstance(metric, str) or metric not in METRICS:
-        raise ValueError(f"nearest_templates: metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+    check_metric("nearest_templates", metric)
     if bank.shape[0] == 0:
         raise ValueError(f"nearest_templates: bank: expected [N,D] with N >= 1, got {describe(bank)}")
     if k < 1 or k > bank.shape[0]:
@@ -83,6 +92,25 @@ def check_nearest(queries: Tensor, bank: Tensor, k: int, metric: str, exclude: T
         )
     if exclude is not None:
         _check_exclude(queries, bank, k, exclude)
+
+
+def check_merge(scores: Tensor, indices: Tensor, k: int, metric: str) -> None:
+    require_shape("merge_nearest", "scores", scores, "[S,Q,K]", dims=3)
+    require_float("merge_nearest", "scores", scores)
+    if indices.shape != scores.shape or indices.device != scores.device:
+        raise ValueError(
+            f"merge_nearest: indices: expected shape and device of scores ({describe(scores)}), "
+            f"got {describe(indices)}"
+        )
+    if indices.dtype != torch.int64:
+        raise TypeError(f"merge_nearest: indices: expected int64, got {describe(indices)}")
+    check_metric("merge_nearest", metric)
+    most = scores.shape[0] * scores.shape[2]
+    if not 1 <= k <= most:
+        raise ValueError(
+            f"merge_nearest: k: expected 1 to the {most} results a query of scores ({describe(scores)}), "
+            f"got {k}"
+        )
 
 
 def empty_result(queries: Tensor, k: int) -> tuple[Tensor, Tensor]:

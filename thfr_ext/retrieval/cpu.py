@@ -7,14 +7,7 @@ from torch import Tensor
 
 from thfr_ext import _C
 from thfr_ext.core.tensors import view
-from thfr_ext.retrieval.checks import (
-    METRICS,
-    Progress,
-    check_coreset,
-    check_exclude_values,
-    check_nearest,
-    empty_result,
-)
+from thfr_ext.retrieval.checks import METRICS, Progress, check_exclude_values, empty_result
 from thfr_ext.retrieval.reference import first_coreset_index
 
 #: Differences in one native call of greedy_coreset: about a tenth of a second to the next Ctrl-C or progress.
@@ -24,7 +17,6 @@ _CORESET_CHUNK = 2_000_000_000
 def nearest_templates(
     queries: Tensor, bank: Tensor, k: int, metric: str, exclude: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    check_nearest(queries, bank, k, metric, exclude)
     if exclude is not None:
         check_exclude_values(bank, k, exclude)
         exclude = exclude.contiguous()
@@ -43,7 +35,6 @@ def nearest_templates(
 
 
 def greedy_coreset(bank: Tensor, size: int, seed: int, progress: Progress | None = None) -> Tensor:
-    check_coreset(bank, size, seed)
     threads = torch.get_num_threads()
     scale = _C.coreset_scale(view(bank), threads)
     chosen = torch.empty(size, dtype=torch.int64)

@@ -8,7 +8,7 @@ exactly. More neighbours than a list in shared memory holds: exact scores of eve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import NO_TENSOR, view
-from thfr_ext.retrieval import reference
-from thfr_ext.retrieval.checks import METRICS, check_coreset, check_nearest, empty_result
+from thfr_ext.retrieval.checks import METRICS, Progress, empty_result
+from thfr_ext.retrieval.reference import first_coreset_index
 
 #: Queries up to which the bank is read once for every four: more, and a product is quicker.
 FEW_QUERIES = 8
@@ -79,8 +79,6 @@ class _Lists(NamedTuple):
 def nearest_templates(
     queries: Tensor, bank: Tensor, k: int, metric: str, exclude: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`thfr_ext.nearest_templates`."""
-    check_nearest(queries, bank, k, metric, exclude)
     scores, indices = empty_result(queries, k)
     if len(queries) == 0:
         return scores, indices
@@ -225,18 +223,15 @@ def _by_products(search: _Search, k: int, stream: int) -> _Lists:
     return lists
 
 
-def greedy_coreset(
-    bank: Tensor, size: int, seed: int, progress: Callable[[int, int], object] | None = None
-) -> Tensor:
+def greedy_coreset(bank: Tensor, size: int, seed: int, progress: Progress | None = None) -> Tensor:
     """See :func:`thfr_ext.greedy_coreset`. Waits for the device where there is ``progress`` to tell."""
-    check_coreset(bank, size, seed)
     native = devices.native
     with devices.on_device_of(bank) as stream:
         chosen = bank.new_empty(size, dtype=torch.int64)
         distances = bank.new_full((len(bank),), math.inf, dtype=torch.float64)
         largest = bank.new_zeros(1, dtype=torch.int64)
         farthest = _Lists.empty(bank, 2, native.cuda_coreset_blocks(*bank.shape))
-        first = reference.first_coreset_index(len(bank), seed)
+        first = first_coreset_index(len(bank), seed)
         native.cuda_largest_magnitude(view(bank), view(largest), stream)
         steps = size if progress is None else max(1, CORESET_CHUNK // bank.numel())
         for begin in range(0, size, steps):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from thfr_ext.core.tensors import accumulate_dtype
+from thfr_ext.retrieval.checks import Progress, check_exclude_values
 
 
 def _require_finite(operator: str, argument: str, rows: Tensor) -> None:
@@ -39,6 +38,8 @@ def nearest_templates(
     exclude: Tensor | None = None,  # [Q] int64
 ) -> tuple[Tensor, Tensor]:  # [Q,k], [Q,k] int64
     """See :func:`thfr_ext.nearest_templates`."""
+    if exclude is not None:
+        check_exclude_values(bank, k, exclude)
     _require_finite("nearest_templates", "queries", queries)
     _require_finite("nearest_templates", "bank", bank)
     dtype, descending = accumulate_dtype(queries.dtype), metric != "l2"
@@ -72,7 +73,7 @@ def greedy_coreset(
     bank: Tensor,  # [N,D]
     size: int,
     seed: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:  # [size] int64
     """See :func:`thfr_ext.greedy_coreset`."""
     _require_finite("greedy_coreset", "bank", bank)

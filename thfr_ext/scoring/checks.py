@@ -27,12 +27,9 @@ def check_cosine_distance(features: Tensor, restored: Tensor, eps: float) -> Non
         raise ValueError(f"cosine_distance: eps: expected a finite number of at least 0, got {eps}")
 
 
-def empty_distance(features: Tensor) -> Tensor:
-    b, _, h, w = features.shape
-    return features.new_empty((b, h, w), dtype=accumulate_dtype(features.dtype))
-
-
-def check_backward(grad: Tensor, features: Tensor, restored: Tensor) -> None:
+def check_backward(
+    grad: Tensor, features: Tensor, restored: Tensor, eps: float, need_features: bool, need_restored: bool
+) -> None:
     _check_pair("cosine_distance_backward", features, restored)
     b, _, h, w = features.shape
     dtype = accumulate_dtype(features.dtype)
@@ -43,52 +40,90 @@ def check_backward(grad: Tensor, features: Tensor, restored: Tensor) -> None:
         )
 
 
+def check_options(
+    name: str, levels: int, size: Sequence[int], sigma: float, combine: str, weights: Sequence[float] | None
+) -> None:
+    """Raises ValueError, beginning with ``name``, if a map's options make no sense for so many levels."""
+    if len(size) != 2 or not all(1 <= n <= LARGEST_SIDE for n in size):
+        raise ValueError(f"{name}: size: expected (H, W), both 1 to {LARGEST_SIDE}, got {tuple(size)}")
+    if not 0 <= sigma <= blur.LARGEST_SIGMA:
+        raise ValueError(f"{name}: sigma: expected 0 to {blur.LARGEST_SIGMA:g} pixels, got {sigma}")
+    if not isinstance(combine, str) or combine not in ("sum", "product"):
+        raise ValueError(f"{name}: combine: expected 'sum' or 'product', got {combine!r}")
+    if weights is None:
+        return
+    if len(weights) != levels or not all(0 <= w < math.inf for w in weights):
+        raise ValueError(
+            f"{name}: weights: expected {levels} finite numbers of at least 0, one a level, "
+            f"got {list(weights)}"
+        )
+
+
+def require_levels(name: str, argument: str, levels: Sequence[Tensor]) -> None:
+    if len(levels) == 0:
+        raise ValueError(f"{name}: {argument}: expected at least one level, got none")
+
+
+def _check_level(name: str, argument: str, level: int, values: Tensor, first: Tensor) -> None:
+    if values.shape[0] != first.shape[0] or values.device != first.device:
+        raise ValueError(
+            f"{name}: {argument}[{level}]: expected batch size and device of {argument}[0] "
+            f"({describe(first)}), got {describe(values)}"
+        )
+    if values.shape[-2] == 0 or values.shape[-1] == 0:
+        raise ValueError(
+            f"{name}: {argument}[{level}]: expected at least one location, got {describe(values)}"
+        )
+
+
+def check_anomaly_map(
+    features: Sequence[Tensor],
+    restored: Sequence[Tensor],
+    size: Sequence[int],
+    sigma: float,
+    combine: str,
+    weights: Sequence[float] | None,
+) -> None:
+    """Raises ValueError or TypeError, named anomaly_map, if an argument does not fit."""
+    require_levels("anomaly_map", "features", features)
+    if len(restored) != len(features):
+        raise ValueError(f"anomaly_map: restored: expected {len(features)} levels, got {len(restored)}")
+    for k, (x, y) in enumerate(zip(features, restored, strict=True)):
+        _check_pair("anomaly_map", x, y, f"[{k}]")
+        _check_level("anomaly_map", "features", k, x, features[0])
+    check_options("anomaly_map", len(features), size, sigma, combine, weights)
+
+
+def check_upsample_blur(
+    distances: Sequence[Tensor],
+    size: Sequence[int],
+    sigma: float,
+    combine: str,
+    weights: Sequence[float] | None,
+) -> None:
+    """Raises ValueError or TypeError, named upsample_blur, if an argument does not fit."""
+    require_levels("upsample_blur", "distances", distances)
+    for k, values in enumerate(distances):
+        require_shape("upsample_blur", f"distances[{k}]", values, "[B,h,w]", dims=3)
+        require_float("upsample_blur", f"distances[{k}]", values)
+        _check_level("upsample_blur", "distances", k, values, distances[0])
+    check_options("upsample_blur", len(distances), size, sigma, combine, weights)
+
+
+def empty_distance(features: Tensor) -> Tensor:  # [B,C,H,W] -> [B,H,W]
+    b, _, h, w = features.shape
+    return features.new_empty((b, h, w), dtype=accumulate_dtype(features.dtype))
+
+
 def empty_gradients(x: Tensor, y: Tensor, need_x: bool, need_y: bool) -> tuple[Tensor, Tensor]:
     grad_x = empty_like(x) if need_x else x.new_empty(0)
     grad_y = empty_like(y) if need_y else y.new_empty(0)
     return grad_x, grad_y
 
 
-def check_levels(features: Sequence[Tensor], restored: Sequence[Tensor]) -> None:
-    """Raises ValueError or TypeError, named anomaly_map, if the levels do not fit each other."""
-    if len(features) == 0:
-        raise ValueError("anomaly_map: features: expected at least one level, got none")
-    if len(restored) != len(features):
-        raise ValueError(f"anomaly_map: restored: expected {len(features)} levels, got {len(restored)}")
-    first = features[0]
-    for k, (x, y) in enumerate(zip(features, restored, strict=True)):
-        _check_pair("anomaly_map", x, y, f"[{k}]")
-        if x.shape[0] != first.shape[0] or x.device != first.device:
-            raise ValueError(
-                f"anomaly_map: features[{k}]: expected batch size and device of features[0] "
-                f"({describe(first)}), got {describe(x)}"
-            )
-        if x.shape[2] == 0 or x.shape[3] == 0:
-            raise ValueError(f"anomaly_map: features[{k}]: expected at least one location, got {describe(x)}")
-
-
-def check_options(
-    levels: int, size: Sequence[int], sigma: float, combine: str, weights: Sequence[float] | None
-) -> None:
-    """Raises ValueError, named anomaly_map, if the map's options make no sense for so many levels."""
-    if len(size) != 2 or not all(1 <= n <= LARGEST_SIDE for n in size):
-        raise ValueError(f"anomaly_map: size: expected (H, W), both 1 to {LARGEST_SIDE}, got {tuple(size)}")
-    if not 0 <= sigma <= blur.LARGEST_SIGMA:
-        raise ValueError(f"anomaly_map: sigma: expected 0 to {blur.LARGEST_SIGMA:g} pixels, got {sigma}")
-    if not isinstance(combine, str) or combine not in ("sum", "product"):
-        raise ValueError(f"anomaly_map: combine: expected 'sum' or 'product', got {combine!r}")
-    if weights is None:
-        return
-    if len(weights) != levels or not all(0 <= w < math.inf for w in weights):
-        raise ValueError(
-            f"anomaly_map: weights: expected {levels} finite numbers of at least 0, one a level, "
-            f"got {list(weights)}"
-        )
-
-
-def empty_map(features: Sequence[Tensor], size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    batch = features[0].shape[0]
+def empty_map(levels: Sequence[Tensor], size: Sequence[int]) -> tuple[Tensor, Tensor]:  # [B,H,W], [B]
+    batch = levels[0].shape[0]
     return (
-        features[0].new_empty((batch, size[0], size[1]), dtype=float32),
-        features[0].new_empty((batch,), dtype=float32),
+        levels[0].new_empty((batch, size[0], size[1]), dtype=float32),
+        levels[0].new_empty((batch,), dtype=float32),
     )

@@ -11,20 +11,10 @@ from torch import Tensor
 from thfr_ext import _C
 from thfr_ext.core.tensors import NO_TENSOR, view
 from thfr_ext.scoring import blur
-from thfr_ext.scoring.checks import (
-    DEFAULT_EPS,
-    check_backward,
-    check_cosine_distance,
-    check_levels,
-    check_options,
-    empty_distance,
-    empty_gradients,
-    empty_map,
-)
+from thfr_ext.scoring.checks import DEFAULT_EPS, empty_distance, empty_gradients, empty_map
 
 
 def cosine_distance(features: Tensor, restored: Tensor, eps: float) -> Tensor:
-    check_cosine_distance(features, restored, eps)
     distance = empty_distance(features)
     _C.cosine_distance(view(features), view(restored), eps, view(distance), torch.get_num_threads())
     return distance
@@ -33,7 +23,6 @@ def cosine_distance(features: Tensor, restored: Tensor, eps: float) -> Tensor:
 def cosine_distance_backward(
     grad: Tensor, features: Tensor, restored: Tensor, eps: float, need_features: bool, need_restored: bool
 ) -> tuple[Tensor, Tensor]:
-    check_backward(grad, features, restored)
     grad_x, grad_y = empty_gradients(features, restored, need_features, need_restored)
     grad = grad.contiguous()
     _C.cosine_distance_backward(
@@ -56,18 +45,26 @@ def anomaly_map(
     combine: str,
     weights: Sequence[float] | None,
 ) -> tuple[Tensor, Tensor]:
-    check_levels(features, restored)
-    check_options(len(features), size, sigma, combine, weights)
+    distances = [cosine_distance(x, y, DEFAULT_EPS) for x, y in zip(features, restored, strict=True)]
+    return upsample_blur(distances, size, sigma, combine, weights)
+
+
+def upsample_blur(
+    distances: Sequence[Tensor],  # [B,h,w] each
+    size: Sequence[int],
+    sigma: float,
+    combine: str,
+    weights: Sequence[float] | None,
+) -> tuple[Tensor, Tensor]:
     threads, product = torch.get_num_threads(), combine == "product"
-    anomaly, score = empty_map(features, size)
+    anomaly, score = empty_map(distances, size)
+    # The blur is linear: a sum of blurred levels is one pass; a product is blurred after.
+    level_sigma = 0.0 if product else sigma
     keep: list[Any] = []  # what the native module borrows
-    levels = []
-    for k, (x, y) in enumerate(zip(features, restored, strict=True)):
-        distance = empty_distance(x)
-        _C.cosine_distance(view(x), view(y), DEFAULT_EPS, view(distance), threads)
-        # The blur is linear: a sum of blurred levels is one pass; a product is blurred after.
-        level_sigma, weight = 0.0 if product else sigma, 1.0 if weights is None else weights[k]
-        levels.append(_level(distance.float(), size, level_sigma, weight, keep))
+    levels = [
+        _level(values.float().contiguous(), size, level_sigma, 1.0 if weights is None else weights[k], keep)
+        for k, values in enumerate(distances)
+    ]
     if product and sigma > 0:
         sharp = torch.empty_like(anomaly)
         _C.blend_levels(levels, True, view(sharp), NO_TENSOR, threads)

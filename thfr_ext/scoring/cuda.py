@@ -11,21 +11,10 @@ from torch import Tensor
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import NO_TENSOR, view
 from thfr_ext.scoring import blur
-from thfr_ext.scoring.checks import (
-    DEFAULT_EPS,
-    check_backward,
-    check_cosine_distance,
-    check_levels,
-    check_options,
-    empty_distance,
-    empty_gradients,
-    empty_map,
-)
+from thfr_ext.scoring.checks import DEFAULT_EPS, empty_distance, empty_gradients, empty_map
 
 
 def cosine_distance(features: Tensor, restored: Tensor, eps: float) -> Tensor:
-    """See :func:`thfr_ext.cosine_distance`."""
-    check_cosine_distance(features, restored, eps)
     with devices.on_device_of(features) as stream:
         distance = empty_distance(features)
         level = (view(features), view(restored), view(distance))
@@ -36,8 +25,6 @@ def cosine_distance(features: Tensor, restored: Tensor, eps: float) -> Tensor:
 def cosine_distance_backward(
     grad: Tensor, features: Tensor, restored: Tensor, eps: float, need_features: bool, need_restored: bool
 ) -> tuple[Tensor, Tensor]:
-    """See ``torch.ops.thfr_ext.cosine_distance_backward``."""
-    check_backward(grad, features, restored)
     with devices.on_device_of(features) as stream:
         grad_x, grad_y = empty_gradients(features, restored, need_features, need_restored)
         grad = grad.contiguous()
@@ -61,28 +48,53 @@ def anomaly_map(
     combine: str,
     weights: Sequence[float] | None,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`thfr_ext.anomaly_map`."""
-    check_levels(features, restored)
-    check_options(len(features), size, sigma, combine, weights)
-    product, native = combine == "product", devices.native
     with devices.on_device_of(features[0]) as stream:
         anomaly, score = empty_map(features, size)
         distances = [x.new_empty((x.shape[0], *x.shape[2:]), dtype=torch.float32) for x in features]
         pairs = zip(features, restored, distances, strict=True)
         tables = [(view(x), view(y), view(distance)) for x, y, distance in pairs]
-        native.cuda_cosine_distances(tables, DEFAULT_EPS, view(score), stream)
-        keep: list[Any] = []  # what the native module borrows
-        # The blur is linear: a sum of blurred levels is one launch; a product is blurred after.
-        levels = [
-            _level(distance, size, 0.0 if product else sigma, 1.0 if weights is None else weights[k], keep)
-            for k, distance in enumerate(distances)
-        ]
-        if product and sigma > 0:
-            sharp = torch.empty_like(anomaly)
-            native.cuda_blend_levels(levels, True, view(sharp), NO_TENSOR, stream)
-            levels, product = [_level(sharp, size, sigma, 1.0, keep)], False
-        native.cuda_blend_levels(levels, product, view(anomaly), view(score), stream)
+        devices.native.cuda_cosine_distances(tables, DEFAULT_EPS, view(score), stream)
+        _blend(distances, size, sigma, combine, weights, anomaly, score, stream)
     return anomaly, score
+
+
+def upsample_blur(
+    distances: Sequence[Tensor],  # [B,h,w] each
+    size: Sequence[int],
+    sigma: float,
+    combine: str,
+    weights: Sequence[float] | None,
+) -> tuple[Tensor, Tensor]:
+    with devices.on_device_of(distances[0]) as stream:
+        anomaly, score = empty_map(distances, size)
+        score.view(torch.int32).fill_(-1)  # as cuda_cosine_distances leaves it: below every number
+        values = [distance.float().contiguous() for distance in distances]
+        _blend(values, size, sigma, combine, weights, anomaly, score, stream)
+    return anomaly, score
+
+
+def _blend(
+    distances: Sequence[Tensor],  # [B,h,w] fp32 each, contiguous
+    size: Sequence[int],
+    sigma: float,
+    combine: str,
+    weights: Sequence[float] | None,
+    anomaly: Tensor,  # [B,H,W]
+    score: Tensor,  # [B]
+    stream: int,
+) -> None:
+    product = combine == "product"
+    keep: list[Any] = []  # what the native module borrows
+    # The blur is linear: a sum of blurred levels is one launch; a product is blurred after.
+    levels = [
+        _level(distance, size, 0.0 if product else sigma, 1.0 if weights is None else weights[k], keep)
+        for k, distance in enumerate(distances)
+    ]
+    if product and sigma > 0:
+        sharp = torch.empty_like(anomaly)
+        devices.native.cuda_blend_levels(levels, True, view(sharp), NO_TENSOR, stream)
+        levels, product = [_level(sharp, size, sigma, 1.0, keep)], False
+    devices.native.cuda_blend_levels(levels, product, view(anomaly), view(score), stream)
 
 
 def _level(

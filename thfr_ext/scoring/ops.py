@@ -1,4 +1,4 @@
-"""The scoring operators: schema, checks, kernels, fake kernels and derivatives of each."""
+"""The scoring operators: schema, kernels, fake kernels and derivatives of each."""
 
 from __future__ import annotations
 
@@ -8,63 +8,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thfr_ext.core.registration import register
+from thfr_ext.core.registration import LIBRARY, register
 from thfr_ext.scoring import cpu, cuda, reference
 from thfr_ext.scoring.checks import (
+    check_anomaly_map,
     check_backward,
     check_cosine_distance,
-    check_levels,
-    check_options,
+    check_upsample_blur,
     empty_distance,
     empty_gradients,
     empty_map,
 )
 
-
-def _cosine_distance_reference(features: Tensor, restored: Tensor, eps: float) -> Tensor:
-    check_cosine_distance(features, restored, eps)
-    return reference.cosine_distance(features, restored, eps)
-
-
-def _cosine_distance_fake(features: Tensor, restored: Tensor, eps: float) -> Tensor:
-    check_cosine_distance(features, restored, eps)
-    return empty_distance(features)
-
-
-register(
+cosine_distance = register(
     "cosine_distance",
     "(Tensor features, Tensor restored, float eps) -> Tensor",
+    check=check_cosine_distance,
     cpu=cpu.cosine_distance,
-    cuda_reference=_cosine_distance_reference,
-    cuda_native=cuda.cosine_distance,
-    fake=_cosine_distance_fake,
+    reference=reference.cosine_distance,
+    fake=lambda features, restored, eps: empty_distance(features),
+    cuda=cuda.cosine_distance,
 )
-
-
-def _backward_reference(
-    grad: Tensor, features: Tensor, restored: Tensor, eps: float, need_features: bool, need_restored: bool
-) -> tuple[Tensor, Tensor]:
-    check_backward(grad, features, restored)
-    return reference.cosine_distance_backward(grad, features, restored, eps, need_features, need_restored)
 
 
 def _backward_fake(
     grad: Tensor, features: Tensor, restored: Tensor, eps: float, need_features: bool, need_restored: bool
 ) -> tuple[Tensor, Tensor]:
-    check_backward(grad, features, restored)
     return empty_gradients(features, restored, need_features, need_restored)
 
 
 # The gradients for features and restored, in the memory format of each; one that is not needed comes back as
 # an empty tensor, since a schema has no optional results.
-register(
+cosine_distance_backward = register(
     "cosine_distance_backward",
     "(Tensor grad_distance, Tensor features, Tensor restored, float eps, bool need_features, "
     "bool need_restored) -> (Tensor, Tensor)",
+    check=check_backward,
     cpu=cpu.cosine_distance_backward,
-    cuda_reference=_backward_reference,
-    cuda_native=cuda.cosine_distance_backward,
+    reference=reference.cosine_distance_backward,
     fake=_backward_fake,
+    cuda=cuda.cosine_distance_backward,
 )
 
 
@@ -76,8 +59,7 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     features, restored = ctx.saved_tensors
     need_x, need_y, _ = ctx.needs_input_grad
-    backward = torch.ops.thfr_ext.cosine_distance_backward
-    grad_x, grad_y = backward(grad, features, restored, ctx.eps, need_x, need_y)
+    grad_x, grad_y = cosine_distance_backward(grad, features, restored, ctx.eps, need_x, need_y)
     return grad_x if need_x else None, grad_y if need_y else None, None
 
 
@@ -88,44 +70,44 @@ def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
     )
 
 
-torch.library.register_autograd("thfr_ext::cosine_distance", _differentiate, setup_context=_save_for_backward)
-torch.library.register_autograd("thfr_ext::cosine_distance_backward", _no_second_derivative)
-
-
-def _anomaly_map_reference(
-    features: Sequence[Tensor],
-    restored: Sequence[Tensor],
-    size: Sequence[int],
-    sigma: float,
-    combine: str,
-    weights: Sequence[float] | None,
-) -> tuple[Tensor, Tensor]:
-    check_levels(features, restored)
-    check_options(len(features), size, sigma, combine, weights)
-    return reference.anomaly_map(features, restored, size, sigma, combine, weights)
+torch.library.register_autograd(
+    "thfr_ext::cosine_distance", _differentiate, setup_context=_save_for_backward, lib=LIBRARY
+)
+torch.library.register_autograd("thfr_ext::cosine_distance_backward", _no_second_derivative, lib=LIBRARY)
 
 
 def _anomaly_map_fake(
-    features: Sequence[Tensor],
-    restored: Sequence[Tensor],
-    size: Sequence[int],
-    sigma: float,
-    combine: str,
-    weights: Sequence[float] | None,
+    features: Sequence[Tensor], restored: Sequence[Tensor], size: Sequence[int], *options: Any
 ) -> tuple[Tensor, Tensor]:
-    check_levels(features, restored)
-    check_options(len(features), size, sigma, combine, weights)
     return empty_map(features, size)
 
 
-register(
+anomaly_map = register(
     "anomaly_map",
     "(Tensor[] features, Tensor[] restored, SymInt[] size, float sigma, str combine, float[]? weights)"
     " -> (Tensor, Tensor)",
+    check=check_anomaly_map,
     cpu=cpu.anomaly_map,
-    cuda_reference=_anomaly_map_reference,
-    cuda_native=cuda.anomaly_map,
+    reference=reference.anomaly_map,
     fake=_anomaly_map_fake,
+    cuda=cuda.anomaly_map,
+)
+
+
+def _upsample_blur_fake(
+    distances: Sequence[Tensor], size: Sequence[int], *options: Any
+) -> tuple[Tensor, Tensor]:
+    return empty_map(distances, size)
+
+
+upsample_blur = register(
+    "upsample_blur",
+    "(Tensor[] distances, SymInt[] size, float sigma, str combine, float[]? weights) -> (Tensor, Tensor)",
+    check=check_upsample_blur,
+    cpu=cpu.upsample_blur,
+    reference=reference.upsample_blur,
+    fake=_upsample_blur_fake,
+    cuda=cuda.upsample_blur,
 )
 
 
@@ -135,4 +117,12 @@ def _not_differentiable(ctx: Any, *grads: Tensor) -> None:
     )
 
 
-torch.library.register_autograd("thfr_ext::anomaly_map", _not_differentiable)
+def _blur_not_differentiable(ctx: Any, *grads: Tensor) -> None:
+    raise NotImplementedError(
+        "upsample_blur: not differentiable; train on the distances and call upsample_blur under "
+        "torch.no_grad()"
+    )
+
+
+torch.library.register_autograd("thfr_ext::anomaly_map", _not_differentiable, lib=LIBRARY)
+torch.library.register_autograd("thfr_ext::upsample_blur", _blur_not_differentiable, lib=LIBRARY)

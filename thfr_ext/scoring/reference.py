@@ -72,12 +72,26 @@ def anomaly_map(
     weights: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:  # [B,H,W] fp32, [B] fp32
     """See :func:`thfr_ext.anomaly_map`."""
+    distances = [cosine_distance(x, y) for x, y in zip(features, restored, strict=True)]
+    return upsample_blur(distances, size, sigma, combine, weights)
+
+
+def upsample_blur(
+    distances: Sequence[Tensor],  # levels of [B,h_k,w_k]
+    size: Sequence[int],  # (H, W)
+    sigma: float = 4.0,
+    combine: str = "sum",
+    weights: Sequence[float] | None = None,
+) -> tuple[Tensor, Tensor]:  # [B,H,W] fp32, [B] fp32
+    """See :func:`thfr_ext.upsample_blur`."""
     height, width = size
     total: Tensor | None = None
-    for x, y, weight in zip(features, restored, weights or [1.0] * len(features), strict=True):
+    for values, weight in zip(distances, weights or [1.0] * len(distances), strict=True):
         # fp64, since fp32 would round the positions that are sampled.
-        distance = cosine_distance(x, y).double().unsqueeze(1)
-        level = interpolate(distance, (height, width), mode="bilinear", align_corners=False).squeeze(1)
+        level = interpolate(
+            values.double().unsqueeze(1), (height, width), mode="bilinear", align_corners=False
+        )
+        level = level.squeeze(1)
         if combine == "sum":
             total = weight * level if total is None else total + weight * level
         else:

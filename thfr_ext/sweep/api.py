@@ -10,11 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-import thfr_ext.sweep.ops  # noqa: F401  (registers the operators)
 from thfr_ext.core.tensors import as_tensor, restorer
+from thfr_ext.sweep import ops
 from thfr_ext.sweep.checks import raise_nan
 from thfr_ext.sweep.inputs import limit_of, limits_of, maps_and_masks, maps_and_regions, scores_and_labels
 
@@ -50,7 +49,7 @@ def label_regions(masks: Any) -> tuple[Any, Any]:  # [N,H,W] bool -> [N,H,W] int
         ValueError: not [N,H,W].
         TypeError: not bool.
     """
-    labels, counts = torch.ops.thfr_ext.label_regions(as_tensor("label_regions", "masks", masks))
+    labels, counts = ops.label_regions(as_tensor("label_regions", "masks", masks))
     restore = restorer(masks)
     return restore(labels), restore(counts)
 
@@ -76,7 +75,7 @@ def pro_curve(maps: Any, masks: Any) -> tuple[Any, Any, Any]:
         TypeError: maps are not of a float dtype, masks not bool.
     """
     scores, marks = maps_and_masks("pro_curve", maps, masks)
-    return _like(maps, torch.ops.thfr_ext.pro_curve(scores, marks))
+    return _like(maps, ops.pro_curve(scores, marks))
 
 
 def spro_curve(maps: Any, regions: Any, saturations: Any) -> tuple[Any, Any, Any]:
@@ -89,7 +88,7 @@ def spro_curve(maps: Any, regions: Any, saturations: Any) -> tuple[Any, Any, Any
         ValueError, TypeError: as :func:`au_spro`.
     """
     scores, masks, counts = maps_and_regions("spro_curve", maps, regions, saturations)
-    return _like(maps, torch.ops.thfr_ext.spro_curve(scores, masks, counts))
+    return _like(maps, ops.spro_curve(scores, masks, counts))
 
 
 def au_pro(maps: Any, masks: Any, limit: float = 0.3) -> float:
@@ -113,7 +112,7 @@ def au_pro(maps: Any, masks: Any, limit: float = 0.3) -> float:
     """
     scores, marks = maps_and_masks("au_pro", maps, masks)
     bound = limit_of("au_pro", "limit", limit)
-    return _numbers("au_pro", "maps", scores, torch.ops.thfr_ext.au_pro(scores, marks, bound))[0]
+    return _numbers("au_pro", "maps", scores, ops.au_pro(scores, marks, bound))[0]
 
 
 def au_spro(
@@ -146,7 +145,7 @@ def au_spro(
     """
     scores, masks, counts = maps_and_regions("au_spro", maps, regions, saturations)
     bounds = limits_of("au_spro", limits)
-    areas = torch.ops.thfr_ext.au_spro(scores, masks, counts, bounds)
+    areas = ops.au_spro(scores, masks, counts, bounds)
     return dict(zip(bounds, _numbers("au_spro", "maps", scores, areas), strict=True))
 
 
@@ -164,7 +163,4 @@ def auroc(scores: Any, labels: Any) -> float:
         TypeError: scores are not of a float dtype.
     """
     values, marks = scores_and_labels("auroc", scores, labels)
-    return _numbers("auroc", "scores", [values], torch.ops.thfr_ext.auroc(values, marks))[0]
-
-
-__all__ = ["LOCO_LIMITS", "au_pro", "au_spro", "auroc", "label_regions", "pro_curve", "spro_curve"]
+    return _numbers("auroc", "scores", [values], ops.auroc(values, marks))[0]

@@ -14,6 +14,17 @@ from torch import Tensor
 
 from thfr_ext.core.tensors import describe, require_float, require_shape
 
+Tensors = list[Tensor]
+#: negatives [n], scores of the regions' pixels [p], offsets of the regions [R+1] int64
+Samples = tuple[Tensor, Tensor, Tensor]
+#: fpr [K+1], overlap [K+1], thresholds [K+1]
+Points = tuple[Tensor, Tensor, Tensor]
+
+
+def wide_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
+    """The dtype that holds every score exactly."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
 
 def check_images(
     name: str, maps: Sequence[Tensor], others: Sequence[Tensor], argument: str, dims: int
@@ -158,7 +169,17 @@ def require_negatives(name: str, argument: str, negatives: int) -> None:
         raise ValueError(f"{name}: {argument}: expected at least one pixel outside of every region, got none")
 
 
-def require_samples(name: str, regions: Sequence[Tensor]) -> None:
+def require_samples(negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor) -> None:
+    """Of spro_area: what its samples hold."""
+    require_negatives("spro_area", "negatives", len(negatives))
+    require_offsets("spro_area", scores, offsets)
+    require_saturations("spro_area", saturations)
+    for argument, tensor in {"negatives": negatives, "region_scores": scores}.items():
+        if bool(tensor.isnan().any()):
+            raise ValueError(f"spro_area: {argument}: expected numbers, got NaN")
+
+
+def require_filled(name: str, regions: Sequence[Tensor]) -> None:
     for i, stack in enumerate(regions):
         filled = stack.flatten(1).any(1)
         if not bool(filled.all()):

@@ -1,5 +1,8 @@
-"""Calls of the native sweeps. Arguments have passed the checks that need no data; ``name`` begins
-messages."""
+"""The sweeps on the CPU: calls of the native module, and what they find in the data.
+
+Lists hold one tensor an image: maps [H,W], masks bool [H,W], regions bool [R,H,W]; saturations are those of
+all images' regions in a row. ``name`` begins messages.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,26 @@ from torch import Tensor
 
 from thfr_ext import _C
 from thfr_ext.core.tensors import view
-from thfr_ext.sweep.checks import raise_empty, raise_nan, require_negatives
-
-#: negatives [n], scores of the regions' pixels [p], offsets of the regions [R+1] int64
-Samples = tuple[Tensor, Tensor, Tensor]
-#: fpr, overlap, thresholds
-Points = tuple[Tensor, Tensor, Tensor]
-
-
-def wide_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
-    """The dtype that holds every score exactly."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+from thfr_ext.sweep.checks import (
+    Points,
+    Samples,
+    Tensors,
+    raise_empty,
+    raise_nan,
+    require_classes,
+    require_negatives,
+    require_regions,
+    require_samples,
+    require_saturations,
+    wide_dtype,
+)
 
 
 def _views(tensors: Sequence[Tensor]) -> list[tuple]:
     return [view(t) for t in tensors]
 
 
-def component_scores(name: str, maps: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _component_scores(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor]:
     """Scores of the 8-connected regions' pixels, and the offsets of the regions."""
     pixels = sum(int(m.count_nonzero()) for m in masks)
     regions = min(pixels, sum(-(-m.shape[0] // 2) * -(-m.shape[1] // 2) for m in masks))
@@ -42,7 +47,7 @@ def component_scores(name: str, maps: list[Tensor], masks: list[Tensor]) -> tupl
     return scores, offsets[: found + 1].clone()
 
 
-def _region_areas(name: str, regions: list[Tensor]) -> Tensor:
+def _region_areas(name: str, regions: Tensors) -> Tensor:
     areas = []
     for i, stack in enumerate(regions):
         area = torch.empty(stack.shape[0], dtype=torch.int64)
@@ -53,9 +58,7 @@ def _region_areas(name: str, regions: list[Tensor]) -> Tensor:
     return torch.cat(areas)
 
 
-def region_scores(
-    name: str, maps: list[Tensor], regions: list[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _region_scores(name: str, maps: Tensors, regions: Tensors) -> tuple[Tensor, Tensor, Tensors]:
     """Scores of the regions' pixels, the offsets of the regions, and each image's pixels in any region."""
     areas = _region_areas(name, regions)
     offsets = torch.nn.functional.pad(areas.cumsum(0), (1, 0))
@@ -69,11 +72,11 @@ def region_scores(
     return scores, offsets, covered
 
 
-def area(
+def _area(
     name: str,
     argument: str,
-    maps: list[Tensor],
-    covered: list[Tensor],
+    maps: Tensors,
+    covered: Tensors,
     scores: Tensor,
     offsets: Tensor,
     saturations: Tensor,
@@ -91,11 +94,11 @@ def area(
     return areas
 
 
-def curve(
+def _curve(
     name: str,
     argument: str,
-    maps: list[Tensor],
-    covered: list[Tensor],
+    maps: Tensors,
+    covered: Tensors,
     scores: Tensor,
     offsets: Tensor,
     saturations: Tensor,
@@ -110,7 +113,7 @@ def curve(
     return fpr, overlap, thresholds.to(wide_dtype(maps))
 
 
-def samples(name: str, maps: list[Tensor], masks: list[Tensor], regions: tuple[Tensor, Tensor]) -> Samples:
+def _samples(name: str, maps: Tensors, masks: Tensors, regions: tuple[Tensor, Tensor]) -> Samples:
     """What the areas need of the input; ``masks`` are the pixels in regions, ``regions`` their scores."""
     counts = torch.tensor([mask.numel() - int(mask.count_nonzero()) for mask in masks])
     negatives = torch.empty(int(counts.sum()), dtype=wide_dtype(maps))
@@ -120,3 +123,69 @@ def samples(name: str, maps: list[Tensor], masks: list[Tensor], regions: tuple[T
     if nan_image >= 0:
         raise_nan(name, "maps", maps)
     return negatives, *regions
+
+
+def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:
+    labels = masks.new_empty(masks.shape, dtype=torch.int64)
+    counts = masks.new_empty(masks.shape[:1], dtype=torch.int64)
+    _C.label_regions(view(masks), view(labels), view(counts), torch.get_num_threads())
+    return labels, counts
+
+
+def component_samples(maps: Tensors, masks: Tensors) -> Samples:
+    name = "component_samples"
+    return _samples(name, maps, masks, _component_scores(name, maps, masks))
+
+
+def region_samples(maps: Tensors, regions: Tensors) -> Samples:
+    scores, offsets, covered = _region_scores("region_samples", maps, regions)
+    return _samples("region_samples", maps, covered, (scores, offsets))
+
+
+def _pro(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    scores, offsets = _component_scores(name, maps, masks)
+    require_regions(name, "masks", len(offsets) - 1, len(maps))
+    return scores, offsets, offsets.diff()
+
+
+def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:
+    return _area("au_pro", "masks", maps, masks, *_pro("au_pro", maps, masks), [limit])[0]
+
+
+def pro_curve(maps: Tensors, masks: Tensors) -> Points:
+    return _curve("pro_curve", "masks", maps, masks, *_pro("pro_curve", maps, masks))
+
+
+def _spro(
+    name: str, maps: Tensors, regions: Tensors, saturations: Tensor
+) -> tuple[Tensors, Tensor, Tensor, Tensor]:
+    require_regions(name, "regions", len(saturations), len(maps))
+    require_saturations(name, saturations)
+    scores, offsets, covered = _region_scores(name, maps, regions)
+    return covered, scores, offsets, saturations.contiguous()
+
+
+def au_spro(maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]) -> Tensor:
+    return _area("au_spro", "regions", maps, *_spro("au_spro", maps, regions, saturations), limits)
+
+
+def spro_curve(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
+    return _curve("spro_curve", "regions", maps, *_spro("spro_curve", maps, regions, saturations))
+
+
+def spro_area(
+    negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
+) -> Tensor:
+    require_samples(negatives, scores, offsets, saturations)
+    scores, offsets, saturations = (t.contiguous() for t in (scores, offsets, saturations))
+    maps = [negatives.unsqueeze(0)]
+    return _area("spro_area", "negatives", maps, [], scores, offsets, saturations, limits)
+
+
+def auroc(scores: Tensor, labels: Tensor) -> Tensor:
+    flat, marks = scores.reshape(-1), labels.reshape(-1)
+    (nan, negatives), area = _C.auroc(view(flat), view(marks), torch.get_num_threads())
+    require_classes(len(flat), len(flat) - negatives)
+    if nan >= 0:
+        raise_nan("auroc", "scores", [scores])
+    return torch.tensor(area, dtype=torch.float64)

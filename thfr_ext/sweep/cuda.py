@@ -2,8 +2,7 @@
 
 Only the scores of regions' pixels are sorted; each other pixel is read once and counted among them. Shapes
 depend on how many pixels lie in regions: an operator waits for that, once, and gets all it has to refuse with
-it. A NaN that is found later makes areas NaN, which :mod:`thfr_ext.sweep` refuses when it reads them. Where
-CuPy labels components, it waits for their number too.
+it. A NaN that is found later makes areas NaN, which :mod:`thfr_ext.sweep` refuses when it reads them.
 """
 
 from __future__ import annotations
@@ -17,23 +16,19 @@ from torch import Tensor
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import View, view
 from thfr_ext.sweep.checks import (
-    check_auroc,
-    check_images,
-    check_pro,
-    check_spro,
-    check_spro_area,
+    Samples,
+    Tensors,
     raise_nan,
     require_classes,
+    require_filled,
     require_negatives,
     require_offsets,
     require_regions,
-    require_samples,
     require_saturations,
+    wide_dtype,
 )
-from thfr_ext.sweep.cpu import Samples, wide_dtype
 from thfr_ext.sweep.labels import Labels, label_images
 
-Tensors = list[Tensor]
 #: of regions' pixels: counters and ranks are numbered with 32 bits
 MOST_PIXELS = 2**31 - 1
 
@@ -245,7 +240,6 @@ def _planes(masks: Tensors) -> Tensors:
 
 
 def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
-    check_pro("au_pro", maps, masks, limit)
     labels = label_images(masks)
     marks = _look(_planes(masks), labels=labels)
     require_regions("au_pro", "masks", marks.components, len(maps))
@@ -259,7 +253,6 @@ def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
 def au_spro(
     maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:  # [L] fp64
-    check_spro("au_spro", maps, regions, saturations, limits)
     require_regions("au_spro", "regions", len(saturations), len(maps))
     marks = _look(regions, saturations)
     _refuse("au_spro", marks, saturations)
@@ -276,12 +269,11 @@ def _refuse(name: str, marks: Marks, saturations: Tensor | None = None) -> None:
     if marks.low and saturations is not None:
         require_saturations(name, saturations)
     if marks.empty:
-        require_samples(name, marks.regions)
+        require_filled(name, marks.regions)
     _require_few(name, marks.pixels)
 
 
 def component_samples(maps: Tensors, masks: Tensors, name: str = "component_samples") -> Samples:
-    check_images(name, maps, masks, "masks", 2)
     labels = label_images(masks)
     marks = _look(_planes(masks), maps=maps, labels=labels)
     if marks.nan:
@@ -296,7 +288,6 @@ def component_samples(maps: Tensors, masks: Tensors, name: str = "component_samp
 
 
 def region_samples(maps: Tensors, regions: Tensors, name: str = "region_samples") -> Samples:
-    check_images(name, maps, regions, "regions", 3)
     marks = _look(regions, maps=maps)
     _refuse(name, marks)
     if marks.nan:
@@ -310,7 +301,6 @@ def region_samples(maps: Tensors, regions: Tensors, name: str = "region_samples"
 def spro_area(
     negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:  # [L] fp64
-    check_spro_area(negatives, scores, offsets, saturations, limits)
     require_negatives("spro_area", "negatives", len(negatives))
     areas = offsets.diff()
     fits = (offsets[0] == 0) & (offsets[-1] == len(scores)) & (areas >= 1).all()
@@ -338,7 +328,6 @@ def spro_area(
 
 
 def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # [] fp64
-    check_auroc("auroc", scores, labels)
     maps, marked = [scores.reshape(1, -1)], [labels.reshape(1, 1, -1)]
     if labels.numel() == 0:
         require_classes(0, 0)

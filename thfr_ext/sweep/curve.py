@@ -7,15 +7,12 @@ from torch import Tensor
 
 from thfr_ext.sweep import cuda
 from thfr_ext.sweep.checks import (
-    check_pro,
-    check_spro,
+    Points,
+    Tensors,
     require_negatives,
     require_regions,
     require_saturations,
 )
-from thfr_ext.sweep.cpu import Points
-
-Tensors = list[Tensor]
 
 
 def region_steps(scores: Tensor, offsets: Tensor, saturations: Tensor) -> tuple[Tensor, int]:
@@ -52,7 +49,6 @@ def curve(negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tenso
 
 
 def pro_curve(maps: Tensors, masks: Tensors) -> Points:
-    check_pro("pro_curve", maps, masks)
     negatives, scores, offsets = cuda.component_samples(maps, masks, "pro_curve")
     require_regions("pro_curve", "masks", len(offsets) - 1, len(maps))
     require_negatives("pro_curve", "masks", len(negatives))
@@ -60,7 +56,6 @@ def pro_curve(maps: Tensors, masks: Tensors) -> Points:
 
 
 def spro_curve(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
-    check_spro("spro_curve", maps, regions, saturations)
     require_regions("spro_curve", "regions", len(saturations), len(maps))
     require_saturations("spro_curve", saturations)
     negatives, scores, offsets = cuda.region_samples(maps, regions, "spro_curve")

@@ -1,19 +1,17 @@
-"""8-connected regions of masks on CUDA: by CuPy where it can be imported, else by native kernels."""
+"""8-connected regions of masks on CUDA, by native kernels."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import view
-from thfr_ext.sweep.checks import check_label_regions
 
-#: pixels whose links, and CuPy's numbers, are of 32 bits
+#: pixels whose links are of 32 bits
 MOST_LINKS = 2**31 - 1
 
 
@@ -25,28 +23,8 @@ class Labels(NamedTuple):
     found: Tensor
 
 
-def _cupy() -> Any:
-    """CuPy with its labelling, or None."""
-    try:
-        importlib.import_module("cupyx.scipy.ndimage")
-        return importlib.import_module("cupy")
-    except ImportError:
-        return None
-
-
-def _label_by_cupy(cupy: Any, masks: Tensor) -> Labels:  # [N,H,W] bool
-    """CuPy numbers as we do. It waits for the number of regions."""
-    label = importlib.import_module("cupyx.scipy.ndimage").label
-    near = torch.zeros(3, 3, 3, dtype=torch.bool)
-    near[1] = True  # 8 neighbours in the image, none in others
-    labels = torch.empty(masks.shape, dtype=torch.int32, device=masks.device)
-    with devices.on_device_of(masks) as stream, cupy.cuda.ExternalStream(stream, masks.get_device()):
-        marked = cupy.from_dlpack(masks.contiguous().view(torch.uint8))
-        found = label(marked, near.numpy(), output=cupy.from_dlpack(labels))
-    return Labels(list(labels.unbind(0)), labels.new_full((1,), int(found), dtype=torch.int64))
-
-
-def _label_by_kernels(masks: Sequence[Tensor]) -> Labels:
+def label_images(masks: Sequence[Tensor]) -> Labels:  # bool [H,W] each, none without a pixel
+    """Labels of all images."""
     pixels = sum(m.numel() for m in masks)
     chunks = sum(devices.native.cuda_sweep_chunks(m.numel()) for m in masks)
     links = masks[0].new_empty(pixels, dtype=torch.int32 if pixels <= MOST_LINKS else torch.int64)
@@ -62,18 +40,8 @@ def _label_by_kernels(masks: Sequence[Tensor]) -> Labels:
     return Labels([x.view(m.shape) for x, m in zip(images, masks, strict=True)], sums[-1:])
 
 
-def label_images(masks: Sequence[Tensor]) -> Labels:  # bool [H,W] each, none without a pixel
-    """Labels of all images. CuPy takes images of one shape, and fewer than 2^31 pixels."""
-    cupy = _cupy()
-    alike = all(m.shape == masks[0].shape for m in masks)
-    if cupy is None or not alike or sum(m.numel() for m in masks) > MOST_LINKS:
-        return _label_by_kernels(masks)
-    return _label_by_cupy(cupy, torch.stack(list(masks)))
-
-
 def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N,H,W] int64, [N] int64
     """See :func:`thfr_ext.label_regions`."""
-    check_label_regions(masks)
     if masks.numel() == 0:
         counts = masks.new_zeros(masks.shape[:1], dtype=torch.int64)
         return masks.new_zeros(masks.shape, dtype=torch.int64), counts

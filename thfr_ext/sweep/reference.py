@@ -1,13 +1,29 @@
-"""Plain PyTorch twins of the sweep operators: the specification in code."""
+"""Plain PyTorch twins of the sweep operators: the specification in code.
+
+Lists hold one tensor an image: maps [H,W], masks bool [H,W], regions bool [R,H,W]; saturations are those of
+all images' regions in a row.
+"""
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from thfr_ext.sweep.checks import (
+    Points,
+    Samples,
+    Tensors,
+    raise_nan,
+    require_classes,
+    require_filled,
+    require_negatives,
+    require_regions,
+    require_samples,
+    require_saturations,
+    wide_dtype,
+)
 
 
 def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N,H,W] int64, [N] int64
@@ -30,7 +46,7 @@ def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N
     return labels, counts
 
 
-def sample_regions(maps: Sequence[Tensor], regions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def sample_regions(maps: Sequence[Tensor], regions: Sequence[Tensor]) -> Samples:
     """Negative scores [n], scores of the regions' pixels [p], region after region, and their offsets [R+1].
 
     Args:
@@ -40,7 +56,7 @@ def sample_regions(maps: Sequence[Tensor], regions: Sequence[Tensor]) -> tuple[T
     negatives = torch.cat([m[~r.any(0)] for m, r in zip(maps, regions, strict=True)])
     scores = [m[region] for m, r in zip(maps, regions, strict=True) for region in r]
     areas = torch.tensor([0, *(s.numel() for s in scores)], dtype=torch.int64, device=negatives.device)
-    wide = torch.float64 if negatives.dtype == torch.float64 else torch.float32
+    wide = wide_dtype(maps)
     return negatives.to(wide), torch.cat([negatives[:0], *scores]).to(wide), areas.cumsum(0)
 
 
@@ -56,7 +72,7 @@ def _tops(scores: Tensor, offsets: Tensor, saturations: Tensor) -> tuple[Tensor,
     return torch.cat(tops), torch.arange(len(tops), device=scores.device).repeat_interleave(counts)
 
 
-def spro_area(
+def _areas_of_samples(
     negatives: Tensor,  # [n]
     scores: Tensor,  # [p]
     offsets: Tensor,  # [R+1] int64
@@ -84,13 +100,13 @@ def spro_area(
     return torch.stack(areas)
 
 
-def spro_curve(
+def _curve_of_samples(
     negatives: Tensor,  # [n]
     scores: Tensor,  # [p]
     offsets: Tensor,  # [R+1] int64
     saturations: Tensor,  # [R] int64
-) -> tuple[Tensor, Tensor, Tensor]:  # [K+1] fp64, [K+1] fp64, [K+1] of the scores' dtype
-    """See :func:`thfr_ext.spro_curve`: counts at each distinct score, added up from the highest."""
+) -> Points:  # [K+1] fp64, [K+1] fp64, [K+1] of the scores' dtype
+    """Counts at each distinct score, added up from the highest."""
     thresholds, place = (torch.cat([negatives, scores]) + 0.0).unique(return_inverse=True)
     false = torch.zeros(len(thresholds), dtype=torch.float64, device=scores.device)
     false = false.index_add(0, place[: len(negatives)], torch.ones_like(negatives, dtype=torch.float64))
@@ -103,45 +119,89 @@ def spro_curve(
     return fpr, overlap.clamp_max(1), torch.cat([thresholds.flip(0), thresholds.new_full((1,), -torch.inf)])
 
 
-def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # [n], [n] bool -> [] fp64
+def _checked_samples(name: str, maps: Tensors, regions: Tensors) -> Samples:
+    negatives, scores, offsets = sample_regions(maps, regions)
+    if bool(negatives.isnan().any()) or bool(scores.isnan().any()):
+        raise_nan(name, "maps", maps)
+    if bool((offsets.diff() == 0).any()):
+        require_filled(name, regions)
+    return negatives, scores, offsets
+
+
+def _components(mask: Tensor) -> Tensor:  # [H,W] bool -> [R,H,W] bool
+    labels, counts = label_regions(mask.unsqueeze(0))
+    return labels == torch.arange(1, int(counts[0]) + 1, device=mask.device).reshape(-1, 1, 1)
+
+
+def component_samples(maps: Tensors, masks: Tensors) -> Samples:
+    """See ``torch.ops.thfr_ext.component_samples``."""
+    return _checked_samples("component_samples", maps, [_components(m) for m in masks])
+
+
+def region_samples(maps: Tensors, regions: Tensors) -> Samples:
+    """See ``torch.ops.thfr_ext.region_samples``."""
+    return _checked_samples("region_samples", maps, regions)
+
+
+def _pro(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    negatives, scores, offsets = _checked_samples(name, maps, [_components(m) for m in masks])
+    require_regions(name, "masks", len(offsets) - 1, len(maps))
+    require_negatives(name, "masks", len(negatives))
+    return negatives, scores, offsets, offsets.diff()
+
+
+def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
+    """See :func:`thfr_ext.au_pro`."""
+    return _areas_of_samples(*_pro("au_pro", maps, masks), [limit])[0]
+
+
+def pro_curve(maps: Tensors, masks: Tensors) -> Points:
+    """See :func:`thfr_ext.pro_curve`."""
+    return _curve_of_samples(*_pro("pro_curve", maps, masks))
+
+
+def _spro(
+    name: str, maps: Tensors, regions: Tensors, saturations: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    require_regions(name, "regions", len(saturations), len(maps))
+    require_saturations(name, saturations)
+    negatives, scores, offsets = _checked_samples(name, maps, regions)
+    require_negatives(name, "regions", len(negatives))
+    return negatives, scores, offsets, saturations
+
+
+def au_spro(
+    maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
+) -> Tensor:  # [L] fp64
+    """See :func:`thfr_ext.au_spro`."""
+    return _areas_of_samples(*_spro("au_spro", maps, regions, saturations), limits)
+
+
+def spro_curve(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
+    """See :func:`thfr_ext.spro_curve`."""
+    return _curve_of_samples(*_spro("spro_curve", maps, regions, saturations))
+
+
+def spro_area(
+    negatives: Tensor,  # [n]
+    scores: Tensor,  # [p]
+    offsets: Tensor,  # [R+1] int64
+    saturations: Tensor,  # [R] int64
+    limits: Sequence[float],
+) -> Tensor:  # [L] fp64
+    """See ``torch.ops.thfr_ext.spro_area``: the areas of :func:`au_spro` from samples taken before."""
+    require_samples(negatives, scores, offsets, saturations)
+    return _areas_of_samples(negatives, scores, offsets, saturations, limits)
+
+
+def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # any shape -> [] fp64
     """See :func:`thfr_ext.auroc`: pairs in which the positive is higher, ties half."""
+    scores, labels = scores.reshape(-1), labels.reshape(-1)
+    require_classes(len(labels), int(labels.count_nonzero()))
+    if bool(scores.isnan().any()):
+        raise_nan("auroc", "scores", [scores])
     negatives = scores[~labels].sort().values
     positives = scores[labels]
     below = torch.searchsorted(negatives, positives)
     not_above = torch.searchsorted(negatives, positives, right=True)
     return (below + not_above).sum().double() / (2 * len(positives) * len(negatives))
-
-
-def curve_by_thresholds(
-    maps: Sequence[Tensor],  # [H,W] each
-    regions: Sequence[Tensor],  # [R_i,H,W] bool each
-    saturations: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor]:  # [K+1] fp64 each
-    """The definition itself, for tests: a loop over every distinct score, in float64."""
-    negatives, scores, offsets = sample_regions([m.double() for m in maps], list(regions))
-    region = torch.arange(len(saturations)).repeat_interleave(offsets.diff())
-    thresholds = torch.cat([m.double().flatten() for m in maps]).unique().flip(0).tolist()
-    rates: list[float] = []
-    overlaps: list[float] = []
-    for threshold in [*thresholds, None]:  # None takes in everything
-        above = torch.ones_like(negatives) if threshold is None else negatives > threshold
-        inside = region if threshold is None else region[scores > threshold]
-        counts = torch.bincount(inside, minlength=len(saturations)).tolist()
-        rates.append(int(above.sum()) / len(negatives))
-        covered = math.fsum(min(k / s, 1) for k, s in zip(counts, saturations, strict=True))
-        overlaps.append(covered / len(saturations))
-    columns = (rates, overlaps, [*thresholds, -math.inf])
-    fpr, overlap, descending = (torch.tensor(column, dtype=torch.float64) for column in columns)
-    return fpr, overlap, descending
-
-
-def area_to_limit(fpr: Tensor, overlap: Tensor, limit: float) -> float:  # [K], [K] fp64
-    """Area under straight lines through the points from FPR 0 to ``limit``, divided by ``limit``."""
-    area = 0.0
-    points = list(zip(fpr.tolist(), overlap.tolist(), strict=True))
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if x0 >= limit or x1 == x0:
-            continue
-        end = min(x1, limit)
-        area += (end - x0) * (y0 + y0 + (y1 - y0) * (end - x0) / (x1 - x0)) / 2
-    return area / limit

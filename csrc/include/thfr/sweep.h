@@ -70,4 +70,9 @@ Curve spro_curve(const Views& maps, const Views& covered, const TensorView& scor
 // [n], any strides. Undefined unless 0 < negatives < n.
 SweepInfo auroc(const TensorView& scores, const TensorView& labels, double* area, int threads);
 
+// Scores of the pixels of maps[n] ([H,W]) that are false in masks[n] (bool [H,W]): counts[n] (i64) for each image, to scores
+// (contiguous f32, or f64 as the maps need). Returns the first image with a NaN anywhere, or -1.
+std::int64_t negative_scores(const Views& maps, const Views& masks, const TensorView& counts, const TensorView& scores,
+                             int threads);
+
 }  // namespace thfr

@@ -21,12 +21,9 @@ inline Order to_order(double score) {
   return bits < 0 ? -(bits & INT64_MAX) : bits;  // -0 is 0
 }
 
-// Unsigned, so that differences wrap without harm: most of -inf and inf do not fit 63 bits.
-inline std::uint64_t distance(Order from, Order to) { return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from); }
-
-// visit(order, count) for the distinct scores of a vector, ascending or descending. Throws if one is NaN.
+// visit(order, count) for the distinct scores of a vector, highest first. Throws if one is NaN.
 template <typename Key, typename Visit>
-void visit_sorted_keys(const char* name, const TensorView& scores, bool descending, int threads, const Visit& visit) {
+void visit_sorted_keys(const char* name, const TensorView& scores, int threads, const Visit& visit) {
   const std::int64_t n = scores.size[0];
   std::vector<Key> keys(static_cast<std::size_t>(n));
   const auto* score = scores.as<const typename KeyRange<Key>::Score>();
@@ -37,23 +34,20 @@ void visit_sorted_keys(const char* name, const TensorView& scores, bool descendi
   }
   if (nan) throw std::invalid_argument(std::string(name) + ": scores: expected numbers, got NaN");
   sort_keys(keys, threads);
-  const auto visit_ties = [&](auto begin, auto end) {
-    while (begin != end) {
-      auto next = begin;
-      while (next != end && *next == *begin) ++next;
-      visit(to_order(static_cast<double>(key_score(*begin))), static_cast<std::int64_t>(next - begin));
-      begin = next;
-    }
-  };
-  descending ? visit_ties(keys.rbegin(), keys.rend()) : visit_ties(keys.begin(), keys.end());
+  for (auto begin = keys.rbegin(); begin != keys.rend();) {
+    auto next = begin;
+    while (next != keys.rend() && *next == *begin) ++next;
+    visit(to_order(static_cast<double>(key_score(*begin))), static_cast<std::int64_t>(next - begin));
+    begin = next;
+  }
 }
 
 template <typename Visit>
-void visit_sorted(const char* name, const TensorView& scores, bool descending, int threads, const Visit& visit) {
+void visit_sorted(const char* name, const TensorView& scores, int threads, const Visit& visit) {
   if (scores.dtype == DType::f64) {
-    visit_sorted_keys<std::uint64_t>(name, scores, descending, threads, visit);
+    visit_sorted_keys<std::uint64_t>(name, scores, threads, visit);
   } else {
-    visit_sorted_keys<std::uint32_t>(name, scores, descending, threads, visit);
+    visit_sorted_keys<std::uint32_t>(name, scores, threads, visit);
   }
 }
 

@@ -4,7 +4,7 @@
 
 #include "sweep/cpu/keys.h"
 #include "sweep/cpu/trap.h"
-#include "thfr/metrics.h"
+#include "thfr/sweep.h"
 
 namespace thfr {
 namespace {

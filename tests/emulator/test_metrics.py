@@ -1,9 +1,7 @@
-"""Metrics as on a CUDA device: raw scores in place of packed ones, cells joined by blocks."""
+"""Metrics as on a CUDA device: scores from the kernels, bins joined by blocks."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,29 +9,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.metrics_oracle import hold
+from support.sweep_kernels import ONE_ORDER, rand
 from torch import Tensor
 
 from thfr_ext.core import registration
 from thfr_ext.metrics import AUPRO, AUROC, AUsPRO
 from thfr_ext.metrics import cuda as metrics_cuda
 from thfr_ext.metrics import memory as memory_of
+from thfr_ext.metrics import ops as metrics_ops
 from thfr_ext.metrics.reference import to_order
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
-from sweep_kernels import ONE_ORDER, rand
-from test_stream import shared
+from thfr_ext.sweep import ops as sweep_ops
 
 OPERATORS = torch.ops.thfr_ext
-NAMES = ("component_samples", "region_samples", "au_pro", "au_spro", "spro_area", "auroc", "merge_cells")
+NAMES = ("component_samples", "region_samples", "au_pro", "au_spro", "spro_area", "auroc")
 Batch = tuple[list[Tensor], list[Tensor]]
 
 
 @pytest.fixture
 def there(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics keep and compute what they do on a CUDA device."""
-    monkeypatch.setattr(memory_of, "keeps_raw", lambda device: True)
+    monkeypatch.setattr(metrics_ops, "merge_bins", registration.CUDA_KERNELS["merge_bins"])
     for name in NAMES:
+        monkeypatch.setattr(sweep_ops, name, registration.CUDA_KERNELS[name])
         monkeypatch.setattr(OPERATORS, name, registration.CUDA_KERNELS[name])
 
 
@@ -92,32 +90,6 @@ def test_exact_spro(there: None) -> None:
 
 
 @ONE_ORDER
-def test_state_of_a_metric_on_the_cpu(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packed runs come in, and raw scores go out."""
-    parts = batches()
-    for part_dtype in (torch.float32, torch.float64):
-        here, roc = AUPRO(), AUROC()
-        for maps, masks in parts:
-            scores = torch.stack(maps).to(part_dtype) / 3  # so that fp32 does not hold those of fp64
-            here.update(scores, torch.stack(masks))
-            roc.update(scores, torch.stack(masks))
-        values = here.compute(), roc.compute()  # packs
-        assert here.metric_state["negatives"][0].dtype == torch.uint8
-        moved, moved_roc = AUPRO(), AUROC()
-        with monkeypatch.context() as patch:
-            patch.setattr(memory_of, "keeps_raw", lambda device: True)
-            moved.merge_state(here)
-            moved_roc.merge_state(roc)
-            assert {t.dtype for t in moved.metric_state["negatives"]} == {part_dtype}
-            torch.testing.assert_close((moved.compute(), moved_roc.compute()), values, rtol=0, atol=1e-14)
-            moved.persistent(True)
-            state = moved.state_dict()
-        back = AUPRO()
-        back.load_state_dict(state, strict=False)
-        assert torch.equal(back.compute(), values[0])
-
-
-@ONE_ORDER
 def test_an_exact_metric_without_a_class(there: None) -> None:
     metric = AUROC()
     metric.update(rand(5).float(), torch.ones(5, dtype=torch.bool))
@@ -130,7 +102,7 @@ def test_an_exact_metric_without_a_class(there: None) -> None:
 
 
 @pytest.mark.parametrize("kind", ["area", "half", "one", "mixed"])
-def test_tops_of_all_regions_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tops_of_all_regions_at_once(kind: str) -> None:
     areas = torch.tensor([1, 30, 7, 200])
     scores = (rand(238) * 20).round()
     saturations = {
@@ -140,21 +112,20 @@ def test_tops_of_all_regions_at_once(kind: str, monkeypatch: pytest.MonkeyPatch)
         "mixed": torch.tensor([5, 9, 7, 8]),
     }
     expected = memory_of.keep_tops(scores, areas, saturations[kind])
-    monkeypatch.setattr(memory_of, "keeps_raw", lambda device: True)
-    found = memory_of.keep_tops(scores, areas, saturations[kind])
+    found = memory_of._tops_at_once(scores, areas, saturations[kind])
     assert torch.equal(found[1], expected[1])
     for a, b in zip(*(s.split(n.tolist()) for s, n in (found, expected)), strict=True):
         assert torch.equal(a.sort().values, b.sort().values)
 
 
-# cells
+# bins
 
-join = metrics_cuda.merge_cells
+join = metrics_cuda.merge_bins
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(st.data())
-def test_cells_bound_the_scores(data: st.DataObject) -> None:
+def test_bins_bound_the_scores(data: st.DataObject) -> None:
     """However sketches grow and merge."""
     most, relative = data.draw(st.integers(16, 80)), data.draw(st.booleans())
     sketches: list[tuple[Tensor, Tensor]] = []
@@ -169,7 +140,7 @@ def test_cells_bound_the_scores(data: st.DataObject) -> None:
         everything = torch.cat([scores, *(s for _, s in taken)])
         assert sketch.shape[1] <= most
         assert raised >= share
-        assert shared(sketch, everything)
+        assert hold(sketch, everything)
         assert bool((sketch[0].diff() <= 0).all())
         ties = sketch[0].diff() == 0
         assert bool((sketch[1].diff()[ties] <= 0).all())
@@ -178,8 +149,8 @@ def test_cells_bound_the_scores(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_joined_cells_keep_to_the_share(relative: bool) -> None:
-    """Also where sketches merge: cells of several scores weigh a share of all at most, or of those above."""
+def test_joined_bins_keep_to_the_share(relative: bool) -> None:
+    """Also where sketches merge: bins of several scores weigh a share of all at most, or of those above."""
     parts = [rand(4000, seed=i) ** 3 for i in range(4)]
     sketches = [join([], part, 300, 0.0, relative) for part in parts]
     share = max(s for _, s in sketches)
@@ -195,7 +166,7 @@ def test_few_distinct_scores_stay_exact() -> None:
     scores = (rand(100_000) * 50).floor()
     sketch, share = join([], scores, 60, 0.0, True)
     assert share == 0
-    assert torch.equal(sketch, OPERATORS.merge_cells([], scores, 60, 0.0, True)[0])
+    assert torch.equal(sketch, OPERATORS.merge_bins([], scores, 60, 0.0, True)[0])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +184,7 @@ def test_scores_of_both_signs(scores: list[float]) -> None:
 
 @ONE_ORDER
 def test_refusals(device: ModuleType) -> None:
-    kernel = registration.CUDA_KERNELS["merge_cells"]
+    kernel = registration.CUDA_KERNELS["merge_bins"]
     good = join([], rand(50), 16, 0.0, True)[0]
     empty = torch.empty((3, 0), dtype=torch.int64)
     assert kernel([], torch.empty(0), 16, 0.5, True)[0].shape == (3, 0)
@@ -221,9 +192,9 @@ def test_refusals(device: ModuleType) -> None:
     heavy = good.clone()
     heavy[2, :3] = 2**62
     for bad in (good.flip(1), -good, heavy, good * torch.tensor([[1], [1], [0]]), good[[1, 0, 2]]):
-        with pytest.raises(ValueError, match="merge_cells: expected cells as merge_cells makes them"):
+        with pytest.raises(ValueError, match="merge_bins: expected bins as merge_bins makes them"):
             kernel([good, bad], rand(3), 16, 0.0, True)
-    with pytest.raises(ValueError, match="merge_cells: scores: expected numbers, got NaN"):
+    with pytest.raises(ValueError, match="merge_bins: scores: expected numbers, got NaN"):
         kernel([good], torch.tensor([torch.nan]), 16, 0.0, True)
 
 
@@ -250,5 +221,5 @@ def test_bounds_are_no_wider_than_on_the_cpu(
         return metrics[0].error_bound
 
     on_cpu = bounded()
-    monkeypatch.setattr(OPERATORS, "merge_cells", registration.CUDA_KERNELS["merge_cells"])
+    monkeypatch.setattr(metrics_ops, "merge_bins", registration.CUDA_KERNELS["merge_bins"])
     assert bounded() <= on_cpu

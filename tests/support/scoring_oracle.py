@@ -53,10 +53,22 @@ def oracle_map(
     combine: str = "sum",
     weights: list[float] | None = None,
 ) -> np.ndarray:
+    distances = [oracle_distance(x, y) for x, y in zip(features, restored, strict=True)]
+    return oracle_blur(distances, size, sigma, combine, weights)
+
+
+def oracle_blur(
+    distances: list[np.ndarray],  # float64 [B,h,w] each
+    size: tuple[int, int],
+    sigma: float = 4.0,
+    combine: str = "sum",
+    weights: list[float] | None = None,
+) -> np.ndarray:
+    """torch's interpolation and SciPy's Gaussian, in float64."""
     levels = []
-    for x, y in zip(features, restored, strict=True):
-        distance = torch.from_numpy(oracle_distance(x, y))[:, None]
-        levels.append(interpolate(distance, size, mode="bilinear", align_corners=False)[:, 0].numpy())
+    for distance in distances:
+        level = torch.from_numpy(distance)[:, None]
+        levels.append(interpolate(level, size, mode="bilinear", align_corners=False)[:, 0].numpy())
     weights = weights or [1.0] * len(levels)
     pairs = list(zip(weights, levels, strict=True))
     maps = sum(w * d for w, d in pairs) if combine == "sum" else np.prod([d**w for w, d in pairs], axis=0)

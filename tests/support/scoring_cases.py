@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import torch
+from support.scoring_oracle import CASES, LAYOUTS
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scoring"))
-from scoring_oracle import CASES, LAYOUTS
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 

@@ -81,6 +81,31 @@ def anomaly(result: Any, arguments: list[Any]) -> None:
     assert np.array_equal(as_array(result[0]).max((1, 2)), as_array(result[1]), equal_nan=True)
 
 
+def blurred(result: Any, arguments: list[Any]) -> None:
+    distances, size, _, combine, weights = arguments
+    assert tuple(result[0].shape) == (distances[0].shape[0], *size)
+    assert tuple(result[1].shape) == (distances[0].shape[0],)
+    if finite(distances) and (combine == "sum" or weights is None):
+        assert np.isfinite(as_array(result[0])).all()
+    assert np.array_equal(as_array(result[0]).max((1, 2)), as_array(result[1]), equal_nan=True)
+
+
+def merged(result: Any, arguments: list[Any]) -> None:
+    scores, indices, k, metric = arguments
+    assert tuple(result[0].shape) == tuple(result[1].shape) == (scores.shape[1], int(k))
+    given, found = as_array(indices), as_array(result[1])
+    for query in range(found.shape[0]):
+        there = sorted(n for n in given[:, query].ravel().tolist() if n >= 0)
+        kept = [n for n in found[query].tolist() if n >= 0]
+        assert len(kept) == min(len(there), int(k))
+        assert not set(kept) - set(there)
+    best = as_array(result[0])
+    steps = np.diff(best, axis=1)
+    rising = (steps >= 0) if metric == "l2" else (steps <= 0)
+    assert (rising | np.isnan(steps)).all()
+    assert (np.isnan(best) == (found < 0)).all()
+
+
 def nearest(result: Any, arguments: list[Any]) -> None:
     queries, bank, k = arguments[:3]
     assert tuple(result[0].shape) == tuple(result[1].shape) == (queries.shape[0], int(k))
@@ -113,12 +138,7 @@ def samples(result: Any, arguments: list[Any]) -> None:
     assert offsets[-1] == len(scores)
 
 
-def packed_scores(result: Any, arguments: list[Any]) -> None:
-    assert result.dtype == torch.uint8
-    assert result.dim() == 1
-
-
-def joined_cells(result: Any, arguments: list[Any]) -> None:
+def joined_bins(result: Any, arguments: list[Any]) -> None:
     sketches, scores, most = arguments[:3]
     rows, share = result
     assert rows.shape[0] == 3

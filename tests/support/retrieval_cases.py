@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.retrieval_oracle import KINDS, METRICS, check, rows
+from support.scoring_cases import misaligned
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from thfr_ext.retrieval import cuda as retrieval_cuda
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import KINDS, METRICS, check, rows
-from scoring_cases import misaligned
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 #: of queries and bank

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from fuzz_values import FLOATS, tensor
+from support.fuzz_values import FLOATS, tensor
 from torch import Tensor
 
 OPERATORS = torch.ops.thfr_ext
@@ -49,6 +50,23 @@ def map_arguments(rng: random.Random) -> list[Any]:
         rng.choice(["sum", "product"]),
         weights,
     ]
+
+
+def blur_arguments(rng: random.Random) -> list[Any]:
+    batch, levels = rng.randrange(4), rng.randrange(1, 4)
+    distances = [
+        tensor(rng, [batch, rng.randrange(1, 6), rng.randrange(1, 6)], rng.choice(FLOATS))
+        for _ in range(levels)
+    ]
+    return [distances, *map_arguments(rng)[2:5], None if rng.random() < 0.5 else [0.5] * levels]
+
+
+def merge_arguments(rng: random.Random) -> list[Any]:
+    size = [rng.randrange(1, 4), rng.randrange(4), rng.randrange(1, 5)]
+    indices = torch.tensor([rng.randrange(-1, 50) for _ in range(math.prod(size))], dtype=torch.int64)
+    k = rng.randrange(1, size[0] * size[2] + 1)
+    metric = rng.choice(["cosine", "l2", "dot"])
+    return [tensor(rng, size, rng.choice(FLOATS)).nan_to_num(), indices.reshape(size), k, metric]
 
 
 def nearest_arguments(rng: random.Random) -> list[Any]:
@@ -125,23 +143,13 @@ def area_arguments(rng: random.Random) -> list[Any]:
     ]
 
 
-def packed(rng: random.Random) -> list[Tensor]:
-    dtype = rng.choice([torch.float32, torch.float64])
-    made = [tensor(rng, [rng.randrange(40)], dtype).nan_to_num() for _ in range(rng.randrange(1, 4))]
-    return [OPERATORS.pack_scores(scores) for scores in made]
-
-
-def cells(rng: random.Random, most: int = 16) -> Tensor:
+def bins(rng: random.Random, most: int = 16) -> Tensor:
     scores = torch.rand(rng.randrange(60), generator=torch.Generator().manual_seed(rng.getrandbits(31)))
-    return OPERATORS.merge_cells([], scores, most, 0.0, rng.random() < 0.5)[0]
+    return OPERATORS.merge_bins([], scores, most, 0.0, rng.random() < 0.5)[0]
 
 
-def packed_area_arguments(rng: random.Random) -> list[Any]:
-    return [packed(rng), *area_arguments(rng)[1:]]
-
-
-def cell_arguments(rng: random.Random) -> list[Any]:
-    sketches = [cells(rng) for _ in range(rng.randrange(3))]
+def bin_arguments(rng: random.Random) -> list[Any]:
+    sketches = [bins(rng) for _ in range(rng.randrange(3))]
     scores = tensor(rng, [rng.randrange(60)], rng.choice([torch.float32, torch.float64]))
     return [sketches, scores, rng.choice([16, 40, 2**31]), rng.choice([0.0, 0.1]), rng.random() < 0.5]
 

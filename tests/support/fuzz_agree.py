@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz_driver import OPERATORS, REGISTERED, brief
-from fuzz_results import as_array, finite, joined_cells, numbers
+from support.fuzz_driver import OPERATORS, REGISTERED, brief
+from support.fuzz_results import as_array, finite, joined_bins, numbers
 from torch import Tensor
 
 Move = Callable[[Tensor], Tensor]
@@ -65,8 +65,8 @@ def agree(name: str, cpu: Any, cuda: Any, arguments: list[Any]) -> bool:
         return False
     if name == "nearest_templates":
         return same_neighbours(cpu, cuda)
-    if name == "merge_cells":  # other cells, that hold the same samples
-        joined_cells([t.cpu() for t in cuda], arguments)
+    if name == "merge_bins":  # other bins, that hold the same samples
+        joined_bins([t.cpu() for t in cuda], arguments)
         return True
     pairs = zip(numbers(cpu), numbers(cuda), strict=True)
     return all(same(a, b, tolerance(a)) for a, b in pairs)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz_arguments import (
+from support.fuzz_arguments import (
     area_arguments,
     auroc_arguments,
     backward_arguments,
-    cell_arguments,
-    cells,
+    bin_arguments,
+    bins,
+    blur_arguments,
     coreset_arguments,
     distance_arguments,
     joined,
@@ -22,30 +23,30 @@ from fuzz_arguments import (
     limits,
     map_arguments,
     mask_arguments,
+    merge_arguments,
     nearest_arguments,
-    packed,
-    packed_area_arguments,
     pro_arguments,
     spro_arguments,
 )
-from fuzz_results import (
+from support.fuzz_results import (
     anomaly,
     as_array,
+    blurred,
     bounds,
     coreset,
     curve,
     distance,
     gradients,
-    joined_cells,
+    joined_bins,
     labels,
+    merged,
     nearest,
     numbers,
     on_meta,
-    packed_scores,
     samples,
     shares,
 )
-from fuzz_values import changed, tensor
+from support.fuzz_values import changed
 from torch import Tensor
 
 import thfr_ext
@@ -76,6 +77,8 @@ def metric(make: Callable[[], Any]) -> Callable[..., Any]:
 FUNCTIONS: dict[str, tuple[Callable[..., Any], Make, Check]] = {
     "cosine_distance": (thfr_ext.cosine_distance, distance_arguments, distance),
     "anomaly_map": (thfr_ext.anomaly_map, map_arguments, anomaly),
+    "upsample_blur": (thfr_ext.upsample_blur, blur_arguments, blurred),
+    "merge_nearest": (thfr_ext.merge_nearest, merge_arguments, merged),
     "nearest_templates": (thfr_ext.nearest_templates, nearest_arguments, nearest),
     "greedy_coreset": (thfr_ext.greedy_coreset, coreset_arguments, coreset),
     "label_regions": (thfr_ext.label_regions, mask_arguments, labels),
@@ -93,6 +96,7 @@ REGISTERED: dict[str, tuple[Make, Check]] = {
     "cosine_distance": (distance_arguments, distance),
     "cosine_distance_backward": (backward_arguments, gradients),
     "anomaly_map": (map_arguments, anomaly),
+    "upsample_blur": (blur_arguments, blurred),
     "nearest_templates": (nearest_arguments, nearest),
     "greedy_coreset": (coreset_arguments, coreset),
     "label_regions": (mask_arguments, labels),
@@ -104,12 +108,8 @@ REGISTERED: dict[str, tuple[Make, Check]] = {
     "spro_curve": (lambda rng: joined(spro_arguments(rng)), curve),
     "spro_area": (area_arguments, shares),
     "auroc": (auroc_arguments, shares),
-    "pack_scores": (lambda rng: [tensor(rng, [rng.randrange(60)])], packed_scores),
-    "merge_packed": (lambda rng: [packed(rng)], packed_scores),
-    "packed_area": (packed_area_arguments, shares),
-    "packed_auroc": (lambda rng: [packed(rng), packed(rng)], shares),
-    "merge_cells": (cell_arguments, joined_cells),
-    "cells_area": (lambda rng: [cells(rng), cells(rng), 50.0, limits(rng)], bounds),
+    "merge_bins": (bin_arguments, joined_bins),
+    "bins_area": (lambda rng: [bins(rng), bins(rng), 50.0, limits(rng)], bounds),
 }
 
 
