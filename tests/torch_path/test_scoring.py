@@ -17,7 +17,15 @@ from support.scoring_oracle import (
 from thfr_ext.scoring import blur, resample, torch_path
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-SHAPES = [(2, 24, 4, 6), (1, 1, 1, 1), (2, 64, 3, 2), (1, 65, 2, 3), (1, 1536, 4, 4), (0, 8, 2, 2), (2, 3, 0, 4)]
+SHAPES = [
+    (2, 24, 4, 6),
+    (1, 1, 1, 1),
+    (2, 64, 3, 2),
+    (1, 65, 2, 3),
+    (1, 1536, 4, 4),
+    (0, 8, 2, 2),
+    (2, 3, 0, 4),
+]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 

@@ -62,8 +62,9 @@ def cosine_distance(
     (x, x_most), (y, y_most) = _scaled(features), _scaled(restored)
     norm = _norm(x) * _norm(y)
     cosine = _sum(x * y) / torch.maximum(norm, eps / x_most / y_most)
-    distance = (1 - torch.where(norm == 0, 0, cosine)).clamp(0, 2)
-    return distance.squeeze(1).to(accumulate_dtype(features.dtype))
+    # Rounded first, so that equal vectors have a distance of exactly 0.
+    cosine = torch.where(norm == 0, 0, cosine).squeeze(1).to(accumulate_dtype(features.dtype))
+    return (1 - cosine).clamp(0, 2)
 
 
 def cosine_distance_backward(
