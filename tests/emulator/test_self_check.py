@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +51,7 @@ REFUSED = {"wrong": "wrong", "crash": "crashed", "hang": "hung", "raise": "raise
 def test_bad_kernels_are_refused(fault: str, emulated: ModuleType) -> None:
     """And the operators after it are checked all the same."""
     names = [NAME, OTHER]
-        found = check(emulated, fault, names, 40.0 if fault == "hang" else 300.0)
+    found = check(emulated, fault, names, 40.0 if fault == "hang" else 300.0)
     assert found[NAME]["verdict"] == REFUSED[fault], found
     assert not found[NAME]["used"]
     kept = verdicts.of(CPU)
@@ -111,7 +110,7 @@ def test_saving_leaves_nothing_half_written(cache: Path, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
         verdicts.save(key, {})
     assert verdicts.load(key) == GOOD

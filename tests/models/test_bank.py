@@ -96,3 +96,14 @@ def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     other.touch()
     save_tensors({"x": torch.ones(2)}, tmp_path / "tensors.safetensors")
     assert (tmp_path / "tensors.safetensors").stat().st_mode == other.stat().st_mode
+
+
+def test_a_query_without_a_template_gets_none() -> None:
+    """Index -1, of a query that is not finite on CUDA, is not the last template."""
+    bank = TemplateBank.build(features(5))
+    found = bank.gather(torch.tensor([[0, -1], [4, 2]]))
+    for level, kept in zip(found, bank.features, strict=True):
+        assert level.shape == (2, 2, *kept.shape[1:])
+        assert level[0, 1].isnan().all()
+        assert torch.equal(level[1, 0], kept[4].float())
+        assert level.isnan().sum() == level[0, 1].numel()

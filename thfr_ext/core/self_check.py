@@ -30,7 +30,7 @@ def self_check(device: Any = None, time_limit: float = TIME_LIMIT) -> dict[str, 
     for one large case, with PyTorch operations, against which it is timed. A crash or a hang costs a child
     process only. The verdicts go to the user's cache (``THFR_CACHE``, or the platform's place for caches);
     from then on ``THFR_CUDA_BACKEND=auto``, the default, takes the kernels that are right and faster. They
-    hold for this build, GPU, driver and torch: change one, and the check must run again. Takes a minute or so.
+    hold for this build, GPU, driver and torch: change one, and the check must run again.
 
     Args:
         device: a CUDA device; None: the current one.
@@ -102,7 +102,7 @@ def _run_child(command: Sequence[str], first: str, time_limit: float) -> dict[st
                 break
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 said = json.loads(line)
-                current = said["begin"] if "begin" in said else None
+                current = said.get("begin")
                 if "name" in said:
                     found[said.pop("name")] = said
         code = process.wait(timeout=time_limit)

@@ -1,4 +1,4 @@
-"""Arguments for the self-check, on the CPU: every operator, every dtype, edges of tiles, NaN, ties; one large.
+"""Arguments for the self-check, on the CPU: every operator, dtypes, edges of tiles, NaN, ties; one large.
 
 Small cases are compared with the fp64 reference. Large ones, which the reference could not end in time, are
 compared with the PyTorch operations, and timed.
@@ -6,7 +6,7 @@ compared with the PyTorch operations, and timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,14 @@ def _integers(*shape: int, most: int, seed: int = 0) -> Tensor:
     return torch.randint(0, most, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
-def _pairs(sizes: list[tuple[int, ...]]) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _pairs(sizes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Tensor, Tensor]]:
     for dtype in FLOATS:
         for i, size in enumerate(sizes):
             x, y = (_rand(*size, seed=2 * i + j, dtype=dtype) - 0.5 for j in (0, 1))
             yield f"{str(dtype).removeprefix('torch.')} {list(size)}", x, y
     x, y = _rand(*sizes[0], seed=1), _rand(*sizes[0], seed=2)
-    yield "channels last", *(t.contiguous(memory_format=torch.channels_last) for t in (x, y))
+    last = torch.channels_last
+    yield "channels last", x.contiguous(memory_format=last), y.contiguous(memory_format=last)
     yield "magnitudes", x * 1e30, y * 1e-30
     zero = x.clone()
     zero[..., ::2] = 0

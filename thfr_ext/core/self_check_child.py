@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ def check(name: str, device: torch.device, scale: float) -> dict[str, Any]:
     wrong = disagreement(name, _outcome(kernel, arguments), _outcome(path, arguments), arguments)
     if wrong:
         return {"verdict": "wrong", "case": "large", "detail": wrong}
-    native, plain = (_seconds(lambda call=call: call(*arguments), device) for call in (kernel, path))
+    native, plain = (_seconds(partial(call, *arguments), device) for call in (kernel, path))
     return {"verdict": "ok", "speedup": plain / native, "native_s": native, "torch_s": plain}
 
 

@@ -86,7 +86,7 @@ def save(key: dict[str, str], operators: dict[str, Verdict]) -> Path:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump({"key": key, "operators": operators}, file, indent=1)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -290,9 +290,9 @@ def _proved(search: _Search, how: _Filter, scores: Tensor, bound: Tensor) -> Ten
             cost = -(last / unit)
             spread = round_off * cost.abs() + least / unit
         else:
-            apart, least = last / how.scale, least / how.scale
+            apart, tiny = last / how.scale, least / how.scale
             cost = (apart.square() - (norm / how.scale).square()) / 2
-            spread = 2 * round_off * apart.square() + least * (apart + least)
+            spread = 2 * round_off * apart.square() + tiny * (apart + tiny)
     spread = spread + 2.0**-45  # rounding of norms and of centred rows
     fine = (cost + spread < bound) & last.isfinite()
     return (fine | (bound == torch.inf)).squeeze(1)

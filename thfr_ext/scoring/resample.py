@@ -8,6 +8,9 @@ pool of a graph that is being warmed up or captured takes what the calling threa
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +23,7 @@ MOST_KEPT = 256
 #: numbers of a dense matrix
 MOST_DENSE = 2**24
 
+Made = TypeVar("Made")
 _Key = tuple[int, int, float]
 _kept: dict[torch.device, dict[_Key, Tensor]] = {}
 _lock = threading.Lock()
@@ -56,23 +60,20 @@ def make_matrix(source: int, size: int, sigma: float, device: torch.device) -> T
     return blur @ bilinear
 
 
-def _in_thread(key: _Key, device: torch.device) -> Tensor:
-    made: list[Tensor | BaseException] = []
+def in_thread(make: Callable[[], Made], device: torch.device) -> Made:
+    """What ``make`` gives, on a stream and in a thread of its own on CUDA; waits for it."""
+    if device.type != "cuda":
+        return make()
+    with ThreadPoolExecutor(1, "thfr_ext-matrix") as pool:
+        return pool.submit(_on_own_stream, make, device).result()
 
-    def make() -> None:
-        try:
-            with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)), torch.no_grad():
-                made.append(make_matrix(*key, device))
-                torch.cuda.current_stream(device).synchronize()
-        except BaseException as error:
-            made.append(error)
 
-    thread = threading.Thread(target=make, name="thfr_ext-matrix")
-    thread.start()
-    thread.join()
-    if isinstance(made[0], BaseException):
-        raise made[0]
-    return made[0]
+def _on_own_stream(make: Callable[[], Made], device: torch.device) -> Made:
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.device(device), torch.cuda.stream(stream), torch.no_grad():
+        made = make()
+        stream.synchronize()
+    return made
 
 
 def matrix(source: int, size: int, sigma: float, device: torch.device) -> Tensor:  # [size,source] fp64
@@ -86,5 +87,5 @@ def matrix(source: int, size: int, sigma: float, device: torch.device) -> Tensor
         return make_matrix(*key, device)
     with _lock:
         if key not in kept:
-            kept[key] = _in_thread(key, device) if device.type == "cuda" else make_matrix(*key, device)
+            kept[key] = in_thread(lambda: make_matrix(*key, device), device)
     return kept[key]

@@ -93,8 +93,16 @@ class TemplateBank:
         return torch.randint(0, len(self), (images, count), generator=torch.Generator().manual_seed(seed))
 
     def gather(self, places: Tensor) -> list[Tensor]:
-        """The templates' features at ``places`` [...]: three fp32 tensors [...,C_l,H_l,W_l]."""
-        return [level[places.to(level.device)].float() for level in self.features]
+        """The templates' features at ``places`` [...]: three fp32 tensors [...,C_l,H_l,W_l].
+
+        A place of -1, as of a query that is not finite, has no template: its features are NaN.
+        """
+        found = []
+        for level in self.features:
+            at = places.to(level.device)
+            features = level[at.clamp_min(0)].float()
+            found.append(features.masked_fill((at < 0).reshape(*at.shape, 1, 1, 1), torch.nan))
+        return found
 
     def retrieve(self, features: list[Tensor], exclude: Tensor | None = None, count: int = 1) -> list[Tensor]:
         """The nearest templates' features for each query: three fp32 tensors [B,count,C_l,H_l,W_l]; see
