@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,11 @@ def printable(text: str) -> str:
     terminal.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def with_notes(text: str, notes: Iterable[str]) -> str:
+    """The text with a line for each note."""
+    return "\n".join([text, *(f"note: {printable(note)}" for note in notes)])
 
 
 def show(result: Result, as_json: bool) -> None:

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from thfr.io import atomic_write_json, atomic_write_text
-from thfr.predictions.tables import csv_cell
+from thfr.io import atomic_write_json, atomic_write_text, csv_cell
 from thfr.study.published import KINDS
 from thfr.study.tables import Line, Table, Tables, Value
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thfr.evaluation.table import columns
-from thfr.predictions.tables import csv_cell
 
 MEAN = "mean"
 Row = dict[str, Any]
