@@ -1,4 +1,4 @@
-"""What a run is made of: typed, frozen, written to the run folder as YAML."""
+"""Configurations: typed, frozen, written to the run folder as YAML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _Config = TypeVar("_Config", bound="_Base")
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """The mapping that a YAML text holds; InputError, naming ``source``, if it holds anything else."""
+    """The mapping that a YAML text holds.
+
+    Raises:
+        InputError: it holds anything else; names ``source``.
+    """
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
@@ -40,12 +44,20 @@ class _Base(BaseModel):
 
     @classmethod
     def from_yaml(cls: type[_Config], text: str, source: str = "config") -> _Config:
-        """Read YAML text; InputError names the fields that are wrong."""
+        """Read YAML text.
+
+        Raises:
+            InputError: names ``source`` and the fields that are wrong.
+        """
         return cls.from_values(parse_yaml(text, source), source)
 
     @classmethod
     def from_values(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
-        """Build from plain values; InputError instead of pydantic's own error."""
+        """Build from plain values.
+
+        Raises:
+            InputError: names ``source`` and the fields that are wrong.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -54,7 +66,7 @@ class _Base(BaseModel):
 
 
 class ModelConfig(_Base):
-    """What every method has: a frozen backbone and an input size."""
+    """Settings of the model that every method has: a frozen backbone and an input size."""
 
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
@@ -76,7 +88,7 @@ class ModelConfig(_Base):
 
 
 class TrainingConfig(_Base):
-    """What the fitting of every method has."""
+    """Settings of training that every method has."""
 
     holdout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training images that is not learnt from but sets the threshold, beside a validation split
@@ -90,11 +102,11 @@ class TrainingConfig(_Base):
 
 
 class OptimisationConfig(TrainingConfig):
-    """What the fitting of every method has that is trained by gradient descent."""
+    """Settings of methods that are trained by gradient descent."""
 
     epochs: int = Field(default=100, ge=1)
     min_steps: int = Field(default=0, ge=0)
-    """Small sets get at least so many steps, whatever ``epochs`` says; 0 takes ``epochs`` at its word."""
+    """Least number of steps, whatever ``epochs`` says: for small sets; 0: no limit."""
     max_steps: int | None = Field(default=None, ge=1)
     """No more steps than this, whatever ``epochs`` and ``min_steps`` say; None: no limit."""
     batch_size: int = Field(default=8, ge=1)
@@ -125,9 +137,7 @@ class RunConfig(_Base):
     weights_digest: str | None = None
     """SHA-256 of the backbone weights in use; filled in by training."""
     dataset: dict[str, str | int] = Field(default_factory=dict)
-    """What was trained on: name, category, number of images, SHA-256 of their pixels; filled in by
-    training.
-    """
+    """The training data: name, category, number of images, SHA-256 of their pixels; filled in by training."""
 
     @property
     def label(self) -> str:

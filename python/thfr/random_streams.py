@@ -1,5 +1,5 @@
-"""Independent streams of random numbers: pure functions of (seed, stream, step), so that a training that is
-resumed has no generator state to restore.
+"""Independent random streams: pure functions of (seed, stream, step), so that a training that is resumed has
+no generator state to restore.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from thfr.cli import app
+from thfr.data.registry import dataset_names
 from thfr.methods import method_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,14 @@ def test_every_method_has_its_row() -> None:
     own = here.intersection(method_names())
     assert len(own) >= 9
     for name in own:
+        assert f"| `{name}` |" in rows, name
+
+
+def test_every_data_set_format_has_its_row() -> None:
+    rows = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
+    formats = {path.stem for path in (ROOT / "python" / "thfr" / "data" / "formats").glob("[a-z]*.py")}
+    assert {"folder", "mvtec_ad", "mvtec_loco"} <= formats <= set(dataset_names())
+    for name in formats:
         assert f"| `{name}` |" in rows, name
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import thfr_ext
+from thfr_ext.core import registration
 from thfr_ext.core.tensors import view
 from thfr_ext.sweep import cuda as sweep_cuda
 from thfr_ext.sweep import curve
@@ -275,10 +276,10 @@ def test_refusals_are_those_of_the_cpu(device: ModuleType) -> None:
         "pro_curve": [(maps, full), (nan, masks), (maps, [m & False for m in masks])],
     }
     for name, given_arguments in cases.items():
-        home = curve if name.endswith("curve") else sweep_cuda
+        kernel = registration.CUDA_KERNELS[name]
         for arguments in given_arguments:
             expected = refusal(getattr(OPERATORS, name), arguments)
-            assert refusal(getattr(home, name), arguments) == expected
+            assert refusal(kernel, arguments) == expected
 
 
 def test_spro_area_refuses_what_the_cpu_does(device: ModuleType) -> None:
@@ -292,7 +293,9 @@ def test_spro_area_refuses_what_the_cpu_does(device: ModuleType) -> None:
     ]  # fmt: skip
     for place, change in changes:
         arguments = (*good[:place], change(good[place]), *good[place + 1 :])
-        assert refusal(sweep_cuda.spro_area, arguments) == refusal(OPERATORS.spro_area, arguments)
+        assert refusal(registration.CUDA_KERNELS["spro_area"], arguments) == refusal(
+            OPERATORS.spro_area, arguments
+        )
 
 
 # waits and launches

@@ -112,7 +112,7 @@ def test_every_place_is_judged_by_its_own_vector_and_condition() -> None:
         found = network.log_likelihood(features)
         for level, (width, row, column) in enumerate(((16, 3, 11), (8, 7, 2), (4, 0, 3))):
             vector = features[level][1, :, row, column][None]
-            place = network.places(level)[row * width + column][None]
+            place = network.locations(level)[row * width + column][None]
             torch.testing.assert_close(found[level][1, row, column], network.flows[level](vector, place)[0])
 
 
@@ -130,8 +130,9 @@ def test_map_is_one_minus_relative_probability() -> None:
         torch.zeros(1, 8, 8),
         torch.full((1, 4, 4), -math.inf),
     ]
-    found = CFLOWDetector(config, extractor, network)._map(levels)
+    found, score = CFLOWDetector(config, extractor, network)._map(levels)
     torch.testing.assert_close(found, torch.full((1, 64, 64), 0.75 + 0.0 + 1.0))
+    torch.testing.assert_close(score, torch.tensor([1.75]))
 
 
 def test_numpys_global_generator_is_left_alone() -> None:

@@ -100,7 +100,7 @@ def test_the_run_folder_is_complete(fitted: Run, method: str) -> None:
     metadata = json.loads((fitted.folder / files.RUN).read_text())
     assert metadata["images"] == 7
     assert metadata["calibration_images"] == 3
-    assert metadata["train_seconds"] > 0
+    assert metadata["train_seconds"] > 0 or method == toy_method.NAME  # which takes microseconds
     assert metadata["steps"] == (4 if method in TRAINED else 0)
     if method in TRAINED and method != "cflow":
         assert metadata["precision"] == "fp32"
@@ -175,7 +175,9 @@ def test_stages_are_timed_in_one_thread_only(fitted: Run) -> None:
 
 @every_method
 def test_files_give_the_same_bits(fitted: Run, tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
     loaded = Detector.load(fitted.folder, "cpu")
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert type(loaded) is type(fitted.detector)
     assert loaded.config == fitted.detector.config
     assert loaded.threshold == fitted.detector.threshold

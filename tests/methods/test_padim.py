@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis as plain_distance
-from support.images import clouds
+from support.images import clouds, smooth_map
 from thfr.backbones import create_backbone
 from thfr.errors import InputError
 from thfr.methods import FitContext
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.padim import PaDiMConfig, PaDiMDetector, PaDiMModelConfig, mahalanobis, whitening
 from torch import Tensor
 
@@ -61,7 +60,7 @@ def embeddings(detector: PaDiMDetector, images: Tensor) -> np.ndarray:
 def test_distances_are_those_of_the_formula(tmp_path: Path, stride: int) -> None:
     detector, facts = fit(tmp_path, stride)
     edge = SIZE // stride
-    assert facts == {"places": edge * edge, "dimension": DIMENSION, "passes": 1}
+    assert facts == {"locations": edge * edge, "dimension": DIMENSION, "passes": 1}
     good, new = embeddings(detector, clouds(IMAGES, 0)), embeddings(detector, clouds(2, 1))
     distances = np.empty((2, edge, edge))
     for y, x in np.ndindex(edge, edge):
@@ -78,7 +77,7 @@ def test_distances_are_those_of_the_formula(tmp_path: Path, stride: int) -> None
 def test_little_memory_takes_more_passes(tmp_path: Path) -> None:
     whole, _ = fit(tmp_path)
     parts, facts = fit(tmp_path, budget=25 * 8 * DIMENSION**2)
-    assert facts["passes"] == 3  # 64 places
+    assert facts["passes"] == 3  # 64 locations
     for one, other in zip(whole.state().values(), parts.state().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.images import clouds
+from support.images import clouds, smooth_map
 from thfr.backbones import create_backbone
 from thfr.methods import FitContext
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.patchcore import (
     PatchCoreConfig,
     PatchCoreDetector,

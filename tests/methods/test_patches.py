@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.images import products, write_images
 from support.methods import run
-from thfr.methods.common.patches import averaged, concatenated, rows
+from thfr.methods.common.patches import averaged, concatenated, location_vectors
 from thfr.methods.registry import config_from_values
 
 
@@ -45,5 +45,5 @@ def test_levels_at_one_stride() -> None:
     repeated = concatenated(coarse, "nearest")
     assert repeated.shape == (2, 12, 8, 8)
     assert torch.equal(repeated[:, 7:], levels[2].repeat_interleave(2, 2).repeat_interleave(2, 3))
-    flat = rows(repeated)
+    flat = location_vectors(repeated)
     assert torch.equal(flat[64 + 3 * 8 + 5], repeated[1, :, 3, 5])

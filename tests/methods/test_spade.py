@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.images import clouds
+from support.images import clouds, smooth_map
 from thfr.backbones import create_backbone
 from thfr.methods import FitContext
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.spade import SPADEConfig, SPADEDetector, SPADEModelConfig
 from torch import Tensor
 from torch.nn import functional as F

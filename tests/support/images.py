@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,3 +57,12 @@ def write_images(folder: Path, images: Tensor) -> list[Path]:
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
     return paths
+
+
+def smooth_map(
+    distances: Tensor,  # [B,h,w]
+    size: int,
+) -> Tensor:  # fp32 [B,size,size]
+    """Bilinear up-sampling and SciPy's Gaussian blur of 4 pixels, in fp64."""
+    sampled = F.interpolate(distances[:, None].double(), (size, size), mode="bilinear")[:, 0]
+    return torch.from_numpy(gaussian_filter(sampled.numpy(), (0, 4, 4))).float()

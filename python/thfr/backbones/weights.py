@@ -78,7 +78,7 @@ def lite0_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if "_conv_stem.weight" not in state:
         return dict(state)
-    blocks = [(stage, place) for stage, length in enumerate(_LITE0_STAGES) for place in range(length)]
+    blocks = [(stage, position) for stage, length in enumerate(_LITE0_STAGES) for position in range(length)]
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
@@ -90,8 +90,8 @@ def lite0_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             table = _LITE0_FIRST_BLOCK if index == 0 else _LITE0_BLOCK
             if index >= len(blocks) or module not in table:
                 raise InputError(f"weights: EfficientNet-Lite0 has no entry named {name}")
-            stage, place = blocks[index]
-            target = f"blocks.{stage}.{place}.{table[module]}.{suffix}"
+            stage, position = blocks[index]
+            target = f"blocks.{stage}.{position}.{table[module]}.{suffix}"
         renamed[target] = tensor
     return renamed
 

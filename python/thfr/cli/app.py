@@ -25,6 +25,7 @@ from thfr.cli import (
     gallery,
     predict,
     report,
+    serve,
     synth,
     tables,
     train,
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
-        *(demo, train, calibrate, predict, evaluate, report, gallery, visualize),
+        *(demo, train, calibrate, predict, serve, evaluate, report, gallery, visualize),
         *(ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)

@@ -98,7 +98,7 @@ class Dataset(ABC):
 
         Raises:
             InputError: no such folder, no such category, or several and none is named; those found are
-            listed.
+                listed.
         """
         folder = as_folder(root, "load_dataset")
         if cls.is_category(folder) and category in (None, folder.name):

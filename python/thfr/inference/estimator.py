@@ -62,7 +62,7 @@ class THFR:
         variant: ``thfr``, or without templates ``gl``, ``gbn``, ``lbn``.
         backbone: ``wide_resnet50_2``, ``resnet18`` or ``tf_efficientnet_lite0`` (which needs no download).
         weights: file of the backbone's weights; without it they come from an installed package or are
-        fetched.
+            fetched.
         size: edge of the square that images are resized to, a multiple of 32.
         epochs: passes over the training images; None: the method's own number, and more for a small set.
         batch_size: images a training step, and images predicted at once.

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
@@ -170,6 +171,14 @@ class Detector(ABC, Generic[ConfigT]):
         """Run a step of :meth:`_score` that ``thfr bench`` names in its table; see :func:`timed_stages`."""
         timer = _timer.get()
         return step() if timer is None else timer(name, step)
+
+    def _smoothed(
+        self,
+        levels: list[Tensor],  # [B,h_l,w_l]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+        """The sum of maps of any resolution, up-sampled to the input size and blurred, and its maximum."""
+        maps, scores = thfr_ext.upsample_blur(levels, (self.size, self.size), sigma=4.0, combine="sum")
+        return maps, scores
 
     @property
     def size(self) -> int:
@@ -372,17 +381,19 @@ class Detector(ABC, Generic[ConfigT]):
         path = folder / files.MODEL
         if not path.is_file():
             raise InputError(f"Detector.load: {folder} holds no {path.name}: has its training finished?")
-        digest = check_files(folder)
-        extractor = None
-        if config.uses_backbone:
-            extractor = create_backbone(config.model.backbone, pretrained=False)
-            load_tensors(extractor, folder / files.BACKBONE)
-            extractor.weights_digest = config.weights_digest
-        state = read_tensors(path)
-        try:
-            detector = detector_class(config.method).from_state(config, extractor, state, where, precision)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
+        digest, state = check_files(folder), read_tensors(path)
+        with torch.random.fork_rng(devices=[]):  # modules are made with random weights first
+            extractor = None
+            if config.uses_backbone:
+                extractor = create_backbone(config.model.backbone, pretrained=False)
+                load_tensors(extractor, folder / files.BACKBONE)
+                extractor.weights_digest = config.weights_digest
+            try:
+                detector = detector_class(config.method).from_state(
+                    config, extractor, state, where, precision
+                )
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
         return detector

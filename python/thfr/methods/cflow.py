@@ -33,7 +33,6 @@ from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.features import FeatureStore
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
@@ -92,7 +91,7 @@ class CFLOWConfig(RunConfig):
 
 
 def positional_encoding(channels: int, height: int, width: int) -> Tensor:
-    """Sinusoidal encoding of every place, fp32 [height*width,channels], ``channels`` a multiple of 4.
+    """Sinusoidal encoding of every location, fp32 [height*width,channels], ``channels`` a multiple of 4.
 
     The first half of the channels tells the row, the second the column, each in pairs of a sine and a cosine
     of wavelengths that grow geometrically from 2 pi towards 10000 * 2 pi cells (Vaswani et al., NeurIPS 2017,
@@ -163,7 +162,7 @@ class CFLOWNetwork(nn.Module):
         for level, stride in enumerate(STRIDES):
             cells = config.size // stride
             encoding = positional_encoding(config.position_channels, cells, cells)
-            self.register_buffer(f"places{level}", encoding, persistent=False)
+            self.register_buffer(f"locations{level}", encoding, persistent=False)
         before = np.random.get_state()  # FrEIA draws its permutations from there
         try:
             np.random.seed(seed % 2**32)
@@ -176,19 +175,19 @@ class CFLOWNetwork(nn.Module):
         finally:
             np.random.set_state(before)
 
-    def places(self, level: int) -> Tensor:  # [H*W,P]
-        """The encodings of a level's places, row by row."""
-        return self.get_buffer(f"places{level}")
+    def locations(self, level: int) -> Tensor:  # [H*W,P]
+        """The encodings of a level's locations, row by row."""
+        return self.get_buffer(f"locations{level}")
 
     def log_likelihood(
         self,
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
     ) -> list[Tensor]:  # fp32 [B,H_l,W_l]
-        """Log-likelihood per channel of every place of every level."""
+        """Log-likelihood per channel of every location of every level."""
         found = []
         for level, (flow, maps) in enumerate(zip(self.flows, features, strict=True)):
             vectors = maps.permute(0, 2, 3, 1).flatten(0, 2).float()
-            condition = self.places(level).repeat(len(maps), 1)
+            condition = self.locations(level).repeat(len(maps), 1)
             pieces = zip(vectors.split(_ROWS), condition.split(_ROWS), strict=True)
             found.append(torch.cat([flow(*piece) for piece in pieces]).view(-1, *maps.shape[2:]))
         return found
@@ -231,15 +230,15 @@ class CFLOWDetector(Detector[CFLOWConfig]):
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
         likelihoods = self._stage("flows", lambda: self.network.log_likelihood(features))
-        maps = self._stage("scoring", lambda: self._map(likelihoods))
-        return maps, maps.amax(dim=(1, 2))
+        return self._stage("scoring", lambda: self._map(likelihoods))
 
-    def _map(self, likelihoods: list[Tensor]) -> Tensor:
-        improbable = [
-            1 - (level - largest).exp()
-            for level, largest in zip(likelihoods, self.network.largest, strict=True)
-        ]
-        return torch.stack([smooth_map(level, self.size) for level in improbable]).sum(dim=0)
+    def _map(self, likelihoods: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self._smoothed(
+            [
+                1 - (level - largest).exp()
+                for level, largest in zip(likelihoods, self.network.largest, strict=True)
+            ]
+        )
 
     def state(self) -> dict[str, Tensor]:
         return self.network.state_dict()
@@ -288,9 +287,9 @@ class _Fitting:
         for level, (flow, stock) in enumerate(zip(self.network.flows, self.store.levels, strict=True)):
             rng = generator(settings.seed, _STREAM + level, step)
             images = chosen[torch.randint(len(chosen), (settings.locations,), generator=rng)]
-            places = torch.randint(stock.shape[2:].numel(), (settings.locations,), generator=rng)
-            vectors = stock.flatten(2)[images, :, places].to(self.device).float()
-            condition = self.network.places(level)[places.to(self.device)]
+            locations = torch.randint(stock.shape[2:].numel(), (settings.locations,), generator=rng)
+            vectors = stock.flatten(2)[images, :, locations].to(self.device).float()
+            condition = self.network.locations(level)[locations.to(self.device)]
             losses[f"level{level + 1}"] = -flow(vectors, condition).mean()
         return losses
 

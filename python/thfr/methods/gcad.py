@@ -5,7 +5,8 @@ Two branches. Local: a network regresses a pretrained encoder's descriptors. Glo
 bottleneck of a few numbers is distilled from the same descriptors, and a second network without any
 bottleneck regresses *its* output. A structural defect breaks the first regression; an image whose parts are
 each normal but do not belong together makes the global encoder say something else than the second network,
-which judges by the look of a place. Both errors are standardised on good images and summed, over the scales.
+which judges by what a location looks like. Both errors are standardised on good images and summed over the
+scales.
 
 Deviations from the paper, whose code and layer tables are not public:
 - The pretrained encoder is the frozen backbone itself, not patch CNNs of receptive fields of 17 and 33 pixels
@@ -76,8 +77,8 @@ class GCADConfig(RegressionConfig):
 
 
 class UNet(nn.Module):
-    """A regression network: its skip connections reproduce any detail, and no bottleneck ties a place to the
-    rest of the image.
+    """A regression network: its skip connections reproduce any detail, and no bottleneck ties a location
+    to the rest of the image.
     """
 
     def __init__(self, outputs: int, stride: int, width: int) -> None:

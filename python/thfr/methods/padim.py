@@ -1,12 +1,12 @@
-"""PaDiM: a Gaussian at each place.
+"""PaDiM: a Gaussian at each location.
 
 Defard, Setkov, Loesch, Audigier, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and
 Localization, ICPR 2021 (arXiv:2011.08785): embedding (section III.A), distribution (III.B, equation 1), map
 (III.C, equation 2).
 
-Differs from the paper: ``stride`` may make the places coarser, where time or memory is short. Fitting takes
-sums over the images instead of a store of their features, and as many passes over the images as keep the sums
-in memory.
+Differs from the paper: ``stride`` may make the locations coarser, where time or memory is short. Fitting
+takes sums over the images instead of a store of their features, and as many passes over the images as keep
+the sums in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.patches import averaged, concatenated
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
@@ -43,7 +42,7 @@ class PaDiMModelConfig(ModelConfig):
     regularisation: float = Field(default=0.01, gt=0)
     """Epsilon, added to the variance of each channel."""
     stride: Literal[4, 8, 16] = 4
-    """Pixels between places."""
+    """Pixels between locations."""
 
     @property
     def embedding(self) -> int:
@@ -67,7 +66,7 @@ class PaDiMConfig(RunConfig):
 
 @register_method("padim", PaDiMConfig)
 class PaDiMDetector(Detector[PaDiMConfig]):
-    """The map is the Mahalanobis distance at each of P places, the score its maximum.
+    """The map is the Mahalanobis distance at each of P locations, the score its maximum.
 
     ``channels``: int64 [D]; ``means``: fp32 [P,D]; ``whitenings``: fp32 [P,D,D], inverse Cholesky factors W
     of the covariances, so that the distance is ``|W (x - mean)|``.
@@ -101,19 +100,19 @@ class PaDiMDetector(Detector[PaDiMConfig]):
             )
         rng = generator(config.training.seed, _CHANNELS, 0)
         channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(context.device)
-        places = (model.size // model.stride) ** 2
-        means = torch.empty(places, dimension, device=context.device)
-        whitenings = torch.empty(places, dimension, dimension, device=context.device)
-        together = max(1, context.cache_budget // (8 * dimension**2))  # a place's fp64 sums
-        bands = torch.arange(places).split(together)
-        for number, band in enumerate(bands):
-            title = f"features {number + 1}/{len(bands)}"
+        locations = (model.size // model.stride) ** 2
+        means = torch.empty(locations, dimension, device=context.device)
+        whitenings = torch.empty(locations, dimension, dimension, device=context.device)
+        together = max(1, context.cache_budget // (8 * dimension**2))  # a location's fp64 sums
+        bands = torch.arange(locations).split(together)
+        for number, band in enumerate(bands, 1):
+            title = f"features {number}/{len(bands)}"
             mean, covariance = _moments(extractor, context, channels, band, model.stride, title)
             means[band] = mean.float()
             for part in torch.arange(len(band)).split(max(1, _CHUNK // (8 * dimension**2))):
                 whitenings[band[part]] = whitening(covariance[part], model.regularisation).float()
-        facts = {"places": places, "dimension": dimension, "passes": len(bands)}
-        return cls(config, extractor, channels, means, whitenings, context.device), facts
+        metadata = {"locations": locations, "dimension": dimension, "passes": len(bands)}
+        return cls(config, extractor, channels, means, whitenings, context.device), metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,8 +120,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         embedded = embedding(features, self.channels, self.config.model.stride)
         distances = self._stage("distance", lambda: mahalanobis(embedded, self.means, self.whitenings))
         edge = self.size // self.config.model.stride
-        maps = self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size))
-        return maps, maps.amax((1, 2))
+        return self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
 
     def state(self) -> dict[str, Tensor]:
         return {"channels": self.channels, "means": self.means, "whitenings": self.whitenings}
@@ -136,11 +134,11 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         device: torch.device,
         precision: Precision,
     ) -> PaDiMDetector:
-        places, dimension = (config.model.size // config.model.stride) ** 2, config.model.embedding
+        locations, dimension = (config.model.size // config.model.stride) ** 2, config.model.embedding
         shapes = {
             "channels": (dimension,),
-            "means": (places, dimension),
-            "whitenings": (places, dimension, dimension),
+            "means": (locations, dimension),
+            "whitenings": (locations, dimension, dimension),
         }
         for name, shape in shapes.items():
             if state[name].shape != shape:
@@ -154,7 +152,7 @@ def embedding(
     channels: Tensor,  # int64 [D], among those of all levels
     stride: int,
 ) -> Tensor:  # fp32 [P,B,D]
-    """The chosen channels at each place: a coarser level's vector is that of all places it covers."""
+    """The chosen channels at each location: a coarser level's vector is that of all locations it covers."""
     merged = averaged(levels, stride)
     starts = [0, *torch.tensor([level.shape[1] for level in merged]).cumsum(0).tolist()]
     parts = [
@@ -169,7 +167,7 @@ def mahalanobis(
     means: Tensor,  # fp32 [P,D]
     whitenings: Tensor,  # fp32 [P,D,D]
 ) -> Tensor:  # fp32 [B,P]
-    """The Mahalanobis distance to the place's own distribution."""
+    """The Mahalanobis distance to the location's own distribution."""
     return torch.bmm(embedded - means[:, None], whitenings.transpose(1, 2)).norm(dim=2).T
 
 
@@ -188,11 +186,11 @@ def _moments(
     extractor: FeatureExtractor,
     context: FitContext,
     channels: Tensor,
-    band: Tensor,  # int64 [p], places
+    band: Tensor,  # int64 [p], indices of locations
     stride: int,
     title: str,
 ) -> tuple[Tensor, Tensor]:  # fp64 [p,D], [p,D,D]
-    """Mean and covariance at some places, by the pairwise update of Chan, Golub and LeVeque (1979)."""
+    """Mean and covariance at some locations, by the pairwise update of Chan, Golub and LeVeque (1979)."""
     dimension, seen = len(channels), 0
     options: dict[str, Any] = {"dtype": torch.float64, "device": context.device}
     mean = torch.zeros(len(band), dimension, **options)

@@ -29,8 +29,7 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
-from thfr.methods.common.maps import smooth_map
-from thfr.methods.common.patches import concatenated, rows
+from thfr.methods.common.patches import concatenated, location_vectors
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
@@ -42,7 +41,7 @@ class PatchCoreModelConfig(ModelConfig):
     """Patch features and the bank of them."""
 
     neighbourhood: int = Field(default=3, ge=1, le=15)
-    """Edge of the square of places, odd, over which a patch feature is averaged."""
+    """Edge of the square of locations, odd, over which a patch feature is averaged."""
     dimension: int = Field(default=1024, ge=2, multiple_of=2)
     """Most channels of a patch feature, half of them of each level."""
     bank_ratio: float = Field(default=0.1, gt=0, le=1)
@@ -106,7 +105,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     ) -> tuple[PatchCoreDetector, dict[str, Any]]:
         """Two passes over the images instead of a store of patches: the first keeps what the coreset
         compares, the second the patches that it chose. So memory is that of the bank and ``projection``
-        numbers a candidate.
+        values a candidate.
         """
         total = len(context.images) * (config.model.size // 8) ** 2
         candidates = _candidates(total, config.training)
@@ -120,24 +119,26 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
                 )
             chosen = candidates[order.cpu()].sort().values
         patches = _collected(config, extractor, context, chosen)
-        facts = {"patches": total, "candidates": len(candidates), "bank": size}
-        return cls(config, extractor, patches, context.device), facts
+        metadata = {"patches": total, "candidates": len(candidates), "bank": size}
+        return cls(config, extractor, patches, context.device), metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         model, edge = self.config.model, self.size // 8
         features = self._stage("extractor", lambda: self.features(images))
-        queries = rows(patch_features(features, model.neighbourhood, model.dimension))
+        queries = location_vectors(patch_features(features, model.neighbourhood, model.dimension))
         found = self._stage(
             "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
         )
         distances, nearest = (result.view(len(images), edge * edge) for result in found)
-        scores, places = distances.max(1)
+        scores, worst_at = distances.max(1)
         if model.support:
-            worst = queries.view(len(images), edge * edge, -1).take_along_dim(places[:, None, None], 1)[:, 0]
-            closest = nearest.gather(1, places[:, None])[:, 0]
+            by_image = queries.view(len(images), edge * edge, -1)
+            worst = by_image.take_along_dim(worst_at[:, None, None], 1)[:, 0]
+            closest = nearest.gather(1, worst_at[:, None])[:, 0]
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
-        return self._stage("scoring", lambda: smooth_map(distances.view(-1, edge, edge), self.size)), scores
+        maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
+        return maps, scores
 
     def state(self) -> dict[str, Tensor]:
         return {"patches": self.patches}
@@ -214,10 +215,10 @@ def _selected(
     config: PatchCoreConfig,
     extractor: FeatureExtractor,
     context: FitContext,
-    numbers: Tensor,  # int64 [n], ascending, among all patches of all images
+    indices: Tensor,  # int64 [n], ascending, among all patches of all images
     description: str,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """These patches, an image batch at a time: which of ``numbers`` they are, and fp32 [.,D]."""
+    """These patches, an image batch at a time: the part of ``indices`` that they are, and fp32 [.,D]."""
     model = config.model
     each = (model.size // 8) ** 2
     batches = feature_batches(
@@ -226,33 +227,33 @@ def _selected(
     for image, levels in batches:
         first = image * each
         bounds = torch.tensor([first, first + len(levels[0]) * each])
-        begin, end = torch.searchsorted(numbers, bounds).tolist()
+        begin, end = torch.searchsorted(indices, bounds).tolist()
         if begin < end:
-            patches = rows(patch_features(levels, model.neighbourhood, model.dimension))
-            yield slice(begin, end), patches[(numbers[begin:end] - first).to(patches.device)]
+            patches = location_vectors(patch_features(levels, model.neighbourhood, model.dimension))
+            yield slice(begin, end), patches[(indices[begin:end] - first).to(patches.device)]
 
 
 def _projected(
-    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, numbers: Tensor
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, indices: Tensor
 ) -> Tensor:  # fp32 [n,projection]
     """What the coreset compares: random projections (Johnson and Lindenstrauss) of the patches."""
     training = config.training
     rng = generator(training.seed, _PROJECTION, 0)
-    projection, projected = None, torch.empty(len(numbers), training.projection, device=context.device)
-    for place, patches in _selected(config, extractor, context, numbers, "features"):
+    projection, projected = None, torch.empty(len(indices), training.projection, device=context.device)
+    for chosen, patches in _selected(config, extractor, context, indices, "features"):
         if projection is None:
             projection = torch.randn(patches.shape[1], training.projection, generator=rng).to(patches)
-        torch.mm(patches, projection, out=projected[place])
+        torch.mm(patches, projection, out=projected[chosen])
     return projected
 
 
 def _collected(
-    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, numbers: Tensor
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, indices: Tensor
 ) -> Tensor:  # fp16 [n,D]
     bank: Tensor | None = None
-    for place, patches in _selected(config, extractor, context, numbers, "bank"):
+    for chosen, patches in _selected(config, extractor, context, indices, "bank"):
         if bank is None:
-            bank = torch.empty(len(numbers), patches.shape[1], dtype=torch.float16, device=context.device)
-        bank[place] = patches
+            bank = torch.empty(len(indices), patches.shape[1], dtype=torch.float16, device=context.device)
+        bank[chosen] = patches
     assert bank is not None
     return bank

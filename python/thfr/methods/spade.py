@@ -1,4 +1,4 @@
-"""SPADE: nearest training images, then nearest places in them.
+"""SPADE: nearest training images, then nearest locations in them.
 
 Cohen, Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020 (arXiv:2005.02357): image
 score (section 3.2), sub-image anomaly detection via image alignment (3.3), feature pyramid (3.4).
@@ -22,8 +22,7 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.maps import smooth_map
-from thfr.methods.common.patches import averaged, concatenated, rows
+from thfr.methods.common.patches import averaged, concatenated, location_vectors
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
 
@@ -34,13 +33,13 @@ class SPADEModelConfig(ModelConfig):
     """The two searches."""
 
     image_neighbours: int = Field(default=50, ge=1)
-    """Training images, K, whose distance is the image score and whose places are searched (all, where there
-    are fewer).
+    """Training images, K, whose distance is the image score and whose locations are searched (all, where
+    there are fewer).
     """
     place_neighbours: int = Field(default=1, ge=1, le=64)
-    """Places, kappa, whose mean squared distance is that of a place."""
+    """Locations, kappa, whose mean squared distance is that of a location."""
     stride: Literal[4, 8, 16] = 4
-    """Pixels between places."""
+    """Pixels between locations."""
 
 
 class SPADEConfig(RunConfig):
@@ -89,9 +88,9 @@ class SPADEDetector(Detector[SPADEConfig]):
         )
         *gallery, keys = store.levels
         detector = cls(config, extractor, gallery, keys, context.device)
-        facts = {"gallery": len(keys), "features_mapped": store.mapped}
+        metadata = {"gallery": len(keys), "features_mapped": store.mapped}
         store.close()  # a mapped file loses its name; the gallery keeps its content
-        return detector, facts
+        return detector, metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,32 +98,33 @@ class SPADEDetector(Detector[SPADEConfig]):
         scores, neighbours = self._stage("retrieval of images", lambda: self._nearest_images(features))
         levels = averaged(features, self.config.model.stride)
         distances = self._stage(
-            "retrieval of places",
+            "retrieval of locations",
             lambda: torch.stack(
                 [
-                    self._place_distances([level[image] for level in levels], neighbours[image])
+                    self._location_distances([level[image] for level in levels], neighbours[image])
                     for image in range(len(images))
                 ]
             ),
         )
-        return self._stage("scoring", lambda: smooth_map(distances, self.size)), scores
+        maps, _ = self._stage("scoring", lambda: self._smoothed([distances]))
+        return maps, scores
 
     def _nearest_images(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:  # fp32 [B], int64 [B,K]
         count = min(self.config.model.image_neighbours, len(self.keys))
         found = thfr_ext.nearest_templates(image_keys(features).float(), self.keys, k=count, metric="l2")
         return found[0].square().mean(1), found[1]
 
-    def _place_distances(
+    def _location_distances(
         self,
         levels: list[Tensor],  # three [C_l,H_l,W_l], of one image
         neighbours: Tensor,  # int64 [K], in the gallery
     ) -> Tensor:  # fp32 [H,W]
-        """Mean squared distance of every place to the nearest places of all neighbours."""
-        queries = rows(concatenated([level[None].float() for level in levels]))
+        """Mean squared distance of every location to the nearest locations of all neighbours."""
+        queries = location_vectors(concatenated([level[None].float() for level in levels]))
         count = self.config.model.place_neighbours
         nearest = queries.new_empty(len(queries), 0)
         for some in neighbours.split(_TOGETHER):
-            bank = rows(concatenated([level[some].float() for level in self.gallery]))
+            bank = location_vectors(concatenated([level[some].float() for level in self.gallery]))
             found = thfr_ext.nearest_templates(queries, bank, k=count, metric="l2")[0]
             nearest = torch.cat([nearest, found], 1).topk(count, 1, largest=False).values
         return nearest.square().mean(1).view(max(level.shape[1:] for level in levels))

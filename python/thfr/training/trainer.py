@@ -98,7 +98,6 @@ def train(
     )
     if _finished_before(out, config):
         return Detector.load(out, device)
-    placed = None if extractor is None else extractor.to(where)
     with locked(out, "train"):
         if _finished_before(out, config):
             return Detector.load(out, device)
@@ -106,6 +105,7 @@ def train(
             claim(out, config.to_yaml())
         context = FitContext(images, indices, out, where, progress, checkpoint_seconds, cache_budget)
         started = time.monotonic()
+        placed = None if extractor is None else extractor.to(where)
         detector, metadata = detector_class(config.method).fit(config, placed, context)
         detector.inputs = inputs
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}

@@ -20,11 +20,11 @@ def test_finds_itself_unless_excluded() -> None:
     own = torch.arange(9)
     assert torch.equal(bank.nearest(levels)[:, 0], own)
     assert not (bank.nearest(levels, exclude=own)[:, 0] == own).any()
-    # exclusion names training images, not places, so it also holds in a sub-sampled bank
+    # exclusion names training images, not indices in the bank, so it also holds in a sub-sampled bank
     small = bank.subsample(0.5, "random", seed=1)
-    places = small.nearest(levels, exclude=own, count=2)
-    assert places.shape == (9, 2)
-    assert not (small.indices[places] == own[:, None]).any()
+    found = small.nearest(levels, exclude=own, count=2)
+    assert found.shape == (9, 2)
+    assert not (small.indices[found] == own[:, None]).any()
 
 
 def test_exclusion_of_absent_rows_excludes_nothing() -> None:
@@ -36,7 +36,7 @@ def test_exclusion_of_absent_rows_excludes_nothing() -> None:
 
 def test_key_keeps_the_layout() -> None:
     levels = features(2)
-    # the same vectors at other places: an averaged key could not tell it from the first template
+    # the same vectors at other locations: an averaged key could not tell it from the first template
     mirrored = [level[:1].flip(3) for level in levels]
     bank = TemplateBank([torch.cat([level, mirror]) for level, mirror in zip(levels, mirrored, strict=True)],
                         torch.arange(3))  # fmt: skip

@@ -42,16 +42,20 @@ class FeatureStore:
         if self._file is not None:
             self._file.cleanup()
 
-    def gather(self, rows: Tensor, device: torch.device) -> list[Tensor]:
-        """fp32 features [B,C_l,H_l,W_l] of the images ``rows``."""
-        return [level[rows].to(device).float() for level in self.levels]
+    def gather(
+        self,
+        indices: Tensor,  # int64 [B]
+        device: torch.device,
+    ) -> list[Tensor]:  # three fp32 [B,C_l,H_l,W_l]
+        """The features of some images."""
+        return [level[indices].to(device).float() for level in self.levels]
 
     def statistics(self, limit: int = 64) -> tuple[list[Tensor], list[Tensor]]:
         """Per-channel mean and standard deviation [C_l] over at most ``limit`` evenly spaced images."""
-        rows = torch.linspace(0, len(self) - 1, min(limit, len(self))).round().long()
+        spread = torch.linspace(0, len(self) - 1, min(limit, len(self))).round().long()
         means, deviations = [], []
         for level in self.levels:
-            values = level[rows].float()
+            values = level[spread].float()
             means.append(values.mean((0, 2, 3)))
             deviations.append(values.std((0, 2, 3)))
         return means, deviations
@@ -65,11 +69,13 @@ def feature_batches(
     progress: bool = False,
     description: str = "features",
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """Run the extractor over all images: the number of a batch's first image, and its three fp32 levels.
+    """Run the extractor over all images: the index of a batch's first image, and its three levels, fp32
+    [B,C_l,H_l,W_l].
 
     Batches are small by default, so that the activations of WideResNet50 take a few hundred megabytes.
 
-    Raises InputError if a feature is not finite or exceeds the range of fp16.
+    Raises:
+        InputError: a feature is not finite or exceeds the range of fp16.
     """
     for start in tqdm(range(0, len(images), batch_size), description, disable=not progress, leave=False):
         with torch.inference_mode():
@@ -97,7 +103,8 @@ def compute_features(
 
     ``keep``: makes what is kept of a batch's levels, tensors [B,...]; by default the levels themselves.
 
-    Raises InputError if a feature is not finite or exceeds the range of fp16.
+    Raises:
+        InputError: a feature is not finite or exceeds the range of fp16.
     """
     levels: list[Tensor] = []
     file: tempfile.TemporaryDirectory[str] | None = None

@@ -1,4 +1,4 @@
-"""One vector a place, made of several levels of a backbone: what the memory methods compare."""
+"""One vector a location, made of several levels of a backbone: what the memory methods compare."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def concatenated(
     )
 
 
-def rows(
+def location_vectors(
     features: Tensor,  # [B,C,H,W]
 ) -> Tensor:  # [B*H*W,C]
-    """The vectors of all places, image by image, row by row."""
+    """The vectors of all locations, image by image, row by row."""
     return features.permute(0, 2, 3, 1).flatten(0, 2)

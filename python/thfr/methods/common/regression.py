@@ -33,7 +33,7 @@ class Standardiser(nn.Module):
 
 
 class MapScale(nn.Module):
-    """Brings error maps to one scale: minus mean, by standard deviation of all places of good images."""
+    """Brings error maps to one scale: minus mean, by standard deviation of all locations of good images."""
 
     mean: Tensor
     deviation: Tensor

@@ -14,7 +14,6 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices, held_out
-from thfr.methods.common.maps import smooth_map
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.regression import MapScale, Standardiser
 from thfr.runs.threshold import Threshold
@@ -137,8 +136,7 @@ class RegressionDetector(Detector[RegressionConfig]):
             return self.network.errors(_as_seen(self.extractor, images, self.device), features)
 
     def _map(self, errors: list[Tensor]) -> tuple[Tensor, Tensor]:
-        maps = torch.stack([smooth_map(error, self.size) for error in self.network.scale(errors)]).sum(0)
-        return maps, maps.amax((1, 2))
+        return self._smoothed(self.network.scale(errors))
 
     def state(self) -> dict[str, Tensor]:
         return self.network.state_dict()

@@ -14,7 +14,7 @@ def structural_similarity(
     first: Tensor,  # [B,C,H,W] in [0,1], edges of at least 11
     second: Tensor,  # [B,C,H,W]
 ) -> Tensor:  # [B,C,H-10,W-10] in [-1,1]
-    """SSIM under a Gaussian window of 11 x 11 (sigma 1.5), of every place where it fits into the image."""
+    """SSIM under a Gaussian window of 11 x 11 (sigma 1.5), of every location where it fits into the image."""
     channels = first.shape[1]
     steps = torch.arange(_WINDOW, device=first.device, dtype=first.dtype) - _WINDOW // 2
     weights = torch.exp(-(steps**2) / (2 * _SIGMA**2))

@@ -35,7 +35,7 @@ def perlin_noise(
     two dimensions being sqrt(1/2).
     """
     (top, down), (left, right) = (
-        _places(pixels, corners - 1, gradients)
+        _positions(pixels, corners - 1, gradients)
         for pixels, corners in zip(size, gradients.shape[:2], strict=True)
     )
 
@@ -49,11 +49,11 @@ def perlin_noise(
     return math.sqrt(2) * torch.lerp(upper, lower, v)
 
 
-def _places(pixels: int, cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def _positions(pixels: int, cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """The cell each pixel's centre is in, and how far into it."""
-    places = (torch.arange(pixels, dtype=like.dtype) + 0.5) * (cells / pixels)
-    cell = places.floor()
-    return cell.long(), places - cell
+    positions = (torch.arange(pixels, dtype=like.dtype) + 0.5) * (cells / pixels)
+    cell = positions.floor()
+    return cell.long(), positions - cell
 
 
 def _fade(t: Tensor) -> Tensor:

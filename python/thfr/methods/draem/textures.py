@@ -75,9 +75,9 @@ def _coloured(
 ) -> Tensor:  # [3,S,S]
     """The pattern through a ramp of two to four random colours."""
     colours = torch.rand(integer(rng, 2, 4), 3, generator=rng)
-    places = pattern.clamp(0, 1) * (len(colours) - 1)
-    lower = places.floor().long().clamp(max=len(colours) - 2)
-    return torch.lerp(colours[lower], colours[lower + 1], (places - lower)[..., None]).permute(2, 0, 1)
+    positions = pattern.clamp(0, 1) * (len(colours) - 1)
+    lower = positions.floor().long().clamp(max=len(colours) - 2)
+    return torch.lerp(colours[lower], colours[lower + 1], (positions - lower)[..., None]).permute(2, 0, 1)
 
 
 def _changed(picture: Image.Image, rng: torch.Generator) -> Image.Image:
@@ -116,8 +116,8 @@ def _octaves(size: int, rng: torch.Generator) -> Tensor:
 def _wave(size: int, rng: torch.Generator) -> Tensor:
     """Parallel waves of any direction, somewhat bent, [S,S] in [-1,1]."""
     angle, waves = uniform(rng, 0, math.pi), 2 ** uniform(rng, 1, 5)
-    places = torch.arange(size) / size
-    along = places[:, None] * math.sin(angle) + places[None] * math.cos(angle)
+    positions = torch.arange(size) / size
+    along = positions[:, None] * math.sin(angle) + positions[None] * math.cos(angle)
     bent = uniform(rng, 0, 0.5) * _noise(size, rng, 2, 2)
     return torch.sin(2 * math.pi * (waves * along + bent))
 
@@ -148,8 +148,8 @@ def _fibres(size: int, rng: torch.Generator) -> Tensor:
 def _cells(size: int, rng: torch.Generator) -> Tensor:
     """Stones: each pixel has the value of the nearest of some random points, darker towards the joints."""
     points = torch.rand(integer(rng, 8, 128), 2, generator=rng)
-    places = (torch.arange(size) + 0.5) / size
-    squared = (places[:, None, None] - points[:, 0]) ** 2 + (places[None, :, None] - points[:, 1]) ** 2
+    positions = (torch.arange(size) + 0.5) / size
+    squared = (positions[:, None, None] - points[:, 0]) ** 2 + (positions[None, :, None] - points[:, 1]) ** 2
     nearest, own = squared.topk(2, dim=2, largest=False)
     gap = nearest[..., 1].sqrt() - nearest[..., 0].sqrt()
     inside = (gap * math.sqrt(len(points)) / uniform(rng, 0.05, 0.6)).clamp(max=1)

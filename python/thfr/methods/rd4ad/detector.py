@@ -6,7 +6,7 @@ levels' cosine distances.
 
 Deviations from the paper:
 - By default the loss is the cosine distance of whole, flattened levels, which is what the published figures
-  are known to rest on; ``loss: location`` is equation 2 as printed, the mean over places.
+  are known to rest on; ``loss: location`` is equation 2 as printed, the mean over locations.
 - The embedding has twice the channels of the coarsest level, whatever the backbone (2048 for Wide
   ResNet-50-2, as in the paper). A decoder for EfficientNet-Lite0 is made of basic residual blocks and may
   give negative features.
@@ -26,7 +26,7 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.base import FitContext, Precision
 from thfr.methods.common.batches import batch_indices
-from thfr.methods.common.losses import restoration_losses
+from thfr.methods.common.losses import LossKind, restoration_losses
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.residual import BlockKind
 from thfr.methods.common.restoring import RestoringDetector
@@ -58,8 +58,8 @@ class RD4ADTrainingConfig(AdamConfig):
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=5e-3, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
-    loss: Literal["location", "flattened"] = "flattened"
-    """location: mean cosine distance of the places of a level; flattened: cosine distance of whole levels."""
+    loss: LossKind = "flattened"
+    """See :func:`thfr.methods.common.losses.restoration_losses`."""
 
 
 class RD4ADConfig(RunConfig):

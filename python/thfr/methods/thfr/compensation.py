@@ -1,8 +1,8 @@
 """Template-guided compensation: attention from the restored features to the template's, level by level.
 
 A plain attention is ignored by training (the bottlenecks already solve the loss). Unit-norm queries and keys
-with a high temperature make it choose, and a positional prior makes it choose near the same place, where an
-aligned template has what belongs there.
+with a high temperature make it choose, and a positional prior makes it choose near the same location, where
+an aligned template has what belongs there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from thfr.errors import InputError
 
 
 class Compensation(nn.Module):
-    """Adds to the decoder's features what the template shows at the matching places.
+    """Adds to the decoder's features what the template shows at the matching locations.
 
     Queries come from the decoder, keys and values from the template's features; the input image's features
     never enter.
@@ -50,7 +50,7 @@ class Compensation(nn.Module):
         templates: Tensor,  # [B,K,C,H,W]
         stride: int,
     ) -> tuple[Tensor, Tensor]:  # [B,D,H,W] and [B,C,H,W]
-        """``x`` with what the template shows, and the template's features at the matching places."""
+        """``x`` with what the template shows, and the template's features at the matching locations."""
         batch, count, channels = templates.shape[:3]
         template = templates.flatten(0, 1)
         if self.pool > 1:
@@ -90,6 +90,6 @@ def _tokens(x: Tensor, batch: int, heads: int) -> Tensor:
 
 
 def _centres(x: Tensor, cell: float) -> Tensor:
-    """The centres of the places of ``x`` [B,C,H,W], a ``cell`` apart: [HW,2]."""
+    """The centres of the locations of ``x`` [B,C,H,W], a ``cell`` apart: [HW,2]."""
     rows, columns = ((torch.arange(edge, device=x.device) + 0.5) * cell for edge in x.shape[2:])
     return torch.cartesian_prod(rows, columns)

@@ -31,8 +31,8 @@ class THFRModelConfig(ModelConfig):
     compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
     """Levels at which the template compensates, 1 at stride 4 to 3 at stride 16; without any, thfr is gl."""
     template_residual: bool = True
-    """Where the template compensates, the output is its features at the matching places plus what the decoder
-    adds to them; False: what the decoder makes of them.
+    """Where the template compensates, the output is its features at the matching locations plus what the
+    decoder adds to them; False: what the decoder makes of them.
     """
     attention_heads: int = Field(default=1, ge=1)
     attention_pool: Literal[1, 2, 4] = 2
@@ -45,7 +45,7 @@ class THFRModelConfig(ModelConfig):
     """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
     template_count: int = Field(default=3, ge=1)
     """Templates an image is restored with (fewer if the bank holds fewer): the attention chooses among the
-    places of all of them. Training takes the nearest one, which costs half as much and is as good.
+    locations of all of them. Training takes the nearest one, which costs half as much and is as good.
     """
     bank_ratio: float = Field(default=1.0, gt=0, le=1)
     """Share of the training images kept as templates."""
@@ -84,7 +84,7 @@ class THFRTrainingConfig(OptimisationConfig):
     learning_rate: float = Field(default=2e-3, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     loss: Literal["location", "flattened"] = "location"
-    """location: mean cosine distance of the places of a level; flattened: cosine distance of whole levels."""
+    """See :func:`thfr.methods.common.losses.restoration_losses`."""
     corruption: bool = True
     """Paste feature rectangles of other training images into the network's input (never into target or
     template).
@@ -93,7 +93,7 @@ class THFRTrainingConfig(OptimisationConfig):
     """Largest edge of such a rectangle, in cells of stride 16."""
     augmentation: int = Field(default=0, ge=0)
     """Copies of each training image, slightly moved, turned and lit; templates are the originals only. They
-    helped with 43 images and cost accuracy with 335 (docs/accuracy.md).
+    helped with 43 images and cost accuracy with 335 (docs/results/accuracy.md).
     """
 
 

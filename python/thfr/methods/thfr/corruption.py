@@ -20,7 +20,7 @@ def corrupted(
     """Copies of the features with one or two rectangles of other training images pasted in, at all levels.
 
     Rectangles are 2 to ``largest`` cells of the coarse level wide and high; half of them come from the same
-    place of the other image (a part that is normal, but not here and now), half from any place. What the
+    location of the other image (a part that is normal, but not here and now), half from any. What the
     network must restore stays clean, so that it learns to doubt its input and to ask the template.
     """
     rng = generator(seed, Stream.CORRUPTION, step)

@@ -1,0 +1,131 @@
+"""``thfr serve``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from thfr.cli.arguments import Commands, add_command, add_device, existing_file, existing_folder, positive
+from thfr.cli.output import Result
+from thfr.errors import InputError
+
+_DESCRIPTION = """\
+Answer HTTP requests with the verdicts of trained runs; a run is asked for by its folder's name.
+
+  thfr serve RUN                                              a page at http://127.0.0.1:8008/
+  curl --data-binary @part.png http://127.0.0.1:8008/v1/inspect
+  thfr serve RUN1 RUN2 --host 0.0.0.0 --token-file token.txt  for other machines, which must send the token
+
+Needs the extra: pip install thfr-ext[serve]
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "serve", run, help="answer HTTP requests", description=_DESCRIPTION)
+    parser.add_argument(
+        "run_folders", metavar="RUN", nargs="+", type=existing_folder, help="folder of `thfr train`"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    parser.add_argument("--port", type=port, default=8008, help="TCP port to listen at")
+    parser.add_argument(
+        "--token-file",
+        type=existing_file,
+        metavar="FILE",
+        help="a secret of at least 16 characters that requests must carry; needed for other hosts",
+    )
+    parser.add_argument(
+        "--log",
+        metavar="URL",
+        help="inspection log: a file (SQLite) or a URL of SQLAlchemy; with it come history and feedback",
+    )
+    parser.add_argument(
+        "--jsonl", type=Path, metavar="FILE", help="with --log: append each inspection as a line, too"
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-mib", type=positive, default=32, help="MiB of a request's body")
+    limits.add_argument("--max-megapixels", type=positive, default=32, help="millions of pixels of an image")
+    limits.add_argument("--queue", type=positive, default=64, help="images that may wait for a model")
+    limits.add_argument("--batch", type=positive, default=8, help="images scored together at most")
+    limits.add_argument(
+        "--batch-wait", type=milliseconds, default=5.0, metavar="MS", help="how long to wait for a batch"
+    )
+    limits.add_argument("--timeout", type=seconds, default=30.0, metavar="S", help="for each answer")
+    findings = parser.add_argument_group("findings")
+    findings.add_argument(
+        "--min-area", type=positive, default=1, metavar="PIXELS", help="leave out smaller findings"
+    )
+    findings.add_argument(
+        "--pixels-per-mm", type=seconds, metavar="N", help="scale of the images, for millimetres"
+    )
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    from thfr.deploy.extras import require
+
+    require("serve", "fastapi", "uvicorn", "prometheus_client", "sqlalchemy", "multipart")
+    from thfr.deploy.inspections import InspectionLog
+    from thfr.deploy.model import open_models
+    from thfr.deploy.serve.app import create_app
+    from thfr.deploy.serve.running import is_loopback, read_token, serve
+    from thfr.deploy.serve.settings import MEBIBYTE, Settings
+
+    local = is_loopback(args.host)
+    if not local and args.token_file is None:
+        raise InputError(f"serve: --host {args.host}: other machines could ask; expected --token-file too")
+    if args.jsonl is not None and args.log is None:
+        raise InputError("serve: --jsonl: expected --log too")
+    token = None if args.token_file is None else read_token(args.token_file)
+    settings = Settings(
+        max_bytes=args.max_mib * MEBIBYTE,
+        max_pixels=args.max_megapixels * 1_000_000,
+        queue_images=args.queue,
+        queue_pixels=max(4 * args.max_megapixels * 1_000_000, Settings.queue_pixels),
+        batch_images=args.batch,
+        batch_wait=args.batch_wait / 1000,
+        timeout=args.timeout,
+        min_area=args.min_area,
+        pixels_per_mm=args.pixels_per_mm,
+        token=token,
+        hosts=(*Settings.hosts, args.host) if local else ("*",),
+    )
+    models = open_models("serve", args.run_folders, args.device)
+    log = None if args.log is None else InspectionLog(log_url(args.log), args.jsonl)
+    shown = f"[{args.host}]" if ":" in args.host else args.host
+    print(f"serving {', '.join(models)} at http://{shown}:{args.port}/", file=sys.stderr, flush=True)
+    serve(create_app(models, settings, log), args.host, args.port)
+    return Result("stopped", {"models": list(models), "host": args.host, "port": args.port})
+
+
+def log_url(text: str) -> str:
+    """A URL as it is; a file's name as that of an SQLite database."""
+    return text if "://" in text else f"sqlite:///{Path(text).absolute()}"
+
+
+def port(text: str) -> int:
+    """argparse type: a TCP port."""
+    number = positive(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port of at most 65535, got {text!r}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """argparse type: a number above 0."""
+    return _above(text, 0, "a number above 0")
+
+
+def milliseconds(text: str) -> float:
+    """argparse type: a number of at least 0."""
+    return _above(text, -1e-300, "a number of at least 0")
+
+
+def _above(text: str, least: float, expected: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value

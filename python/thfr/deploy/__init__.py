@@ -1,0 +1,1 @@
+"""From a trained run to a product on the line: findings, HTTP service, watched folders, teaching."""

@@ -1,0 +1,1 @@
+"""``thfr serve``: trained runs behind HTTP."""

@@ -1,0 +1,211 @@
+"""From an image's bytes to an inspection: decode, wait, score, findings, picture, log."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from thfr.deploy.findings import Finding, find
+from thfr.deploy.inspections import InspectionLog
+from thfr.deploy.model import Model
+from thfr.deploy.serve.batching import Scored, Worker
+from thfr.deploy.serve.images import decode, encode
+from thfr.deploy.serve.metrics import Metrics
+from thfr.deploy.serve.schema import Inspection
+from thfr.deploy.serve.settings import Settings
+from thfr.errors import InputError
+from thfr.predictions.scale import scale_of
+from thfr.visualization.overlay import overlay
+
+_LOGGER = logging.getLogger(__name__)
+_PICTURE_EDGE = 512  # of the pictures in the log
+MapKind = Literal["none", "png", "tiff"]
+
+
+class UnknownModel(InputError):
+    """There is no model of this name."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image as it came."""
+
+    data: bytes
+    file: str | None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request asks for."""
+
+    model: str | None
+    map: MapKind
+    min_area: int
+
+
+class Inspector:
+    """The models with their workers, the threads for pixels, and the log."""
+
+    def __init__(self, models: Mapping[str, Model], settings: Settings, log: InspectionLog | None) -> None:
+        if not models:
+            raise InputError("serve: expected at least one model, got none")
+        self.settings, self.log = settings, log
+        self.metrics = Metrics()
+        self.workers = {
+            name: Worker(model, settings, self.metrics.batches(name)) for name, model in models.items()
+        }
+        for name, worker in self.workers.items():
+            self.metrics.watch(name, worker)
+        self._limits: dict[str, float | None] = {}
+        for name, model in models.items():
+            by_hand = log.thresholds(name) if log is not None else []
+            of_run = None if model.threshold is None else model.threshold.value
+            self._limits[name] = by_hand[0]["value"] if by_hand else of_run
+        self._threads = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "thfr-pixels")
+
+    def close(self) -> None:
+        """Answer what waits, then end all threads."""
+        for worker in self.workers.values():
+            worker.close()
+        self._threads.shutdown()
+        if self.log is not None:
+            self.log.close()
+
+    def worker(self, name: str | None) -> Worker:
+        """The worker of this model, or of the first; UnknownModel if there is none."""
+        if name is None:
+            return next(iter(self.workers.values()))
+        if name not in self.workers:
+            raise UnknownModel(f"inspect: model: expected one of {', '.join(self.workers)}, got {name!r}")
+        return self.workers[name]
+
+    def limit(self, name: str) -> float | None:
+        """Above which score this model's images are bad."""
+        return self._limits[name]
+
+    def set_limit(self, name: str, value: float, who: str, why: str) -> None:
+        """Set it by hand, and log who did so and why."""
+        assert self.log is not None
+        self.log.set_threshold(name, value, who, why)
+        self._limits[name] = value
+
+    async def inspect(self, uploads: Sequence[Upload], wish: Wish) -> list[Inspection | InputError]:
+        """The inspections in the order of the uploads; an InputError for an image that cannot be used.
+
+        Raises:
+            UnknownModel, QueueFull, Closed: nothing was inspected.
+            asyncio.TimeoutError: the answer took too long.
+        """
+        worker = self.worker(wish.model)
+        images = await asyncio.gather(*(self._in_thread(self._decode, upload) for upload in uploads))
+        readable = [image for image in images if not isinstance(image, InputError)]
+        started = time.monotonic()
+        waiting, name = worker.submit(readable), worker.model.name
+        scored = iter(await asyncio.wait_for(_all(waiting), self.settings.timeout))
+        ms = round((time.monotonic() - started) * 1000, 3)
+        tasks: list[Any] = []
+        for upload, image in zip(uploads, images, strict=True):
+            if isinstance(image, InputError):
+                tasks.append(_itself(image))
+            else:
+                done = next(scored)
+                tasks.append(self._in_thread(self._describe, name, upload, image, done, wish, ms))
+        return list(await asyncio.gather(*tasks))
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    def _decode(self, upload: Upload) -> np.ndarray | InputError:
+        try:
+            return decode(upload.data, self.settings.max_pixels)
+        except InputError as error:
+            return error
+
+    def _describe(
+        self, name: str, upload: Upload, image: np.ndarray, scored: Scored, wish: Wish, ms: float
+    ) -> Inspection:
+        if not math.isfinite(scored.score):
+            raise RuntimeError(f"inspect: the model {name} gave the score {scored.score}")
+        limit = self._limits[name]
+        verdict: Literal["good", "bad"] | None = None
+        findings: list[Finding] = []
+        if limit is not None:
+            verdict = "bad" if scored.score > limit else "good"
+            scale = self.settings.pixels_per_mm
+            findings = find(scored.anomaly_map, limit, min_area=wish.min_area, pixels_per_mm=scale)
+        wanted: bytes | None = None
+        drawn: np.ndarray | None = None
+        if wish.map == "png" or self.log is not None:
+            drawn = heat_map(image, scored.anomaly_map, limit)
+        if wish.map == "tiff":
+            wanted = encode(scored.anomaly_map, "tiff")
+        elif wish.map == "png" and drawn is not None:
+            wanted = encode(drawn, "png")
+        entry: dict[str, Any] = {
+            "model": name,
+            "file": upload.file,
+            "score": scored.score,
+            "verdict": verdict,
+            "threshold": limit,
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "ms": ms,
+        }
+        number = None if drawn is None else self._logged(entry, upload, findings, drawn)
+        self.metrics.inspected(name, verdict, ms / 1000)
+        encoded = None if wanted is None else base64.b64encode(wanted).decode("ascii")
+        return Inspection(id=number, findings=findings, map=encoded, **entry)
+
+    def _logged(
+        self, entry: dict[str, Any], upload: Upload, findings: list[Finding], drawn: np.ndarray
+    ) -> int | None:
+        """The inspection's number in the log; None without a log, or where it cannot be written."""
+        if self.log is None:
+            return None
+        small = Image.fromarray(drawn)
+        small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
+        row = {
+            **entry,
+            "sha256": hashlib.sha256(upload.data).hexdigest(),
+            "findings": [finding.as_dict() for finding in findings],
+        }
+        try:
+            return self.log.add(row, encode(np.asarray(small), "png"))
+        except Exception:  # a full disk or a database that is away must not stop the line
+            _LOGGER.exception("serve: an inspection could not be logged")
+            self.metrics.log_errors.inc()
+            return None
+
+
+def heat_map(
+    image: np.ndarray,  # uint8 [H,W,3]
+    anomaly_map: np.ndarray,  # float32 [H,W]
+    limit: float | None,
+) -> np.ndarray:
+    """The map over its image, uint8 [H,W,3]: colours begin at the map's median, the outline is at the limit;
+    without a limit both are the map's own.
+    """
+    scale = scale_of([anomaly_map], good=False, source="this image")
+    if limit is not None:
+        scale = scale.with_limit(limit, "the threshold")
+    return overlay(image, anomaly_map, scale)
+
+
+async def _all(waiting: Sequence[Future[Scored]]) -> list[Scored]:
+    return list(await asyncio.gather(*map(asyncio.wrap_future, waiting)))
+
+
+async def _itself(error: InputError) -> InputError:
+    return error

@@ -1,0 +1,77 @@
+"""A model without a network, so that what surrounds models is tested quickly, and pictures for it."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from thfr.methods.base import Scores
+from thfr.runs.threshold import Threshold
+
+GOOD = Threshold.from_scores([0.1 * n for n in range(1, 6)], 0.2, "made-up images")  # value 0.5
+
+
+class Brightness:
+    """The map is the brightest channel over 255, the score its maximum; ``gate`` holds scoring up."""
+
+    kind, input_size = "brightness", 64
+
+    def __init__(self, name: str = "plate", threshold: Threshold | None = GOOD) -> None:
+        self.name, self.threshold = name, threshold
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[int] = []
+        self.fail: Exception | None = None
+
+    def score(self, images: Sequence[np.ndarray]) -> Scores:
+        self.gate.wait(30)
+        self.batches.append(len(images))
+        if self.fail is not None:
+            raise self.fail
+        maps = [image.max(2).astype(np.float32) / 255 for image in images]
+        return Scores(maps, np.array([values.max() for values in maps], np.float32))
+
+
+def picture(height: int = 40, width: int = 56, spot: int = 0) -> np.ndarray:
+    """Dark, with a square of 8 pixels of this brightness at x = 20, y = 10."""
+    pixels = np.full((height, width, 3), 20, np.uint8)
+    pixels[10:18, 20:28] = max(spot, 20)
+    return pixels
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def model() -> Brightness:
+    return Brightness()
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[..., Any]]:
+    """Makes test clients of applications; they are shut down at the end."""
+    pytest.importorskip("fastapi", reason="needs thfr-ext[serve]")
+    from fastapi.testclient import TestClient
+    from thfr.deploy.serve.app import create_app
+    from thfr.deploy.serve.settings import Settings
+
+    opened = []
+
+    def make(*models: Brightness, log: Any = None, **settings: Any) -> TestClient:
+        app = create_app({model.name: model for model in models}, Settings(**settings), log)
+        client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+        opened.append(client)
+        client.__enter__()
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__(None, None, None)

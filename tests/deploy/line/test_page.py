@@ -1,0 +1,209 @@
+"""The page in a browser: it shows, searches, takes feedback and sets the threshold; nothing complains."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Brightness, encoded, picture
+
+httpx = pytest.importorskip("httpx", reason="no httpx (pip install httpx)")
+pytest.importorskip("fastapi", reason="needs thfr-ext[serve]")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+HAND = """
+;(async () => {
+  const until = async (found, what) => {
+    for (let i = 0; i < 400; i++) { if (found()) return; await new Promise((done) => setTimeout(done, 25)); }
+    throw new Error(`it did not happen: ${what}`);
+  };
+  const type = (id, value) => { at(id).value = value;
+    for (const kind of ["input", "change"]) at(id).dispatchEvent(new Event(kind, { bubbles: true })); };
+  const cards = () => document.querySelectorAll("article").length;
+  try { %s; document.title = "done"; } catch (error) { document.title = `failed: ${error.message}`; }
+})();
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser on PATH: {', '.join(BROWSERS)} (apt-get install chromium)")
+    return found
+
+
+class Site:
+    """The service on a real port, whose page has a hand: a script that uses the controls."""
+
+    def __init__(self, url: str, app: Any) -> None:
+        self.url, self._app, self.hand = url, app, ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/page.js" and self.hand:
+            from starlette.responses import Response
+            from thfr.deploy.serve import page
+
+            script = (Path(page.__file__).parent / "page.js").read_text() + HAND % self.hand
+            await Response(script, media_type="text/javascript")(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+@pytest.fixture
+def site_of(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    import uvicorn
+    from thfr.deploy.inspections import InspectionLog
+    from thfr.deploy.serve.app import create_app
+    from thfr.deploy.serve.settings import Settings
+
+    running = []
+
+    def start(log: bool = True, **settings: Any) -> Site:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        opened = InspectionLog(f"sqlite:///{tmp_path / 'line.db'}") if log else None
+        models = {name: Brightness(name) for name in ("plate", "nut")}
+        site = Site(f"http://127.0.0.1:{port}", create_app(models, Settings(**settings), opened))
+        server = uvicorn.Server(uvicorn.Config(site, port=port, log_level="warning"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        running.append((server, thread))
+        return site
+
+    yield start
+    for server, thread in running:
+        server.should_exit = server.force_exit = True
+        thread.join()
+
+
+def send(site: Site, *spots: int) -> None:
+    for spot in spots:
+        files = {"image": (f"part <b>{spot}</b>.png", encoded(picture(60, 90, spot)))}
+        httpx.post(f"{site.url}/v1/inspect", files=files, timeout=60).raise_for_status()
+
+
+def chromium(browser: str, folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--enable-logging=stderr", "--virtual-time-budget=12000",
+            f"--user-data-dir={folder / 'profile'}", *arguments,
+        ],
+        capture_output=True, text=True, timeout=200, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def used(browser: str, folder: Path, site: Site, hand: str) -> str:
+    """The document after the hand has done its work."""
+    site.hand = hand
+    document = chromium(browser, folder, "--dump-dom", f"{site.url}/")
+    assert "<title>done</title>" in document, re.findall("<title>.*?</title>", document)
+    return document
+
+
+@pytest.mark.slow
+def test_feed_search_and_feedback(browser: str, tmp_path: Path, site_of: Callable[..., Site]) -> None:
+    site = site_of()
+    send(site, 20, 255, 200)
+    document = used(
+        browser,
+        tmp_path,
+        site,
+        """
+        await until(() => cards() === 3, "three cards");
+        await until(() => document.querySelectorAll("figure i").length === 2, "two boxes");
+        type("verdict", "bad");
+        await until(() => cards() === 2, "two bad ones");
+        type("text", "B>255");
+        await until(() => cards() === 1, "one by its name");
+        document.querySelector("[data-truth=good]").click();
+        await until(() => scores.good.length === 1, "feedback");
+        type("text", "no such");
+        await until(() => cards() === 0 && !at("empty").hidden, "none");
+        type("text", ""); type("verdict", ""); type("truth", "good");
+        await until(() => cards() === 1, "one that was good")
+        """,
+    )
+    assert "part &lt;b&gt;255&lt;/b&gt;.png" in document  # a name is text, never HTML
+    assert 'aria-pressed="true"' in document
+    assert "False alarms: 1 of 6 good · misses: 0 of 0 bad" in document
+    (said,) = httpx.get(f"{site.url}/v1/inspections?truth=good").json()["inspections"]
+    assert said["file"] == "part <b>255</b>.png"
+
+
+@pytest.mark.slow
+def test_the_threshold_is_a_slider(browser: str, tmp_path: Path, site_of: Callable[..., Site]) -> None:
+    site = site_of()
+    send(site, 20, 200, 255)
+    for number, truth in ((1, "bad"), (2, "good"), (3, "bad")):
+        httpx.post(f"{site.url}/v1/inspections/{number}/feedback", json={"truth": truth, "who": "Ada"})
+    document = used(
+        browser,
+        tmp_path,
+        site,
+        """
+        await until(() => !at("limits").hidden, "histogram");
+        if (!at("errors").textContent.startsWith("False alarms: 1 of 6 good · misses: 1 of 2"))
+          throw new Error(at("errors").textContent);
+        type("slider", 900);
+        if (!at("errors").textContent.startsWith("False alarms: 0 of 6 good · misses: 1 of 2"))
+          throw new Error(at("errors").textContent);
+        type("who", "Ben"); type("why", "a false alarm");
+        document.querySelector("#save button").click();
+        await until(() => at("saved").textContent.startsWith("Saved"), "saving")
+        """,
+    )
+    assert re.search(r"by Ben, .*: a false alarm", document)
+    model = httpx.get(f"{site.url}/v1/models").json()["models"][0]
+    assert 200 / 255 < model["threshold"] < 1
+
+
+@pytest.mark.slow
+def test_images_are_sent_and_a_token_is_asked_for(
+    browser: str, tmp_path: Path, site_of: Callable[..., Site]
+) -> None:
+    site = site_of(token="a-long-secret-token")
+    used(
+        browser,
+        tmp_path,
+        site,
+        """
+        await until(() => !at("login").hidden, "login");
+        type("token", "a-long-secret-token");
+        document.querySelector("#login button").click();
+        await until(() => !at("work").hidden && !at("history").hidden, "entry");
+        const canvas = document.createElement("canvas");
+        canvas.width = canvas.height = 32;
+        const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+        await upload([new File([blob], "drawn.png"), new File(["nothing"], "text.png")]);
+        await until(() => cards() === 1, "its card");
+        const lines = [...document.querySelectorAll("#uploads li")].map((line) => line.textContent);
+        if (!lines[1].startsWith("drawn.png: good") || !lines[0].includes("expected PNG, JPEG"))
+          throw new Error(lines.join())
+        """,
+    )
+
+
+@pytest.mark.slow
+def test_without_a_log_it_says_so(browser: str, tmp_path: Path, site_of: Callable[..., Site]) -> None:
+    # the browser itself notes the 404 by which the page learns of it
+    site = site_of(log=False)
+    document = used(
+        browser, tmp_path, site, """await until(() => at("state").textContent.includes("--log"))"""
+    )
+    assert re.search(r'<section id="history"[^>]* hidden', document)

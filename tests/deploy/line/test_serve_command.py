@@ -1,0 +1,143 @@
+"""``thfr serve`` as a process: a real run, real sockets, a real SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from thfr.cli import main
+from thfr.io import read_image
+
+httpx = pytest.importorskip("httpx", reason="no httpx (pip install httpx)")
+pytest.importorskip("fastapi", reason="needs thfr-ext[serve]")
+
+
+@pytest.fixture(scope="module")
+def run_folder(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "plate"
+    options = ["--method", "patchcore", "--backbone", "tf_efficientnet_lite0", "--size", "64"]
+    data = ["--dataset", "mvtec_ad", "--data", str(plates), "--category", "plate", "--device", "cpu"]
+    assert main(["train", *data, "--out", str(out), *options]) == 0
+    assert main(["calibrate", str(out), str(plates / "plate" / "test" / "good"), "--device", "cpu"]) == 0
+    return out
+
+
+@contextmanager
+def serving(*arguments: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "thfr", "serve", *map(str, arguments), "--port", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                httpx.get(f"{url}/healthz", timeout=5)
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.1)
+        yield process, url
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_a_run_is_served_and_shuts_down_in_order(run_folder: Path, plates: Path, tmp_path: Path) -> None:
+    from thfr.methods import Detector
+
+    images = sorted((plates / "plate" / "test").rglob("*.png"))
+    log = tmp_path / "line.db"
+    with serving(run_folder, "--device", "cpu", "--log", log, "--batch-wait", 300) as (process, url):
+        detector = Detector.load(run_folder, "cpu")
+        wanted = detector.score([read_image(image) for image in images]).scores
+        for image, score in zip(images, wanted, strict=True):
+            found = httpx.post(f"{url}/v1/inspect", content=image.read_bytes(), timeout=60).json()
+            assert found["model"] == "plate"
+            assert found["score"] == pytest.approx(float(score), rel=1e-3)
+            assert found["verdict"] == detector.threshold.verdict(found["score"])
+
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(
+                httpx.post(f"{url}/v1/inspect", content=images[0].read_bytes(), timeout=60).status_code
+            )
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while httpx.get(f"{url}/v1/models").json()["models"][0]["waiting"] < 4:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)  # while they wait for a batch
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * 4
+        _, complaints = process.communicate(timeout=60)
+        assert process.returncode in (0, -signal.SIGTERM), complaints
+        assert "Traceback" not in complaints
+
+    from thfr.deploy.inspections import InspectionLog
+
+    written = InspectionLog(f"sqlite:///{log}")
+    assert len(written.search()) == len(images) + 4
+    written.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "expected --token-file too"),
+        (["--jsonl", "x.jsonl"], "expected --log too"),
+        (["--log", "nonsense://x"], "InspectionLog: cannot open"),
+    ],
+)
+def test_wrong_usage(
+    run_folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(run_folder), "--device", "cpu", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_two_runs_of_one_name(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(run_folder), str(run_folder), "--device", "cpu"]) == 2
+    assert "expected runs of different names, got plate twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["short", "with a space in it all", "x" * 16 + "é", ""])
+def test_unfit_tokens(
+    run_folder: Path, tmp_path: Path, token: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "token.txt"
+    path.write_text(token, encoding="utf-8")
+    arguments = ["--host", "0.0.0.0", "--token-file", str(path)]
+    assert main(["serve", str(run_folder), "--device", "cpu", *arguments]) == 2
+    assert "--token-file: expected one line of at least 16" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_what_to_install(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from thfr.deploy import extras
+
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "fastapi" else object())
+    assert main(["serve", str(run_folder)]) == 2
+    assert capsys.readouterr().err == "thfr serve: error: needs fastapi: pip install thfr-ext[serve]\n"
+
+
+def test_which_hosts_are_this_machine() -> None:
+    from thfr.deploy.serve.running import is_loopback
+
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "localhost", "::1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.4", "example.org", "")))
