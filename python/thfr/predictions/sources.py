@@ -62,7 +62,8 @@ def collect(source: str | os.PathLike[str] | Dataset, out: Path) -> Collected:
         )
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
-            f"predict: source must be an image ({' '.join(IMAGE_SUFFIXES)}) or a folder, got {printable(path)}"
+            f"predict: source must be an image ({' '.join(IMAGE_SUFFIXES)}) or a folder, "
+            f"got {printable(path)}"
         )
     return Collected((_plain(path, path.name),), ())
 

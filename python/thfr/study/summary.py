@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thfr.evaluation.table import columns
+from thfr.io import csv_cell
 
 MEAN = "mean"
 Row = dict[str, Any]
