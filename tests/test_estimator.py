@@ -141,8 +141,9 @@ def test_before_fit_there_is_nothing(call: Callable[[THFR], object]) -> None:
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), r"X must be a uint8 RGB array \[N,H,W,3\], got float32"),
-        (np.zeros((2, 8, 8), np.uint8), r"X must be a uint8 RGB array \[N,H,W,3\], got uint8 \[2, 8, 8\]"),
+        (np.zeros((2, 8, 8, 3), np.int64), r"X must be an RGB array \[N,H,W,3\] of uint8, .* got int64"),
+        (np.ma.zeros((2, 8, 8, 3), np.uint8), "X must not be a masked array"),
+        (np.zeros((2, 8, 8), np.uint8), r"X must be an RGB array .* got uint8 \[2, 8, 8\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"got uint8 \[0, 8, 8, 3\]"),
         ([np.zeros((8, 8, 3), np.uint8)], "X must be a folder, a list of paths or an array, got ndarray"),
         ([], "X holds no image"),

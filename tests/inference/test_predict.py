@@ -18,7 +18,7 @@ from thfr.data.synth import generate
 from thfr.errors import InputError
 from thfr.evaluation import open_maps
 from thfr.inference import GraphedScorer, calibrate, good_scale, predict, scoring
-from thfr.io import read_image, read_map
+from thfr.io import read_both, read_image, read_map
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.tables import COLUMNS, ImageResult
@@ -118,11 +118,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that scoring reads from now on."""
     read: list[Path] = []
 
-    def once(path: Path) -> np.ndarray:
+    def once(path: Path, *given: Any) -> Any:
         read.append(path)
-        return read_image(path)
+        return read_both(path, *given)
 
-    monkeypatch.setattr(scoring, "read_image", once)
+    monkeypatch.setattr(scoring, "read_both", once)
     return read
 
 

@@ -68,7 +68,14 @@ def result(out: Path) -> bytes:
 def test_writes_a_whole_run_folder_and_loads_it(variant: str, images: list[Path], tmp_path: Path) -> None:
     trained = run(tiny(variant), images, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    expected = {"config.yaml", "log.jsonl", "run.json", "model.safetensors", "backbone.safetensors"}
+    expected = {
+        "config.yaml",
+        "log.jsonl",
+        "inputs.json",
+        "run.json",
+        "model.safetensors",
+        "backbone.safetensors",
+    }
     assert names == expected | ({"scale.json"} if variant == "thfr" else set())
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["steps"] == 9

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
 
-BENCHMARKS = ("mvtec_ad", "mvtec_loco")
-"""Data sets with masks and a protocol."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -77,7 +76,7 @@ def add_results_of_run(parser: argparse._ActionsContainer, out: str, out_help: s
     add_run(parser)
     parser.add_argument(
         "--data",
-        type=existing_folder,
+        type=existing_path,
         metavar="ROOT",
         help="folder of the data set, if it was moved since training",
     )
@@ -164,9 +163,9 @@ def _at_least(least: int, text: str) -> int:
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """What a study is run on: the options of ``thfr ablate``, most of them of ``thfr tables`` too."""
-    parser.add_argument("--dataset", choices=BENCHMARKS, required=True, help="layout and protocol")
+    parser.add_argument("--dataset", choices=dataset_names(), required=True, help="layout and protocol")
     parser.add_argument(
-        "--data", type=existing_folder, metavar="ROOT", required=True, help="folder of the data set"
+        "--data", type=existing_path, metavar="ROOT", required=True, help="folder of the data set"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for cells and results")
     add_study_settings(parser)

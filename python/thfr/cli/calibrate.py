@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder, rate
-from thfr.cli.output import Result
+from thfr.cli.output import Result, with_notes
 
 _DESCRIPTION = """\
 Set the decision threshold, above which `thfr predict` calls a product bad, by good images that
@@ -42,5 +42,9 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.inference.calibration import calibrate
 
     path: Path = args.run_folder
-    threshold = calibrate(path, args.images, args.false_alarm_rate, device=args.device, progress=True)
-    return Result(f"{path}: {threshold.in_words()}", {"run": str(path), **threshold.as_dict()})
+    notes: list[str] = []
+    threshold = calibrate(
+        path, args.images, args.false_alarm_rate, device=args.device, progress=True, notes=notes
+    )
+    text = with_notes(f"{path}: {threshold.in_words()}", notes)
+    return Result(text, {"run": str(path), **threshold.as_dict(), "notes": notes})

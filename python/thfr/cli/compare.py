@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from thfr.cli.arguments import (
-    BENCHMARKS,
     Commands,
     add_command,
     add_device,
@@ -17,6 +16,7 @@ from thfr.cli.arguments import (
     positive,
 )
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 from thfr.methods.registry import method_names
 
 _DESCRIPTION = """\
@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="DATASET=ROOT",
-        help=f"a data set ({', '.join(BENCHMARKS)}) and its folder; several may be given",
+        help=f"a data set ({', '.join(dataset_names())}) and its folder; several may be given",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for trials and tables")
     parser.add_argument(
@@ -111,11 +111,12 @@ def _categories(args: argparse.Namespace) -> dict[Path, list[tuple[str, str, dic
 
     found: dict[Path, list[tuple[str, str, dict[str, Any]]]] = {}
     for dataset, folder in _pairs(args, "--data", args.data).items():
-        if dataset not in BENCHMARKS or folder is None:
-            expected = " or ".join(f"{name}=ROOT" for name in BENCHMARKS)
+        if dataset not in dataset_names() or folder is None:
+            expected = "DATASET=ROOT with a data set of " + ", ".join(dataset_names())
             args.parser.error(f"--data: expected {expected}, got {dataset}={folder}")
         root = Path(str(folder))
-        here = [name for name in args.category if name in categories(root)]
+        found_in = categories(root, dataset) if root.is_dir() else [root.name]
+        here = [name for name in args.category if name in found_in]
         if here or not args.category:
             found[root] = [(dataset, *one) for one in find_categories(dataset, root, here)]
     missing = set(args.category) - {name for entries in found.values() for _, name, _ in entries}

@@ -6,8 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from thfr.cli.arguments import BENCHMARKS, Commands, add_command, add_device, add_run, existing_folder
-from thfr.cli.output import Result
+from thfr.cli.arguments import (
+    Commands,
+    add_command,
+    add_device,
+    add_run,
+    existing_folder,
+    existing_path,
+)
+from thfr.cli.output import Result, with_notes
+from thfr.data.registry import dataset_names
 
 _DESCRIPTION = """\
 Score anomaly maps with the published protocol: image AUROC, pixel AUROC and AU-PRO, and for
@@ -30,7 +38,7 @@ def add_parser(commands: Commands) -> None:
     parser.argument_default = argparse.SUPPRESS  # what is not given is not there
     parser.add_argument(
         "--data",
-        type=existing_folder,
+        type=existing_path,
         metavar="ROOT",
         help="folder of the data set; for a RUN only needed if it was moved since training",
     )
@@ -54,7 +62,7 @@ def add_parser(commands: Commands) -> None:
         metavar="DIR",
         help="folder of float TIFF maps",
     )
-    maps.add_argument("--dataset", choices=BENCHMARKS, help="protocol")
+    maps.add_argument("--dataset", choices=dataset_names(), help="layout and protocol")
     maps.add_argument(
         "--category",
         metavar="NAME",
@@ -94,7 +102,8 @@ def run(args: argparse.Namespace) -> Result:
 
     from thfr.evaluation import metrics_table
 
-    return Result(f"{metrics_table(metrics)}\n\nwritten to {out}", metrics)
+    text = with_notes(f"{metrics_table(metrics)}\n\nwritten to {out}", metrics.get("notes", ()))
+    return Result(text, metrics)
 
 
 def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
@@ -106,5 +115,6 @@ def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     dataset = load_dataset(args.dataset, args.data, args.category)
     remove_figures(args.out)
     metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), progress=True)
+    metrics["notes"] = list(dataset.notes)
     atomic_write_json(args.out, metrics)
     return metrics

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from thfr.io import printable
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ def close_broken_streams() -> None:
         except OSError:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def with_notes(text: str, notes: Iterable[str]) -> str:
+    """The text with a line for each note."""
+    return "\n".join([text, *(f"note: {printable(note)}" for note in notes)])
 
 
 def show(result: Result, as_json: bool) -> None:

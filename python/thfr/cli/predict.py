@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
-from thfr.cli.output import Result
+from thfr.cli.output import Result, with_notes
 
 _SHOWN = 20
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> Result:
     else:
         bad = sum(image.verdict == "bad" for image in results.images)
         lines.append(f"\n{bad} of {len(results.images)} are bad; {results.threshold.in_words()}")
-    lines.append(f"to look at: {args.out / files.REPORT}")
+    lines.append(with_notes(f"to look at: {args.out / files.REPORT}", results.notes))
     values = {"out": str(args.out), **results.as_dict()}
     if not results.failed:
         return Result("\n".join(lines), values)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.cli.arguments import BENCHMARKS, Commands, add_command, add_study_settings, existing_folder
+from thfr.cli.arguments import Commands, add_command, add_study_settings, existing_folder, existing_path
 from thfr.cli.output import Result
+from thfr.data.registry import dataset_names
 
 _DESCRIPTION = """\
 Tables of results beside those that the supplement of the paper prints: OUT/tables.md, .tex, .csv and .json.
@@ -37,9 +38,9 @@ def add_parser(commands: Commands) -> None:
     )
     training = parser.add_argument_group("train first, with the pinned configuration")
     training.add_argument(
-        "--train", type=existing_folder, metavar="ROOT", dest="data", help="folder of the data set"
+        "--train", type=existing_path, metavar="ROOT", dest="data", help="folder of the data set"
     )
-    training.add_argument("--dataset", choices=BENCHMARKS, help="layout and protocol")
+    training.add_argument("--dataset", choices=dataset_names(), help="layout and protocol")
     add_study_settings(training)
 
 

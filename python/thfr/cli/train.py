@@ -17,8 +17,9 @@ from thfr.cli.arguments import (
     rate,
     share,
 )
-from thfr.cli.output import Result
+from thfr.cli.output import Result, with_notes
 from thfr.data.registry import dataset_names
+from thfr.io import BIT_DEPTHS
 from thfr.methods.registry import config_from_values, method_names
 
 _DESCRIPTION = """\
@@ -86,7 +87,7 @@ def add_parser(commands: Commands) -> None:
         "--holdout",
         type=share,
         metavar="SHARE",
-        help="share of the images that only sets the threshold (default: 0.1 for a folder, else 0)",
+        help="share of the images that only sets the threshold (default: 0.1 for a folder or table, else 0)",
     )
     threshold.add_argument(
         "--false-alarm-rate",
@@ -94,6 +95,12 @@ def add_parser(commands: Commands) -> None:
         default=0.05,
         metavar="RATE",
         help="share of good products that may be called bad",
+    )
+    data.add_argument(
+        "--bit-depth",
+        type=int,
+        choices=BIT_DEPTHS,
+        help="bits of a pixel value that the camera fills (default: found on the images)",
     )
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of weights, order and corruption")
     add_device(parser)
@@ -110,7 +117,7 @@ def run(args: argparse.Namespace) -> Result:
     variant = {} if args.variant is None else {"variant": args.variant}
     holdout = args.holdout
     if holdout is None:
-        holdout = 0.1 if args.dataset == "folder" else 0.0
+        holdout = 0.1 if args.dataset in ("folder", "table") else 0.0
     config = config_from_values(
         {
             "method": args.method,
@@ -129,6 +136,7 @@ def run(args: argparse.Namespace) -> Result:
         weights=args.weights,
         device=args.device,
         false_alarm_rate=args.false_alarm_rate,
+        bit_depth=args.bit_depth,
     )
     metadata = read_metadata(args.out)
     values = {
@@ -136,15 +144,17 @@ def run(args: argparse.Namespace) -> Result:
         **detector.config.summary(),
         "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
         **metadata.as_dict(),
+        "notes": metadata.notes,
     }
     threshold = detector.threshold
     limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
-    text = (
+    text = with_notes(
         f"{args.out}: {detector.config.full_label}, {metadata.images} images, "
         f"{metadata.steps} steps, {metadata.train_seconds:.0f} s on {metadata.device}\n"
-        f"{limit}\n"
-        f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
+        f"{limit}",
+        metadata.notes,
     )
+    text += f"\nnext: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     if dataset.test:
         text += f"\n      thfr evaluate {args.out}"
     return Result(text, values)

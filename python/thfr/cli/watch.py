@@ -53,7 +53,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.deploy.model import RunModel
+    from thfr.deploy.model import FolderModel
     from thfr.deploy.watch.watcher import Watcher, WatchSettings
 
     stopped = False
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> Result:
     settings = WatchSettings(
         args.settle, args.interval, args.move, args.pictures, args.min_area, args.pixels_per_mm
     )
-    watcher = Watcher(RunModel(args.run_folder, args.device), args.folder, args.out, settings, _tell)
+    watcher = Watcher(FolderModel(args.run_folder, args.device), args.folder, args.out, settings, _tell)
     before = [(number, signal.signal(number, stop)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         watcher.run(lambda: stopped, once=args.once)

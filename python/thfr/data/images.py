@@ -41,8 +41,8 @@ def load_inputs(
     """Read images as RGB, resized to ``size`` = (height, width), anti-aliased bilinear.
 
     Decoding and resizing cost more than a network's step, so load once and keep the result: 0.2 MB an image
-    at 256 x 256. Runs on ``threads`` threads (default: the usable processors, at most 16). A sample that is
-    ``oriented`` is so whatever ``options`` say.
+    at 256 x 256. Runs on ``threads`` threads (default: the usable processors, at most 16). A sample says
+    itself whether it is ``oriented``, whatever ``options`` say.
 
     Raises:
         InputError: no source, a bad size, or images that cannot be read (all of them are named).
@@ -100,6 +100,6 @@ def _path(source: Source) -> str | os.PathLike[str]:
 
 
 def _read(source: Source, size: tuple[int, int], options: ReadOptions) -> ImageInput:
-    if isinstance(source, Sample) and source.oriented and not options.oriented:
-        options = replace(options, oriented=True)
+    if isinstance(source, Sample):
+        options = replace(options, oriented=source.oriented)
     return read_input(_path(source), size, options)

@@ -90,8 +90,9 @@ def with_masks(
         InputError: samples without a mask (all are named, with what looks like it), or with two.
     """
     present: dict[str, list[Path]] = {}
-    for path in list_images(folder) if folder.is_dir() else []:
-        present.setdefault(path.stem.lower(), []).append(path)
+    for path in list_images(folder, recursive=True) if folder.is_dir() else []:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        present.setdefault(stem.lower(), []).append(path)
     found, missing = [], []
     for sample in samples:
         stems = [f"{sample.id}{suffix}".lower() for suffix in suffixes]

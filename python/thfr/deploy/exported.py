@@ -22,6 +22,7 @@ from thfr.io import resize_for_model
 
 if TYPE_CHECKING:
     from thfr.predictions.scale import ColourScale
+    from thfr.runs.inputs import RunInputs
     from thfr.runs.threshold import Threshold
 
 Verdict = Literal["good", "bad"]
@@ -65,6 +66,18 @@ class ExportedModel:
         return Threshold(**held)
 
     @property
+    def label(self) -> str:
+        """The method, and its variant where it has several, in words."""
+        return str(self.metadata["method"])
+
+    @property
+    def inputs(self) -> RunInputs:
+        """How the run read its images."""
+        from thfr.runs.inputs import RunInputs
+
+        return RunInputs.from_dict(self.metadata["inputs"])
+
+    @property
     def scale(self) -> ColourScale | None:
         """The colour scale of good images, where the run could tell it."""
         from thfr.predictions.scale import ColourScale
@@ -104,6 +117,14 @@ class ExportedModel:
                 f"got {images.dtype} {list(images.shape)}"
             )
         return self._run(images)
+
+    def score_pixels(
+        self,
+        pixels: np.ndarray,  # uint8 [B,S,S,3]
+    ) -> tuple[np.ndarray, np.ndarray]:  # float32 [B,S,S] and [B]
+        """Maps and scores of images of the input size."""
+        maps, scores, _ = self.score_prepared(pixels)
+        return maps, scores
 
     def score(
         self,

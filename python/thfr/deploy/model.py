@@ -1,4 +1,4 @@
-"""What serving and watching need of a model, and a trained run as one."""
+"""What serving and watching need of a model: a trained run, or an exported one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from thfr.deploy.exported import open_detector
 from thfr.errors import InputError
-from thfr.methods.base import Detector, Scores
+from thfr.io import ReadOptions
+from thfr.methods.base import Scores
 from thfr.runs.threshold import Threshold
 
 
@@ -29,6 +31,10 @@ class Model(Protocol):
         """Edge in pixels of what the network sees."""
 
     @property
+    def read_options(self) -> ReadOptions:
+        """How its images are read: the range of their pixel values, and whether they are turned upright."""
+
+    @property
     def threshold(self) -> Threshold | None:
         """Above which score an image is bad; None if nobody has set one."""
 
@@ -36,33 +42,36 @@ class Model(Protocol):
         """Maps and scores of uint8 RGB images [H,W,3] of any sizes; called by one thread at a time."""
 
 
-class RunModel:
-    """A folder of ``thfr train``."""
+class FolderModel:
+    """A folder of ``thfr train`` or ``thfr export``."""
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
         self.folder = folder.resolve()
         self.name = self.folder.name
-        self._detector = Detector.load(self.folder, device)
-        self.kind: str = self._detector.config.label
-        self.input_size = self._detector.size
+        self._detector = open_detector(self.folder, device)
+        self.kind: str = self._detector.label
+        self.input_size: int = self._detector.size
+        self.read_options: ReadOptions = self._detector.inputs.options
 
     @property
     def threshold(self) -> Threshold | None:
-        return self._detector.threshold
+        threshold: Threshold | None = self._detector.threshold
+        return threshold
 
     def score(self, images: Sequence[np.ndarray]) -> Scores:
-        return self._detector.score(images, batch_size=max(1, len(images)))
+        found = self._detector.score(images, batch_size=max(1, len(images)))
+        return Scores(found.maps, found.scores)
 
 
 def open_models(command: str, folders: Sequence[Path], device: str = "auto") -> dict[str, Model]:
-    """The models of these run folders, by the folders' names, in their order.
+    """The models in these folders, by the folders' names, in their order.
 
     Raises:
-        InputError: a folder without a finished run, or two folders of one name.
+        InputError: a folder with neither a finished run nor an exported model, or two folders of one name.
     """
     models: dict[str, Model] = {}
     for folder in folders:
-        model = RunModel(folder, device)
+        model = FolderModel(folder, device)
         if model.name in models:
             raise InputError(f"{command}: expected runs of different names, got {model.name} twice")
         models[model.name] = model

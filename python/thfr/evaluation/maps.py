@@ -11,7 +11,8 @@ import tifffile
 
 from thfr.data import Dataset, Sample
 from thfr.errors import InputError
-from thfr.io import image_size, read_map
+from thfr.io import read_map, result_name
+from thfr.predictions.sources import map_stem
 
 _SHOWN = 10
 
@@ -35,11 +36,13 @@ def open_maps(folder: str | os.PathLike[str], dataset: Dataset) -> Callable[[Sam
         raise InputError(
             f"evaluate: maps: expected the folder {base} (<maps>/<category>/test), which does not exist"
         )
-    expected = {base / sample.kind / f"{sample.id}.tiff": sample for sample in dataset.test}
+    expected = {
+        Path(folder) / result_name(map_stem(dataset, sample), ".tiff"): sample for sample in dataset.test
+    }
     present = {path for path in base.rglob("*") if path.is_file() and not path.name.startswith(".")}
     problems = _listed("missing", [str(path) for path in sorted(expected.keys() - present)])
     problems += _listed("unexpected", [str(path) for path in sorted(present - expected.keys())])
-    wrong = (_header_problem(path, sample) for path, sample in expected.items() if path in present)
+    wrong = (_header_problem(path, dataset, sample) for path, sample in expected.items() if path in present)
     problems += _listed("unusable", [problem for problem in wrong if problem is not None])
     if problems:
         raise InputError(
@@ -57,7 +60,7 @@ def _listed(what: str, problems: list[str]) -> list[str]:
     return [f"  {what}: {len(problems)}", *(f"    {problem}" for problem in problems[:_SHOWN]), *more]
 
 
-def _header_problem(path: Path, sample: Sample) -> str | None:
+def _header_problem(path: Path, dataset: Dataset, sample: Sample) -> str | None:
     """What is wrong with a map's number type or size, from its header; None if nothing is."""
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -66,7 +69,7 @@ def _header_problem(path: Path, sample: Sample) -> str | None:
         return f"{path} cannot be read as TIFF: {type(error).__name__}: {error}"
     if dtype is None or dtype.kind != "f":
         return f"{path} holds {dtype}, expected floating-point pixels"
-    size = image_size(sample.path)
+    size = dataset.size(sample)
     if len(shapes) > 1 or len(shapes[0]) != 2:
         held = " and ".join(str(list(shape)) for shape in shapes)
         return f"{path} holds shape {held}, expected one channel [{size[0]},{size[1]}]"

@@ -18,12 +18,11 @@ from thfr.data.base import GOOD
 from thfr.data.formats.mvtec_loco import KINDS
 from thfr.errors import InputError
 from thfr.evaluation.localisation import TestPixels
-from thfr.io import image_size
+from thfr.io import printable
 from thfr_ext import auroc
 
 Maps = Mapping[Sample, np.ndarray] | Callable[[Sample], np.ndarray]
 
-PRO_LIMIT = 0.3
 SPRO_LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
 
 
@@ -32,21 +31,25 @@ def evaluate_maps(
     maps: Maps,
     scores: Mapping[Sample, float] | None = None,
     *,
+    threshold: float | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score the anomaly maps of a data set's test images with the published protocol.
+    """Score the anomaly maps of a data set's test images with its protocol (``dataset.PROTOCOL``).
 
     Args:
-        dataset: MVTec AD or MVTec LOCO AD.
+        dataset: of any format with a test split.
         maps: for each test image a float map [H,W] at the image's native size, larger where more anomalous.
             A function is called once for each image, in the order of ``dataset.test``.
         scores: for each test image its anomaly score; without it the maximum of its map.
+        threshold: on the scores, above which an image is called bad, for ``image_f1``.
         progress: show a progress bar on stderr.
 
     Returns:
         What ``metrics.json`` holds, figures from 0 to 1: ``dataset``, ``category``, ``images`` (their
-        number by kind), ``image_auroc``, ``pixel_auroc`` (all pixels of all test images, the mask being the
-        union of the regions), ``au_pro`` (FPR limit 0.3), and
+        number by kind), ``image_auroc``, ``image_aupr`` (average precision) and ``image_f1`` (at the
+        threshold) of all anomalous against all good images, ``pixel_auroc`` (all pixels of all test images,
+        the mask being the union of the regions), ``au_pro`` (to the FPR ``au_pro_limit``,
+        ``dataset.PRO_LIMIT``), and
 
         - MVTec AD: ``defects``: kind -> ``image_auroc`` of that kind against the good images.
         - MVTec LOCO AD: the official schema, ``classification.auc_roc.<kind>`` and
@@ -56,32 +59,38 @@ def evaluate_maps(
           each PNG is one region that saturates at its whole area.
 
         A figure that the data do not define is None: that of a kind with no image and a mean that would
-        need it, an AUROC without good or without anomalous images.
+        need it, an AUROC without good or without anomalous images, everything about pixels without masks.
 
     Raises:
         InputError: the data set has no test split, or a map is missing, or is not a float array of its
             image's size, or holds a NaN; a mask that :meth:`thfr.data.Dataset.regions` rejects.
     """
-    if dataset.name not in ("mvtec_ad", "mvtec_loco"):
+    if not dataset.test:
         raise InputError(
-            f"evaluate: dataset must be mvtec_ad or mvtec_loco, which have test masks; got {dataset.name!r}"
+            f"evaluate: dataset must have test images, {dataset.name} {printable(dataset.folder)} has none"
         )
-    loco = dataset.name == "mvtec_loco"
-    pixels = TestPixels([image_size(sample.path) for sample in dataset.test])
+    loco = dataset.PROTOCOL == "mvtec_loco"
+    pixels = TestPixels([dataset.size(sample) for sample in dataset.test] if dataset.has_masks else [])
     image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
     for sample in tqdm(dataset.test, desc="evaluate", unit="image", disable=not progress, leave=False):
-        anomaly_map = _checked_map(maps, sample)
-        if loco:
+        anomaly_map = _checked_map(maps, dataset, sample)
+        if dataset.has_masks and loco:
             pixels.add_regions(anomaly_map, dataset.regions(sample))
-        else:
+        elif dataset.has_masks:
             pixels.add_mask(anomaly_map, dataset.mask(sample))
         image_scores[sample.kind].append(_image_score(scores, sample, anomaly_map))
 
     counts = {kind: len(values) for kind, values in image_scores.items()}
     head = {"dataset": dataset.name, "category": dataset.category, "images": counts}
-    if loco:
-        return head | _loco_figures(dataset, image_scores, pixels)
-    return head | _ad_figures(image_scores, pixels)
+    good = image_scores[GOOD]
+    bad = [value for kind, values in image_scores.items() if kind != GOOD for value in values]
+    more = {
+        "image_aupr": image_aupr(good, bad),
+        "image_f1": None if threshold is None else image_f1(good, bad, threshold),
+        "au_pro_limit": dataset.PRO_LIMIT,
+    }
+    found = _loco_figures if loco else _ad_figures
+    return head | found(dataset, image_scores, pixels) | more
 
 
 def _images_of(dataset: Dataset, kind: str) -> list[int]:
@@ -89,14 +98,16 @@ def _images_of(dataset: Dataset, kind: str) -> list[int]:
     return [index for index, sample in enumerate(dataset.test) if sample.kind in (GOOD, kind)]
 
 
-def _ad_figures(image_scores: Mapping[str, Sequence[float]], pixels: TestPixels) -> dict[str, Any]:
+def _ad_figures(
+    dataset: Dataset, image_scores: Mapping[str, Sequence[float]], pixels: TestPixels
+) -> dict[str, Any]:
     good = image_scores[GOOD]
     kinds = {kind: values for kind, values in image_scores.items() if kind != GOOD}
     every = [value for values in kinds.values() for value in values]
     return {
         "image_auroc": image_auroc(good, every),
         "pixel_auroc": pixels.pixel_auroc(),
-        "au_pro": pixels.au_pro(PRO_LIMIT),
+        "au_pro": pixels.au_pro(dataset.PRO_LIMIT),
         "defects": {kind: {"image_auroc": image_auroc(good, values)} for kind, values in kinds.items()},
     }
 
@@ -107,7 +118,7 @@ def _loco_figures(
     auc_roc = {kind: image_auroc(image_scores[GOOD], image_scores.get(kind, ())) for kind in KINDS}
     auc_spro: dict[str, dict[str, float | None]] = {}
     for kind in KINDS:
-        there = kind in dataset.kinds
+        there = kind in dataset.kinds and dataset.has_masks
         areas = (
             pixels.au_spro(_images_of(dataset, kind), SPRO_LIMITS) if there else dict.fromkeys(SPRO_LIMITS)
         )
@@ -117,7 +128,7 @@ def _loco_figures(
     return {
         "image_auroc": _mean(known) if known else None,
         "pixel_auroc": pixels.pixel_auroc(),
-        "au_pro": pixels.au_pro_of_regions(PRO_LIMIT),
+        "au_pro": pixels.au_pro_of_regions(dataset.PRO_LIMIT),
         "classification": {"auc_roc": {**auc_roc, "mean": _mean(list(auc_roc.values()))}},
         "localization": {"auc_spro": {**auc_spro, "mean": mean_spro}},
     }
@@ -131,17 +142,40 @@ def image_auroc(good: Sequence[float], anomalous: Sequence[float]) -> float | No
     return float(auroc(np.array([*good, *anomalous], dtype=np.float64), labels))
 
 
+def image_aupr(good: Sequence[float], anomalous: Sequence[float]) -> float | None:
+    """Average precision of the image scores, anomalous images being the positives: the sum over the distinct
+    scores of precision times the gain in recall; None as for :func:`image_auroc`.
+    """
+    if not good or not anomalous:
+        return None
+    scores = np.array([*good, *anomalous], dtype=np.float64)
+    labels = np.array([0] * len(good) + [1] * len(anomalous))
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True)  # of each group of equal scores
+    found, taken = np.cumsum(labels[order])[last], np.arange(1, len(scores) + 1)[last]
+    return float(np.sum(found / taken * np.diff(found, prepend=0)) / len(anomalous))
+
+
+def image_f1(good: Sequence[float], anomalous: Sequence[float], threshold: float) -> float | None:
+    """F1 of calling images above the threshold anomalous; None without anomalous images."""
+    if not anomalous:
+        return None
+    hits = sum(score > threshold for score in anomalous)
+    alarms = sum(score > threshold for score in good)
+    return 2 * hits / (hits + alarms + len(anomalous))
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _checked_map(maps: Maps, sample: Sample) -> np.ndarray:
+def _checked_map(maps: Maps, dataset: Dataset, sample: Sample) -> np.ndarray:
     """The sample's map as float32 [H,W]."""
     if not callable(maps) and sample not in maps:
         raise InputError(f"evaluate: maps has no map for the test image {sample.path}")
     value = maps(sample) if callable(maps) else maps[sample]
-    expected = image_size(sample.path)
+    expected = dataset.size(sample)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.shape != expected:
         got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
         raise InputError(

@@ -9,30 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from thfr.data import Dataset, Sample, fingerprint, load_dataset
+from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.protocols import evaluate_maps
 from thfr.inference.scoring import score_items, source_of, unreadable
-from thfr.io import atomic_write_json
+from thfr.io import atomic_write_json, printable
 from thfr.methods import Detector
 from thfr.predictions.sources import collect
 from thfr.predictions.tables import ResultsWriter
 from thfr.runs import files
 from thfr.runs.folder import read_data
 
+_OWN = ("folder", "table")  # their category is a name of one's own, which may change
+
 
 def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | None = None) -> Dataset:
     """The data set that a run was trained on: at ``data``, or where it was at training.
 
     Raises:
-        InputError: it cannot be found, or the run was not trained on MVTec AD or MVTec LOCO AD.
+        InputError: it cannot be found, has no test images, or the run was trained on a list of images.
     """
     trained_on = detector.config.dataset
     name, category = trained_on.get("name"), trained_on.get("category")
-    if name not in ("mvtec_ad", "mvtec_loco"):
+    if name is None:
         raise InputError(
-            f"evaluate: {run} was trained on {name or 'a list of images'}, which has no test masks; "
-            "expected a run on mvtec_ad or mvtec_loco"
+            f"evaluate: {run} was trained on a list of images, which has no test images; "
+            "expected a run on a data set"
         )
     try:
         root = data if data is not None else read_data(run).root
@@ -40,9 +42,15 @@ def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | No
         raise InputError(
             f"evaluate: {run} does not say where its data are ({error}); give --data ROOT"
         ) from error
-    if not Path(root).is_dir():
+    if not Path(root).exists():
         raise InputError(f"evaluate: the data of {run} are not at {root} any more; say where: --data ROOT")
-    return load_dataset(str(name), root, str(category))
+    moved = data is not None and name in _OWN and not (Path(root) / str(category)).exists()
+    dataset = load_dataset(str(name), root, None if moved else str(category))
+    if not dataset.test:
+        raise InputError(
+            f"evaluate: {run} was trained on {name} {printable(dataset.folder)}, which has no test images"
+        )
+    return dataset
 
 
 def evaluate_run(
@@ -116,7 +124,8 @@ def evaluate_detector(
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`.
+    """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`, ``image_f1`` at
+    its threshold, and ``notes`` on the images.
 
     ``maps_out``: folder for scores and maps; None: not kept. Each image is read once.
 
@@ -126,26 +135,34 @@ def evaluate_detector(
     scores: dict[Sample, float] = {}
     digests: dict[str, str] = {}
     folder = Path("." if maps_out is None else maps_out)
-    items = collect(dataset, folder)
-    writer = None if maps_out is None else ResultsWriter(folder, detector.threshold, detector.scale)
+    collected = collect(dataset, folder)
+    odd: list[tuple[str, str]] = []
+    writer = (
+        None
+        if maps_out is None
+        else ResultsWriter(folder, detector.threshold, detector.scale, collected.notes)
+    )
 
     def predicted() -> Iterator[np.ndarray]:
         """The maps in the images' order; an image's score is in ``scores`` before its map comes."""
         failed: dict[str, str] = {}
-        for scored in score_items(detector, items, batch_size, failed):
+        for scored in score_items(detector, collected.items, batch_size, failed):
             if failed:  # a figure of some of the images is not that of the data set
                 raise InputError(unreadable("evaluate", failed))
             assert scored.item.sample is not None
             scores[scored.item.sample] = scored.score
+            odd.extend((scored.item.name, note) for note in scored.notes)
             if writer is not None:
-                writer.add(scored.item, scored.anomaly_map, scored.score)
+                writer.add(scored.item, scored.anomaly_map, scored.score, scored.notes)
                 digests[scored.item.name] = str(scored.sha256)
             yield scored.anomaly_map
         if failed:
             raise InputError(unreadable("evaluate", failed))
 
     maps = predicted()
-    metrics = evaluate_maps(dataset, lambda sample: next(maps), scores, progress=progress)
+    limit = None if detector.threshold is None else detector.threshold.value
+    metrics = evaluate_maps(dataset, lambda sample: next(maps), scores, threshold=limit, progress=progress)
+    metrics["notes"] = [*gathered(odd), *collected.notes]
     if writer is not None:
         writer.finish(source_of(detector, digests))
     return metrics

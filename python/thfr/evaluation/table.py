@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_ROWS = (("image AUROC", "image_auroc"), ("pixel AUROC", "pixel_auroc"), ("AU-PRO at FPR 0.3", "au_pro"))
+_ROWS = (
+    ("image AUROC", "image_auroc"),
+    ("image AUPR", "image_aupr"),
+    ("image F1 at the threshold", "image_f1"),
+    ("pixel AUROC", "pixel_auroc"),
+    ("AU-PRO at FPR {limit}", "au_pro"),
+)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Lay out the figures of :func:`thfr.evaluation.evaluate_maps`; one that is None shows as ``-``."""
     counts = ", ".join(f"{count} {kind}" for kind, count in metrics["images"].items())
     lines = [f"{metrics['dataset']} {metrics['category']}: test images {counts}", ""]
-    rows = [[label, _figure(metrics[key])] for label, key in _ROWS]
+    limit = metrics.get("au_pro_limit", 0.3)
+    rows = [[label.format(limit=limit), _figure(metrics.get(key))] for label, key in _ROWS]
     lines += columns(["", "all kinds"], rows)
     if "classification" in metrics:
         lines += ["", *_loco_columns(metrics)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from thfr.data import load_dataset, load_images
+from thfr.data import gathered, load_inputs
 from thfr.errors import InputError
+from thfr.io import IMAGE_SUFFIXES, find_images, printable
 from thfr.methods import Detector
 from thfr.runs.threshold import DEFAULT_RATE, Threshold
 
@@ -18,6 +19,7 @@ def calibrate(
     *,
     device: str = "auto",
     progress: bool = False,
+    notes: list[str] | None = None,
 ) -> Threshold:
     """Replace a run's threshold; see :class:`thfr.runs.threshold.Threshold`.
 
@@ -26,6 +28,7 @@ def calibrate(
         images: folder of good images, with its sub-folders, that were not learnt from; None: the scores of
             the run's own threshold, for another rate.
         rate: share of good images that may be called bad.
+        notes: takes what was decided about the images, and which files were not looked at.
 
     Raises:
         InputError: no finished run there, no image in the folder, or none given and no threshold to go by; a
@@ -42,9 +45,13 @@ def calibrate(
     else:
         detector = Detector.load(folder, device)
         edge = (detector.size, detector.size)
-        samples = load_dataset("folder", images).train
-        good = load_images(samples, edge, progress=progress)
-        threshold = detector.calibrate(good, rate, f"good images of {Path(images).name}")
+        listing = find_images(images, recursive=True)
+        if not listing.images:
+            raise InputError(f"calibrate: no image ({' '.join(IMAGE_SUFFIXES)}) in {printable(images)}")
+        loaded = load_inputs(listing.images, edge, detector.inputs.options, progress=progress)
+        if notes is not None:
+            notes += [*gathered(loaded.notes), *listing.notes(Path(images))]
+        threshold = detector.calibrate(loaded.images, rate, f"good images of {Path(images).name}")
         assert detector.scale is not None  # calibration sets both
         detector.scale.save(folder)
     threshold.save(folder)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
-from thfr.data import load_dataset
+from thfr.data import gathered, load_dataset
 from thfr.errors import InputError
 from thfr.inference.scoring import score_items, unreadable
-from thfr.io import list_images
+from thfr.io import find_images, list_images, storable
 from thfr.methods import Detector
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.detector import THFRDetector
@@ -26,7 +27,9 @@ from thfr.runs.threshold import DEFAULT_RATE, Verdict
 from thfr.training import train
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray
-"""A folder of images (with its sub-folders), one image, a list of them, or a uint8 RGB array [N,H,W,3]."""
+"""A folder of images (with its sub-folders), one image, a list of them, or an RGB array [N,H,W,3]: uint8, or
+what deeper cameras give, uint16 or float32.
+"""
 
 _DEFAULTS = THFRConfig()
 
@@ -45,6 +48,8 @@ class Prediction:
     """``good`` or ``bad`` by the detector's threshold; None if it has none."""
     failed: dict[Path, str] = field(default_factory=dict)
     """Image that cannot be read -> why; it is in none of the others."""
+    notes: list[str] = field(default_factory=list)
+    """How images differ from the training images, and files that were not looked at."""
 
 
 class THFR:
@@ -185,26 +190,32 @@ class THFR:
         """
         detector = self._fitted("predict")
         failed: dict[str, str] = {}
+        notes: list[str] = []
         if isinstance(X, np.ndarray):
             _check_array("THFR.predict", X)
             found = detector.score(list(X), self.batch_size)
             paths, maps, scores = None, found.maps, found.scores
         else:
-            items = [Item(path, str(path), "", "") for path in _listed("THFR.predict", X)]
-            scored = [
-                (one.item.path, one.anomaly_map, one.score)
-                for one in score_items(detector, items, self.batch_size, failed)
-            ]
+            listed, notes = _listed("THFR.predict", X)
+            items = [Item(path, str(path), "", "") for path in listed]
+            odd: list[tuple[str, str]] = []
+            scored = []
+            for one in score_items(detector, items, self.batch_size, failed):
+                scored.append((one.item.path, one.anomaly_map, one.score))
+                odd += [(storable(one.item.path.name), note) for note in one.notes]
             if not scored:
                 raise InputError(unreadable("THFR.predict", failed))
             if failed:
                 warnings.warn(unreadable("THFR.predict", failed), stacklevel=2)
+            notes = [*gathered(odd), *notes]
+            for note in notes:
+                warnings.warn(f"THFR.predict: {note}", stacklevel=2)
             paths, maps = [path for path, _, _ in scored], [one for _, one, _ in scored]
             scores = np.array([score for _, _, score in scored], dtype=np.float32)
         threshold = detector.threshold
         verdicts = None if threshold is None else [threshold.verdict(score) for score in scores.tolist()]
         reasons = {Path(name): reason for name, reason in failed.items()}
-        return Prediction(scores, maps, paths, verdicts, reasons)
+        return Prediction(scores, maps, paths, verdicts, reasons, notes)
 
     def score_samples(self, X: Images) -> np.ndarray:
         """The ``scores`` of :meth:`predict`, float32 [N]: larger is more anomalous.
@@ -264,21 +275,31 @@ class THFR:
 
 
 def _training_data(X: Images, scratch: Path) -> Any:
-    """What :func:`thfr.training.train` takes: an array goes through PNG files, which lose nothing."""
+    """What :func:`thfr.training.train` takes: an array goes through files, which lose nothing."""
     if isinstance(X, np.ndarray):
         _check_array("THFR.fit", X)
         scratch.mkdir()
         for index, image in enumerate(X):
-            Image.fromarray(image).save(scratch / f"{index:06d}.png", compress_level=1)
+            if image.dtype == np.uint8:
+                Image.fromarray(image).save(scratch / f"{index:06d}.png", compress_level=1)
+            else:
+                tifffile.imwrite(scratch / f"{index:06d}.tiff", image, photometric="rgb", metadata=None)
         return list_images(scratch)
     if isinstance(X, (str, os.PathLike)):
         return load_dataset("folder", X)
-    return _listed("THFR.fit", X)
+    return _listed("THFR.fit", X)[0]
 
 
-def _listed(caller: str, X: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+def _listed(
+    caller: str, X: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+) -> tuple[list[Path], list[str]]:
+    """The images, and notes on files that are not looked at."""
+    notes: list[str] = []
     if isinstance(X, (str, os.PathLike)):
-        paths = list_images(X, recursive=True) if Path(X).is_dir() else [Path(X)]
+        paths = [Path(X)]
+        if Path(X).is_dir():
+            listing = find_images(X, recursive=True)
+            paths, notes = list(listing.images), listing.notes(Path(X))
     else:
         wrong = [item for item in X if not isinstance(item, (str, os.PathLike))]
         if wrong:
@@ -288,9 +309,14 @@ def _listed(caller: str, X: str | os.PathLike[str] | Sequence[str | os.PathLike[
         paths = [Path(item) for item in X]
     if not paths:
         raise InputError(f"{caller}: X holds no image: {X!r}")
-    return paths
+    return paths, notes
 
 
 def _check_array(caller: str, X: np.ndarray) -> None:
-    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3 or 0 in X.shape:
-        raise InputError(f"{caller}: X must be a uint8 RGB array [N,H,W,3], got {X.dtype} {list(X.shape)}")
+    if isinstance(X, np.ma.MaskedArray):
+        raise InputError(f"{caller}: X must not be a masked array, whose mask would be lost: fill it first")
+    if X.dtype not in (np.uint8, np.uint16, np.float32) or X.ndim != 4 or X.shape[3] != 3 or 0 in X.shape:
+        raise InputError(
+            f"{caller}: X must be an RGB array [N,H,W,3] of uint8, uint16 or float32, got {X.dtype} "
+            f"{list(X.shape)}"
+        )

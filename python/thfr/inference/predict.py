@@ -9,15 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
-from thfr.inference.scoring import score_items, source_of, unreadable
-from thfr.io import atomic_path, read_map
+from thfr.inference.scoring import KEPT, item_options, score_items, source_of, unreadable
+from thfr.io import atomic_path, read_map, read_resized
 from thfr.methods import Detector
+from thfr.methods.base import native_map
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import collect
 from thfr.predictions.tables import ImageResult, Results, ResultsWriter
@@ -49,7 +51,10 @@ def predict(
       the outlines;
     - ``scores.csv`` and ``scores.json`` with a row an image, :data:`thfr.predictions.tables.COLUMNS`;
       ``verdict`` is ``good`` or ``bad`` if the run has a threshold; the JSON also has ``failed``,
-      ``scale`` and ``threshold``.
+      ``scale``, ``threshold`` and ``notes``. Images are read as at training (depth, orientation); what
+      looks unlike the training images is used, and noted.
+
+    Pictures of images of more than 8 million pixels are drawn at a lower resolution.
 
     Older tables in ``out`` are removed before anything is scored, and the new ones, written last, are atomic.
     Maps and pictures of images that are gone stay. Every image is read once; memory does not grow with their
@@ -73,20 +78,21 @@ def predict(
     target = Path(out)
     if target.exists() and not target.is_dir():
         raise InputError(f"predict: out must be a folder, got the file {target}")
-    items = collect(source, target)
+    collected = collect(source, target)
+    items = collected.items
     detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     scale = detector.scale
     if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
         scale = good_scale(detector)
-    writer = ResultsWriter(target, detector.threshold, scale)
+    writer = ResultsWriter(target, detector.threshold, scale, collected.notes)
     digests: dict[str, str] = {}
     dataset = source if isinstance(source, Dataset) else None
     with (
-        _Pictures(writer, draw, dataset, at_once=scale is not None) as pictures,
+        _Pictures(writer, detector, draw, dataset, at_once=scale is not None) as pictures,
         tqdm(total=len(items), desc="predict", unit="image", disable=not progress) as bar,
     ):
-        for scored in score_items(detector, items, batch_size, writer.failed):
-            result = writer.add(scored.item, scored.anomaly_map, scored.score)
+        for scored in score_items(detector, items, batch_size, writer.failed, images=draw is not None):
+            result = writer.add(scored.item, scored.anomaly_map, scored.score, scored.notes)
             pictures.add(result, scored.image, scored.anomaly_map)
             if scored.sha256 is not None:
                 digests[scored.item.name] = scored.sha256
@@ -103,8 +109,14 @@ class _Pictures:
     """
 
     def __init__(
-        self, writer: ResultsWriter, draw: Draw | None, dataset: Dataset | None, at_once: bool
+        self,
+        writer: ResultsWriter,
+        detector: Detector,
+        draw: Draw | None,
+        dataset: Dataset | None,
+        at_once: bool,
     ) -> None:
+        self._detector, self._undrawn = detector, set[str]()
         self._writer, self._draw, self._dataset, self._at_once = writer, draw, dataset, at_once
         self._threads = min(8, usable_cpus())
         self._pending: deque[Future[None]] = deque()
@@ -116,16 +128,29 @@ class _Pictures:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def add(self, result: ImageResult, image: np.ndarray, anomaly_map: np.ndarray) -> None:
+    def add(self, result: ImageResult, image: np.ndarray | None, anomaly_map: np.ndarray) -> None:
         """Take an image and its map; waits while many are waiting."""
         if self._draw is None:
             return
+        if image is None:  # too large to be kept
+            try:
+                image = self._reduced(result)
+            except InputError as error:  # it was there a moment ago
+                self._writer.failed[result.item.name] = str(error)
+                self._undrawn.add(result.item.name)
+                return
         while len(self._pending) > 2 * self._threads:
             self._pending.popleft().result()
         if self._at_once:
             self._pending.append(self._pool.submit(self._write, result, image, anomaly_map))
         else:
             self._pending.append(self._pool.submit(self._save, result, image))
+
+    def _reduced(self, result: ImageResult) -> np.ndarray:
+        """A large image again, at a lower resolution; on the caller's thread, so one at a time."""
+        factor = (KEPT / (result.height * result.width)) ** 0.5
+        size = max(1, round(result.height * factor)), max(1, round(result.width * factor))
+        return read_resized(result.item.path, size, item_options(self._detector, result.item))
 
     def finish(self, progress: bool) -> frozenset[str]:
         """Wait for the pictures, or draw them now; the names of the images that have one."""
@@ -134,12 +159,19 @@ class _Pictures:
         if self._draw is None:
             return frozenset()
         if not self._at_once:
-            parallel_map(self._draw_copy, self._writer.images, progress=progress, description="draw")
-        return frozenset(image.item.name for image in self._writer.images)
+            there = [one for one in self._writer.images if one.item.name not in self._undrawn]
+            parallel_map(self._draw_copy, there, progress=progress, description="draw")
+        return frozenset({image.item.name for image in self._writer.images} - self._undrawn)
 
     def _write(self, result: ImageResult, image: np.ndarray, anomaly_map: np.ndarray) -> None:
         assert self._draw is not None
-        picture = self._draw(result, image, anomaly_map, self._writer.scale, self._truth(result))
+        truth, size = self._truth(result), image.shape[:2]
+        if size != anomaly_map.shape:  # of a large image
+            anomaly_map = native_map(torch.from_numpy(anomaly_map), size)
+            if truth is not None:
+                rows, columns = (np.arange(size[axis]) * truth.shape[axis] // size[axis] for axis in (0, 1))
+                truth = truth[rows][:, columns]
+        picture = self._draw(result, image, anomaly_map, self._writer.scale, truth)
         self._save(result, picture)
 
     def _save(self, result: ImageResult, picture: np.ndarray) -> None:
@@ -153,7 +185,7 @@ class _Pictures:
 
     def _truth(self, result: ImageResult) -> np.ndarray | None:
         sample = result.item.sample
-        if self._dataset is None or sample is None or not sample.is_anomalous:
+        if self._dataset is None or sample is None or not sample.mask_paths:
             return None
         try:
             return self._dataset.mask(sample)

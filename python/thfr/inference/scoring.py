@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
-from thfr.io import file_sha256, read_image
+from thfr.io import ImageInput, ReadOptions, file_sha256, read_both
 from thfr.methods import Detector
+from thfr.methods.base import native_map
 from thfr.predictions.sources import Item, name_of
 from thfr.predictions.tables import StoredScores, read_scores
 
 _AHEAD = 2  # batches read while one is being scored
+KEPT = 1 << 23
+"""Images of more pixels (8 millions) are not kept to be drawn, but read again, one at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,58 +31,79 @@ class Scored:
     """An image with its anomaly map and score."""
 
     item: Item
-    image: np.ndarray  # uint8 [H,W,3]
+    image: np.ndarray | None  # uint8 [H,W,3]
+    """None unless asked for, and for an image of more than :data:`KEPT` pixels."""
     anomaly_map: np.ndarray  # float32 [H,W]
     score: float
     sha256: str | None
     """Of the file, for a data set's image: it says later whether the score is still that of the image."""
+    notes: tuple[str, ...]
+    """On the image and how it differs from the training images."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    found: ImageInput
+    image: np.ndarray | None
+    sha256: str | None
 
 
 def score_items(
-    detector: Detector, items: Sequence[Item], batch_size: int, failed: MutableMapping[str, str]
+    detector: Detector,
+    items: Sequence[Item],
+    batch_size: int,
+    failed: MutableMapping[str, str],
+    *,
+    images: bool = False,
 ) -> Iterator[Scored]:
     """Score the images in their order; those that cannot be read go to ``failed``: name -> reason.
 
-    Memory holds a few batches, however many images there are.
+    Every image is read once, by the run's own options, and held at input size, and, with ``images``, as it is
+    up to :data:`KEPT` pixels. Memory holds a few batches, however many images there are.
     """
-    for batch in _read_ahead(items, batch_size):
+    for batch in _read_ahead(detector, items, batch_size, images):
         readable = []
         for item, read in batch:
             if isinstance(read, InputError):
                 failed[item.name] = str(read)
             else:
-                readable.append((item, *read))
+                readable.append((item, read))
         if readable:
-            found = detector.score([image for _, image, _ in readable], batch_size=len(readable))
-            for (item, image, sha256), anomaly_map, score in zip(
-                readable, found.maps, found.scores.tolist(), strict=True
-            ):
-                yield Scored(item, image, anomaly_map, score, sha256)
+            maps, scores = detector.score_pixels(np.stack([read.found.pixels for _, read in readable]))
+            for (item, read), single, score in zip(readable, maps, scores.tolist(), strict=True):
+                notes = tuple(detector.inputs.check(read.found))
+                anomaly_map = native_map(torch.from_numpy(single), read.found.native)
+                yield Scored(item, read.image, anomaly_map, score, read.sha256, notes)
 
 
-_Read = tuple[np.ndarray, str | None] | InputError
-
-
-def _read_ahead(items: Sequence[Item], batch_size: int) -> Iterator[list[tuple[Item, _Read]]]:
+def _read_ahead(
+    detector: Detector, items: Sequence[Item], batch_size: int, images: bool
+) -> Iterator[list[tuple[Item, _Read | InputError]]]:
     """The images in batches, decoded by threads, never more than a few batches ahead."""
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
     pool = ThreadPoolExecutor(max_workers=min(8, usable_cpus()))
     try:
-        pending: deque[list[Future[_Read]]] = deque()
+        pending: deque[list[Future[_Read | InputError]]] = deque()
         for index, batch in enumerate(batches):
             for ahead in batches[index + len(pending) : index + 1 + _AHEAD]:
-                pending.append([pool.submit(_read, item) for item in ahead])
+                pending.append([pool.submit(_read, detector, item, images) for item in ahead])
             yield list(zip(batch, (future.result() for future in pending.popleft()), strict=True))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(item: Item) -> _Read:
+def _read(detector: Detector, item: Item, images: bool) -> _Read | InputError:
+    options, size = item_options(detector, item), (detector.size, detector.size)
     try:
-        image = read_image(item.path)
-        return image, None if item.sample is None else file_sha256(item.path)
+        found, image = read_both(item.path, size, options, KEPT if images else 0)
+        return _Read(found, image, None if item.sample is None else file_sha256(item.path))
     except InputError as error:
         return error
+
+
+def item_options(detector: Detector, item: Item) -> ReadOptions:
+    """How the run reads that image."""
+    return detector.inputs.options_of(None if item.sample is None else item.sample.oriented)
 
 
 def unreadable(command: str, failed: Mapping[str, str]) -> str:

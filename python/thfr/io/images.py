@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from thfr.errors import InputError
-from thfr.io.decoding import Decoded, decoding
+from thfr.io.decoding import LARGE, Decoded, decoding
 from thfr.io.pixel_range import PixelRange
 
 
@@ -97,6 +97,23 @@ def read_input(
     with _decoding(path, options, size) as found:
         pixels, notes = _ranged(found, options)
         return ImageInput(resize_for_model(pixels, size), found.native, (*found.notes, *notes))
+
+
+def read_both(
+    path: str | os.PathLike[str], size: tuple[int, int], options: ReadOptions = AS_STORED, keep: int = LARGE
+) -> tuple[ImageInput, np.ndarray | None]:
+    """:func:`read_input`, and from the same decoding :func:`read_image`; the second is None for an image of
+    more than ``keep`` pixels.
+
+    Raises:
+        InputError: missing, unreadable or truncated file, or too many pixels; names the file.
+    """
+    with _decoding(path, options, size) as found:
+        pixels, notes = _ranged(found, options)
+        read = ImageInput(resize_for_model(pixels, size), found.native, (*found.notes, *notes))
+        if found.native[0] * found.native[1] > keep or pixels.shape[:2] != found.native:
+            return read, None
+        return read, np.require(_three_channels(_rounded(pixels)), requirements="W")
 
 
 def resize_for_model(

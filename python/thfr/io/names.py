@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import PurePosixPath
+from typing import Any
 
 _LONGEST = 255  # bytes of one name, on every common file system
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -35,9 +36,13 @@ def printable(name: str | os.PathLike[str], encoding: str | None = "utf-8") -> s
     return text.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
 
 
-def csv_cell(text: str | os.PathLike[str]) -> str:
-    """``text`` as a cell that no spreadsheet takes for a formula: ``=cmd()`` becomes ``'=cmd()``."""
-    cell = storable(text)
+def csv_cell(value: Any) -> Any:
+    """A text as a cell that no spreadsheet takes for a formula: ``=cmd()`` becomes ``'=cmd()``; anything else
+    as it is.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        return value
+    cell = storable(value)
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 

@@ -28,6 +28,7 @@ from thfr.methods.registry import detector_class, read_config
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
 from thfr.runs.digest import check_files
+from thfr.runs.inputs import RunInputs
 from thfr.runs.tensors import load_tensors, read_tensors, save_tensors
 from thfr.runs.threshold import Threshold
 
@@ -106,11 +107,21 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def native_map(
+    single: Tensor,  # fp32 [S,S]
+    size: tuple[int, int],
+) -> np.ndarray:  # float32 [H,W]
+    """An anomaly map at its image's own size, (height, width): bilinear."""
+    native = F.interpolate(single[None, None], size, mode="bilinear", align_corners=False)
+    return native[0, 0].cpu().numpy()
+
+
 class Detector(ABC, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
     Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
-    colours of its maps, None where nothing is known of good images; ``digest`` of the run folder that it was
+    colours of its maps, None where nothing is known of good images; ``inputs``: how it reads images;
+    ``digest`` of the run folder that it was
     read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
     fp16 (CUDA only) and bf16 the features are channels-last.
     """
@@ -129,6 +140,7 @@ class Detector(ABC, Generic[ConfigT]):
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
         self.config, self.precision, self.threshold = config, precision, threshold
         self.scale: ColourScale | None = None
+        self.inputs = RunInputs()
         self.digest: str | None = None
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
 
@@ -172,6 +184,11 @@ class Detector(ABC, Generic[ConfigT]):
     def size(self) -> int:
         """Edge of the square input in pixels."""
         return self.config.model.size
+
+    @property
+    def label(self) -> str:
+        """The method, and its variant where it has several, in words."""
+        return self.config.label
 
     @property
     def template_count(self) -> int:
@@ -238,30 +255,26 @@ class Detector(ABC, Generic[ConfigT]):
         return None
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Resize uint8 RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor
-        [B,3,S,S].
+        """Resize RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor [B,3,S,S].
+
+        uint8 is taken as it is; a run on deeper images (:class:`thfr.runs.inputs.RunInputs`) also takes their
+        numbers and scales them by its range.
 
         Raises:
-            InputError: no image, or one that is not uint8 [H,W,3].
+            InputError: no image, or one of another shape or number type.
         """
         if len(images) == 0:
             raise InputError("Detector: images is empty")
         edge = (self.size, self.size)
         prepared = torch.empty((len(images), 3, *edge), dtype=torch.uint8)
         for index, image in enumerate(images):
-            if (
-                not isinstance(image, np.ndarray)
-                or image.dtype != np.uint8
-                or image.ndim != 3
-                or image.shape[2] != 3
-            ):
-                got = (
-                    f"{image.dtype} {list(image.shape)}"
-                    if isinstance(image, np.ndarray)
-                    else type(image).__name__
-                )
-                raise InputError(f"Detector: images[{index}] must be a uint8 array [H,W,3], got {got}")
-            prepared[index] = torch.from_numpy(resize_for_model(image, edge)).permute(2, 0, 1)
+            try:
+                pixels = self.inputs.pixels_of(image)
+            except ValueError as error:
+                raise InputError(
+                    f"Detector: images[{index}] must be a uint8 array [H,W,3], {error}"
+                ) from error
+            prepared[index] = torch.from_numpy(resize_for_model(pixels, edge)).permute(2, 0, 1)
         return prepared
 
     @torch.inference_mode()
@@ -282,6 +295,15 @@ class Detector(ABC, Generic[ConfigT]):
             levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
         return [level.to(PRECISIONS[self.precision]) for level in levels]
 
+    def score_pixels(
+        self,
+        pixels: np.ndarray,  # uint8 [B,S,S,3]
+    ) -> tuple[np.ndarray, np.ndarray]:  # float32 [B,S,S] and [B]
+        """:meth:`score_prepared` for arrays."""
+        images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
+        maps, scores = self.score_prepared(images)
+        return maps.cpu().numpy(), scores.cpu().numpy()
+
     @torch.inference_mode()
     def score_prepared(
         self,
@@ -301,13 +323,13 @@ class Detector(ABC, Generic[ConfigT]):
 
     def score(
         self,
-        images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
+        images: Sequence[np.ndarray],  # [H_i,W_i,3], RGB, see prepare
         batch_size: int = 8,
     ) -> Scores:
         """Anomaly maps at each image's own size (bilinear from the input size) and image scores.
 
         Raises:
-            InputError: no image, or one that is not uint8 [H,W,3].
+            InputError: no image, or one that :meth:`prepare` refuses.
         """
         prepared = self.prepare(images)
         maps: list[np.ndarray] = []
@@ -316,10 +338,7 @@ class Detector(ABC, Generic[ConfigT]):
             batch, values = self.score_prepared(prepared[start : start + batch_size])
             scores.append(values.cpu())
             for image, single in zip(images[start : start + batch_size], batch, strict=True):
-                native = F.interpolate(
-                    single[None, None], image.shape[:2], mode="bilinear", align_corners=False
-                )
-                maps.append(native[0, 0].cpu().numpy())
+                maps.append(native_map(single, image.shape[:2]))
         return Scores(maps, torch.cat(scores).numpy())
 
     def calibrate(
@@ -350,13 +369,15 @@ class Detector(ABC, Generic[ConfigT]):
         return self.threshold
 
     def save(self, folder: Path) -> None:
-        """Write configuration, backbone, model, threshold and colour scale: the folder then needs nothing
-        else.
+        """Write configuration, inputs, backbone, model, threshold and colour scale: the folder then needs
+        nothing else.
         """
         if self.config.uses_backbone:
             save_tensors(self.extractor.state_dict(), folder / files.BACKBONE)
         save_tensors(self.state(), folder / files.MODEL)
         atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
+        if self.inputs != RunInputs():  # else an older run, whose digest must not change
+            self.inputs.save(folder)
         for part in (self.threshold, self.scale):  # last: the threshold holds the digest of the others
             if part is not None:
                 part.save(folder)
@@ -388,5 +409,5 @@ class Detector(ABC, Generic[ConfigT]):
             except (RuntimeError, ValueError, KeyError) as error:
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
-        detector.scale = ColourScale.load(folder)
+        detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
         return detector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from thfr.data.notes import gathered
 from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_json, csv_cell, write_map
 from thfr.predictions import files
@@ -19,7 +20,7 @@ from thfr.predictions.sources import Item
 from thfr.runs.json_file import read_object
 from thfr.runs.threshold import Threshold, Verdict
 
-COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay")
+COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay", "notes")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ImageResult:
     max: float
     height: int
     width: int
+    notes: tuple[str, ...] = ()
+    """What was decided about the image, or how it differs from the training images."""
     drawn: bool = False
     """Whether there is a picture of it at ``item.overlay``."""
 
@@ -53,6 +56,7 @@ class ImageResult:
             "width": self.width,
             "map": item.map,
             "overlay": item.overlay if self.drawn else None,
+            "notes": list(self.notes),
         }
 
 
@@ -67,6 +71,8 @@ class Results:
     """File -> why it could not be read or drawn."""
     threshold: Threshold | None = None
     """By which the verdicts are."""
+    notes: tuple[str, ...] = ()
+    """Those of the images by kind, and files that were not looked at."""
     source: Mapping[str, Any] | None = None
     """What the scores depend on, to find out later whether they are still those of that run and data."""
 
@@ -77,6 +83,7 @@ class Results:
             "failed": [{"file": name, "error": error} for name, error in self.failed.items()],
             "scale": self.scale.as_dict(),
             "threshold": None if self.threshold is None else self.threshold.as_dict(),
+            "notes": list(self.notes),
         }
 
 
@@ -86,16 +93,21 @@ class ResultsWriter:
 
     Args:
         scale: of the run; None: that of the maps that come.
+        notes: on what the images come from.
     """
 
-    def __init__(self, out: Path, threshold: Threshold | None, scale: ColourScale | None) -> None:
-        self.out, self._threshold, self._scale = out, threshold, scale
+    def __init__(
+        self, out: Path, threshold: Threshold | None, scale: ColourScale | None, notes: Sequence[str] = ()
+    ) -> None:
+        self.out, self._threshold, self._scale, self._notes = out, threshold, scale, tuple(notes)
         self._builder = ScaleBuilder()
         self.images: list[ImageResult] = []
         self.failed: dict[str, str] = {}
         invalidate(out)
 
-    def add(self, item: Item, anomaly_map: np.ndarray, score: float) -> ImageResult:
+    def add(
+        self, item: Item, anomaly_map: np.ndarray, score: float, notes: Sequence[str] = ()
+    ) -> ImageResult:
         """Write an image's map, float32 [H,W]."""
         write_map(self.out / item.map, anomaly_map)
         if self._scale is None:
@@ -103,8 +115,16 @@ class ResultsWriter:
         mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
         verdict = None if self._threshold is None else self._threshold.verdict(score)
         height, width = anomaly_map.shape
-        self.images.append(ImageResult(item, score, verdict, mean, peak, height, width))
+        self.images.append(ImageResult(item, score, verdict, mean, peak, height, width, tuple(notes)))
         return self.images[-1]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """On all images so far, one for each kind of note, and on what they come from."""
+        return (
+            *gathered((image.item.name, note) for image in self.images for note in image.notes),
+            *self._notes,
+        )
 
     @cached_property
     def scale(self) -> ColourScale:
@@ -122,25 +142,21 @@ class ResultsWriter:
     def finish(self, source: Mapping[str, Any] | None = None, drawn: frozenset[str] = frozenset()) -> Results:
         """Write the tables. ``drawn``: the names of the images whose overlay is there."""
         images = tuple(replace(image, drawn=image.item.name in drawn) for image in self.images)
-        results = Results(self.out, images, self.scale, self.failed, self._threshold, source)
+        results = Results(self.out, images, self.scale, self.failed, self._threshold, self.notes, source)
         with (
             atomic_path(self.out / files.SCORES_CSV) as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+            temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for image in images:
-                writer.writerow({name: cell(value) for name, value in image.row().items()})
+                row = {**image.row(), "notes": "; ".join(image.notes)}
+                writer.writerow({name: csv_cell(value) for name, value in row.items()})
         values = results.as_dict()
         atomic_write_json(
             self.out / files.SCORES_JSON, values if source is None else {**values, "source": dict(source)}
         )
         return results
-
-
-def cell(value: Any) -> Any:
-    """A value for a table: a text such that no spreadsheet takes it for a formula, others as they are."""
-    return csv_cell(value) if isinstance(value, str) else value
 
 
 def invalidate(out: Path) -> None:

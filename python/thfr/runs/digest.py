@@ -1,5 +1,5 @@
-"""What ties the files of a run together: SHA-256 of configuration, backbone and model, in ``run.json``, and one
-digest of the three in ``threshold.json``.
+"""What ties the files of a run together: SHA-256 of configuration, inputs, backbone and model, in ``run.json``, and one
+digest of them all in ``threshold.json``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from thfr.runs.folder import is_finished, read_metadata
 
 def file_digests(run: Path) -> dict[str, str]:
     """File name -> SHA-256, of those files that decide the run's scores."""
-    names = (files.CONFIG, files.BACKBONE, files.MODEL)
+    names = (files.CONFIG, files.INPUTS, files.BACKBONE, files.MODEL)
     return {name: file_sha256(run / name) for name in names if (run / name).is_file()}
 
 

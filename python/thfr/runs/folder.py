@@ -31,6 +31,8 @@ class RunMetadata(BaseModel):
     weights_digest: str | None = None
     """SHA-256 of the backbone weights."""
     templates: int | None = None
+    notes: list[str] = Field(default_factory=list)
+    """What was decided about the training images, or looks odd about them."""
     digests: dict[str, str] = Field(default_factory=dict)
     """File of the run -> SHA-256 (:mod:`thfr.runs.digest`); empty in older runs."""
 

@@ -44,7 +44,7 @@ def find_categories(dataset: str, root: Path, names: Sequence[str]) -> list[tupl
     Raises:
         InputError: what :func:`thfr.data.load_dataset` rejects, or a category without test images.
     """
-    wanted: Sequence[str | None] = names or categories(root) or [None]
+    wanted: Sequence[str | None] = names or (categories(root, dataset) if root.is_dir() else []) or [None]
     found = []
     for name in wanted:
         opened = load_dataset(dataset, root, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ class Preset:
 
 
 def load_preset(dataset: str) -> Preset:
-    """The packaged preset of ``mvtec_ad`` or ``mvtec_loco``."""
+    """The packaged preset of a data set; one without a preset of its own has the default of ``mvtec_ad``."""
     if dataset not in PRESETS:
-        raise InputError(f"preset: dataset must be one of {', '.join(PRESETS)}; got {dataset!r}")
+        return replace(load_preset("mvtec_ad"), categories={})
     text = (files("thfr.study") / "presets" / f"{dataset}.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     default = config_from_values(values["default"], f"preset {dataset}")

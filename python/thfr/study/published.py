@@ -44,13 +44,15 @@ def remarks(dataset: str) -> dict[str, str]:
 
 
 def official_categories(dataset: str) -> dict[str, str]:
-    """The official categories of a data set in the tables' order, with their short names."""
-    return dict(_content()["categories"][dataset])
+    """The official categories of a data set in the tables' order, with their short names; none where the
+    supplement has no table of it.
+    """
+    return dict(_content()["categories"].get(dataset, {}))
 
 
 def official_facts(dataset: str, category: str) -> dict[str, Any]:
     """What is known of the official category: ``size`` and the number of images by split; may be empty."""
-    return dict(_content()["official"][dataset].get(category, {}))
+    return dict(_content()["official"].get(dataset, {}).get(category, {}))
 
 
 def published_tables() -> list[PublishedTable]:

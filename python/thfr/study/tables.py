@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
+from thfr.data.registry import dataset_class, dataset_names
 from thfr.errors import InputError
 from thfr.study.published import KINDS, MEAN, official_categories, published_tables, remarks, source
 from thfr.study.published import mean_discrepancies as discrepancies
@@ -31,6 +32,15 @@ _TITLES = {
         "au_pro": "MVTec LOCO AD: AU-PRO at FPR 0.3",
     },
 }
+
+
+def _titles(dataset: str) -> dict[str, str]:
+    """The figures shown of a data set, and what they are called."""
+    if dataset in _TITLES:
+        return _TITLES[dataset]
+    limit = dataset_class(dataset).PRO_LIMIT if dataset in dataset_names() else 0.3
+    names = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "au_pro": f"AU-PRO at FPR {limit}"}
+    return {figure: f"{dataset}: {name}" for figure, name in names.items()}
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,10 @@ def make_tables(results: Sequence[Result], published: Sequence[str], notes: Sequ
         InputError: results of one configuration and category were measured on different files.
     """
     groups = _named_groups(results)
-    datasets = [name for name in _TITLES if any(result.dataset == name for result in results)]
+    there = {result.dataset for result in results}
+    datasets = [*(name for name in _TITLES if name in there), *sorted(there - _TITLES.keys())]
     tables = [
-        _table(dataset, figure, groups, published) for dataset in datasets for figure in _TITLES[dataset]
+        _table(dataset, figure, groups, published) for dataset in datasets for figure in _titles(dataset)
     ]
     automatic = _notes(groups, published, datasets)
     return Tables(tables, [*automatic, *notes], {name: _origin(group) for name, group in groups.items()})
@@ -159,7 +170,7 @@ def _table(dataset: str, figure: str, groups: dict[str, list[Result]], published
             lines += [_measured(name, members, figure, kind, list(official)) for kind in kinds]
     order = {kind: rank for rank, kind in enumerate(kinds)}
     return Table(
-        dataset, figure, _TITLES[dataset][figure], columns, sorted(lines, key=lambda x: order[x.kind])
+        dataset, figure, _titles(dataset)[figure], columns, sorted(lines, key=lambda x: order[x.kind])
     )
 
 
@@ -195,7 +206,9 @@ def _measured(
         for category, by_seed in by_category.items()
         if category not in undefined
     }
-    if all(category in values for category in official):  # a mean over some of them is not the mean
+    if official and all(
+        category in values for category in official
+    ):  # a mean over some of them is not the mean
         values[MEAN] = _mean_value([by_category[c] for c in official], not altered & set(official))
     return Line(name, kind, False, values)
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig, TrainingConfig
-from thfr.data import Dataset, Sample, load_images
+from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
+from thfr.data.images import Loaded
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
 from thfr.io import file_sha256
@@ -36,6 +37,7 @@ from thfr.runs.folder import (
     write_data,
     write_metadata,
 )
+from thfr.runs.inputs import RunInputs, find_options
 from thfr.runs.lock import locked
 from thfr.runs.threshold import DEFAULT_RATE
 from thfr.training.memory import peak_memory
@@ -55,6 +57,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     cache_budget: int = 4 << 30,
     false_alarm_rate: float = DEFAULT_RATE,
+    bit_depth: int | None = None,
 ) -> Detector[Any]:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
@@ -68,6 +71,8 @@ def train(
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
             images and those held out; without any the run has none (``thfr calibrate`` sets it later).
+        bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
+            (:func:`thfr.io.find_pixel_range`).
 
     Raises:
         InputError: images or weights that cannot be used; fewer than two images to learn from; ``out`` holds
@@ -80,8 +85,10 @@ def train(
     samples, indices, unseen = divide(dataset, config.training)
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
     size = config.model.size
-    images = load_images(samples, (size, size), progress=progress)
-    good = load_images(unseen, (size, size), progress=progress) if unseen else None
+    loaded, good, inputs, notes = _read(samples, unseen, (size, size), bit_depth, progress)
+    if isinstance(dataset, Dataset):
+        notes += dataset.notes
+    images = loaded.images
     extractor = _make_extractor(config, weights)
     config = config.model_copy(
         update={
@@ -100,6 +107,7 @@ def train(
         started = time.monotonic()
         placed = None if extractor is None else extractor.to(where)
         detector, metadata = detector_class(config.method).fit(config, placed, context)
+        detector.inputs = inputs
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
         if good is not None:
             detector.calibrate(good, false_alarm_rate, "good images not learnt from")
@@ -108,8 +116,29 @@ def train(
         detector.save(out)
         if isinstance(dataset, Dataset):
             write_data(out, _where(dataset))
-        _finish(out, detector, metadata, context, good)
+        _finish(out, detector, {**metadata, "notes": notes}, context, good)
     return detector
+
+
+def _read(
+    samples: Sequence[Any],
+    unseen: Sequence[Any],
+    size: tuple[int, int],
+    bit_depth: int | None,
+    progress: bool,
+) -> tuple[Loaded, Tensor | None, RunInputs, list[str]]:
+    """The images to learn from, those that set the threshold, how both are read, and notes."""
+    every = [*samples, *unseen]
+    paths = [Path(one.path if isinstance(one, Sample) else one) for one in every]
+    oriented = [one.oriented if isinstance(one, Sample) else True for one in every]
+    options = find_options(paths, oriented, bit_depth)
+    loaded = load_inputs(samples, size, options, progress=progress)
+    notes = [*loaded.notes]
+    good = None
+    if unseen:
+        others = load_inputs(unseen, size, options, progress=progress)
+        good, notes = others.images, [*notes, *others.notes]
+    return loaded, good, RunInputs(options, ImageProfile.of(loaded)), gathered(notes)
 
 
 def _finish(

@@ -9,7 +9,6 @@ import numpy as np
 
 from thfr.data import Dataset, Sample
 from thfr.data.base import GOOD
-from thfr.evaluation.protocols import PRO_LIMIT
 from thfr_ext import pro_curve, spro_curve
 
 SPRO_LIMIT = 0.05
@@ -32,19 +31,20 @@ class OverlapCurves:
 def overlap_curves(dataset: Dataset, maps: Mapping[Sample, np.ndarray]) -> list[OverlapCurves]:
     """The curves of the data set's protocol, exact at every point: PRO, and for MVTec LOCO AD sPRO by kind.
 
-    All maps are in memory at once, as for :func:`thfr.evaluation.evaluate_maps`. A curve without regions or
-    without pixels outside of them is left out.
+    All maps are in memory at once, as for :func:`thfr.evaluation.evaluate_maps`. There are none without
+    masks.
 
     Args:
         maps: the test images' maps, float32 [H,W] at native size.
     """
-    if dataset.name == "mvtec_ad":
-        if not dataset.kinds:
-            return []
+    limit = dataset.PRO_LIMIT
+    if not dataset.has_masks:
+        return []
+    if dataset.PROTOCOL != "mvtec_loco":
         fpr, overlap, _ = pro_curve(
             [maps[sample] for sample in dataset.test], [dataset.mask(sample) for sample in dataset.test]
         )
-        return [OverlapCurves("PRO", PRO_LIMIT, {"all regions": thinned(fpr, overlap, PRO_LIMIT)})]
+        return [OverlapCurves("PRO", limit, {"all regions": thinned(fpr, overlap, limit)})]
     held = {sample: (maps[sample], dataset.regions(sample)) for sample in dataset.test}
 
     def curve(samples: Sequence[Sample], saturated: bool, limit: float) -> Points:
@@ -60,10 +60,8 @@ def overlap_curves(dataset: Dataset, maps: Mapping[Sample, np.ndarray]) -> list[
     kinds = {
         kind: [sample for sample in dataset.test if sample.kind in (GOOD, kind)] for kind in dataset.kinds
     }
-    if not kinds:
-        return []
     return [
-        OverlapCurves("PRO", PRO_LIMIT, {"all regions": curve(dataset.test, False, PRO_LIMIT)}),
+        OverlapCurves("PRO", limit, {"all regions": curve(dataset.test, False, limit)}),
         OverlapCurves(
             "sPRO", SPRO_LIMIT, {kind: curve(samples, True, SPRO_LIMIT) for kind, samples in kinds.items()}
         ),

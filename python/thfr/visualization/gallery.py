@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from thfr.data.base import GOOD
-from thfr.io import read_image, read_map
+from thfr.io import AS_STORED, ReadOptions, read_image, read_map
 from thfr.predictions.scale import ColourScale
 from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.overlay import outlined, overlay
@@ -39,6 +39,8 @@ class Entry:
     """Draws the features that the detector restored: uint8 [S,S,3], to be stretched to the image."""
     defects: tuple[str, ...] = ()
     """The names of the defects in it, where they are finer than the kind."""
+    options: ReadOptions = AS_STORED
+    """How the run reads the image."""
     panels: Panels = ()
     """Its pictures, where they have been drawn before."""
 
@@ -124,10 +126,10 @@ def pictures(entry: Entry, scale: ColourScale, edge: int) -> Panels:
     """
     panels = list(entry.panels)
     if not panels:
-        image = read_image(entry.image)
+        image = read_image(entry.image, entry.options)
         panels = [("image", image)]
         if entry.template is not None:
-            panels.append(("nearest good", read_image(entry.template)))
+            panels.append(("nearest good", read_image(entry.template, entry.options)))
         if entry.restored is not None:
             panels.append(("restored", stretched(entry.restored(), image.shape[:2])))
         panels.append(("anomaly map", overlay(image, read_map(entry.map), scale)))

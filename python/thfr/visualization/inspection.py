@@ -11,6 +11,8 @@ import numpy as np
 
 from thfr.data import Dataset
 from thfr.inference import predict
+from thfr.inference.scoring import item_options
+from thfr.io import storable
 from thfr.methods import Detector
 from thfr.predictions import files
 from thfr.predictions.scale import ColourScale
@@ -36,8 +38,9 @@ def inspect(
 
     Arguments and errors are those of :func:`thfr.inference.predict`.
     """
+    detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
     highest = _Highest(_REPORTED)
-    results = predict(run, source, out, draw=highest, device=device, batch_size=batch_size, progress=progress)
+    results = predict(detector, source, out, draw=highest, batch_size=batch_size, progress=progress)
     if not isinstance(source, Dataset):
         entries = [
             Entry(
@@ -46,11 +49,12 @@ def inspect(
                 score=image.score,
                 image=image.item.path,
                 map=results.out / image.item.map,
+                options=item_options(detector, image.item),
                 panels=highest.panels.get(image.item.name, ()),
             )
             for image in results.images
         ]
-        title = f"Inspection of {Path(source).name}"
+        title = f"Inspection of {storable(Path(source).name)}"
         report = Report(title, entries, results.scale, per_kind=_REPORTED)
         write_report(results.out / files.REPORT, report)
     return results

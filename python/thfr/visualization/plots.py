@@ -47,9 +47,15 @@ def headline(metrics: Mapping[str, Any]) -> list[tuple[str, float, str]]:
     spro = metrics.get("localization", {}).get("auc_spro", {}).get("mean", {}).get("0.05")
     found = [
         ("image AUROC", metrics.get("image_auroc"), "chance that a defective image scores above a good one"),
-        ("pixel AUROC", metrics.get("pixel_auroc"), "the same for single pixels"),
         (
-            "AU-PRO, FPR to 0.3",
+            "image AUPR",
+            metrics.get("image_aupr"),
+            "share of real defects among those called defective, averaged",
+        ),
+        ("image F1", metrics.get("image_f1"), "of the verdicts at the decision threshold"),
+        ("pixel AUROC", metrics.get("pixel_auroc"), "the same as image AUROC for single pixels"),
+        (
+            f"AU-PRO, FPR to {metrics.get('au_pro_limit', 0.3)}",
             metrics.get("au_pro"),
             "share of each defect's area found, averaged over thresholds",
         ),

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from thfr.data import Dataset, MVTecLOCO, Sample, load_images
@@ -19,7 +20,7 @@ from thfr.evaluation.run import data_of_run
 from thfr.inference import predict
 from thfr.inference.predict import Draw
 from thfr.inference.scoring import stored_scores, unreadable
-from thfr.io import file_sha256, read_image
+from thfr.io import file_sha256
 from thfr.methods import Detector
 from thfr.methods.common.restoring import RestoringDetector
 from thfr.predictions.scale import ColourScale
@@ -58,13 +59,19 @@ class RunResults:
                 score=self.scores[sample],
                 image=sample.path,
                 map=self.maps[sample],
-                truth=partial(self.dataset.mask, sample) if sample.is_anomalous else None,
+                truth=partial(self.dataset.mask, sample) if sample.mask_paths else None,
                 template=template,
                 restored=self._restoring(sample),
                 defects=defects_of(self.dataset, sample),
+                options=self.detector.inputs.options_of(sample.oriented),
             )
             for sample, template in zip(chosen, self._templates(chosen, progress), strict=True)
         ]
+
+    def prepared(self, sources: Sequence[Sample | Path]) -> Tensor:  # uint8 [N,3,S,S]
+        """Images as the detector takes them, read as at training."""
+        size = (self.detector.size, self.detector.size)
+        return load_images(sources, size, self.detector.inputs.options)
 
     def _templates(self, samples: Sequence[Sample], progress: bool) -> list[Path | None]:
         """The nearest template of each; None without templates, or where its file is not the one that the run
@@ -74,8 +81,7 @@ class RunResults:
             return [None] * len(samples)
         found: list[Path | None] = []
         for start in tqdm(range(0, len(samples), _BATCH), "templates", disable=not progress, leave=False):
-            batch = [read_image(sample.path) for sample in samples[start : start + _BATCH]]
-            nearest = self.detector.nearest_templates(self.detector.prepare(batch))
+            nearest = self.detector.nearest_templates(self.prepared(samples[start : start + _BATCH]))
             assert nearest is not None  # there are templates
             found += [self.training_images[index] for index in nearest.tolist()]
         return found
@@ -92,7 +98,7 @@ class RunResults:
             return None
 
         def draw() -> np.ndarray:
-            features = detector.features(detector.prepare([read_image(sample.path)]))
+            features = detector.features(self.prepared([sample]))
             return visualizer.pictures(detector.restorations(features))[0]
 
         return draw
@@ -162,7 +168,8 @@ def training_images(run: Path, detector: Detector, dataset: Dataset) -> Mapping[
     # an older run knows its training images together only
     try:
         learnt, indices, _ = divide(dataset, detector.config.training)
-        pixels = pixels_sha256(load_images(learnt, (detector.size, detector.size)))
+        size = (detector.size, detector.size)
+        pixels = pixels_sha256(load_images(learnt, size, detector.inputs.options))
     except InputError:  # too few are left, or one cannot be read
         pixels = ""
     if pixels != detector.config.dataset.get("pixels_sha256"):
@@ -189,10 +196,10 @@ def open_run(
 
 def defects_of(dataset: Dataset, sample: Sample) -> tuple[str, ...]:
     """The names of a test image's defects, each once: those of the masks' pixel values (MVTec LOCO AD), or
-    the kind; none of a good image.
+    the kind, as without masks; none of a good image.
     """
     if not sample.is_anomalous:
         return ()
     if isinstance(dataset, MVTecLOCO):
-        return tuple(dict.fromkeys(dataset.defect_names(sample)))
+        return tuple(dict.fromkeys(dataset.defect_names(sample))) or (sample.kind,)
     return (sample.kind,)

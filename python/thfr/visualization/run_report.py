@@ -59,7 +59,14 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     dataset, config = results.dataset, results.detector.config
     model = config.model
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
-    metrics = evaluate_maps(dataset, maps, results.scores, progress=progress)
+    limit = results.detector.threshold
+    metrics = evaluate_maps(
+        dataset,
+        maps,
+        results.scores,
+        threshold=None if limit is None else limit.value,
+        progress=progress,
+    )
     curves = overlap_curves(dataset, maps)
     metadata = read_metadata(results.run)
     entries = results.entries(progress=progress)

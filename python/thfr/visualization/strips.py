@@ -166,8 +166,7 @@ def make_strips(
     image, its reconstruction from the extracted features, from those that each run restores, the template and
     its reconstruction (of the first run that has templates), the anomaly map and the ground truth.
     """
-    images = [read_image(sample.path) for sample in samples]
-    batch = results.detector.prepare(images)
+    batch = results.prepared(samples)
     features = [results.detector.features(one) for one in batch.split(1)]
     drawn = [{"recon": visualizer.pictures(levels)[0]} for levels in features]
     columns: list[tuple[str, list[np.ndarray]]] = []
@@ -178,7 +177,7 @@ def make_strips(
         )
         columns.append((_label(detector, path, columns), _restored(detector, visualizer, features)))
         if templates is None and detector.template_count:
-            templates = _templates(detector, results, visualizer, images)
+            templates = _templates(detector, results, visualizer, batch)
     for label, pictured in sorted(columns, key=lambda column: _rank(column[0])):
         for panels, picture in zip(drawn, pictured, strict=True):
             panels[f"restored: {label}"] = picture
@@ -250,22 +249,22 @@ def _restored(
 
 
 def _templates(
-    detector: Detector, results: RunResults, visualizer: Visualizer, images: Sequence[np.ndarray]
+    detector: Detector, results: RunResults, visualizer: Visualizer, batch: Tensor
 ) -> list[dict[str, np.ndarray]]:
     """For each image its template as an image, and that image drawn from its features; nothing where the
     training image is not there any more.
     """
     found: list[dict[str, np.ndarray]] = []
-    nearest = detector.nearest_templates(detector.prepare(images))
+    nearest = detector.nearest_templates(batch)
     assert nearest is not None  # the caller asked whether there are templates
     for index in nearest.tolist():
         path = results.training_images[index]
         if path is None:
             found.append({})
             continue
-        template = read_image(path)
+        template = read_image(path, results.detector.inputs.options_of(results.dataset.train[0].oriented))
         with torch.inference_mode():
-            levels = detector.features(detector.prepare([template]))
+            levels = detector.features(results.prepared([path]))
         found.append({"template": template, "template recon": visualizer.pictures(levels)[0]})
     return found
 
@@ -274,4 +273,8 @@ def _normal(results: RunResults) -> np.ndarray | None:
     good = [sample for sample in results.dataset.test if sample.kind == GOOD]
     if not good:
         return None
-    return read_image(typical(good, lambda sample: results.scores[sample])[0].path)
+    return _read(results, typical(good, lambda sample: results.scores[sample])[0])
+
+
+def _read(results: RunResults, sample: Sample) -> np.ndarray:
+    return read_image(sample.path, results.detector.inputs.options_of(sample.oriented))

@@ -81,10 +81,12 @@ def train_visualizer(
     if "error" in facts:
         return load_visualizer(run, detector)
     learnt, _, _ = divide(dataset, detector.config.training)
-    images = load_images(learnt, (detector.size, detector.size), progress=progress)
+    images = load_images(learnt, (detector.size, detector.size), detector.inputs.options, progress=progress)
     _check_images(run, detector, dataset, images)
     if config.test_images:
-        test = load_images(dataset.test, (detector.size, detector.size), progress=progress)
+        test = load_images(
+            dataset.test, (detector.size, detector.size), detector.inputs.options, progress=progress
+        )
         images = torch.cat([images, test])
     context = FitContext(
         images,
@@ -210,7 +212,7 @@ def _test_errors(
     size = (detector.size, detector.size)
     for start in tqdm(range(0, len(dataset.test), _BATCH), "test images", disable=not progress, leave=False):
         samples = dataset.test[start : start + _BATCH]
-        batch = load_images(samples, size)
+        batch = load_images(samples, size, detector.inputs.options)
         pictures = visualizer.reconstructed(detector.features(batch))
         for sample, image, picture in zip(samples, batch.split(1), pictures.split(1), strict=True):
             sums.setdefault(sample.kind, ErrorSum()).add(image, picture)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from thfr.errors import InputError
-from thfr.io import read_image
+from thfr.io import ReadOptions, read_image
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 
@@ -31,6 +31,7 @@ class DamagedImage(InputError):
 def decode(
     data: bytes,
     max_pixels: int,
+    options: ReadOptions,
 ) -> np.ndarray:  # uint8 [H,W,3]
     """Decode an image as :func:`thfr.io.read_image` does; its format is told by content alone.
 
@@ -48,7 +49,7 @@ def decode(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's on odd metadata; the pixel limit was checked
-                return read_image(path)
+                return read_image(path, options)
         except InputError as error:
             reason = str(error).replace(str(path), "the image").removeprefix("read_image: ")
             raise DamagedImage(f"inspect: image: {reason}") from error

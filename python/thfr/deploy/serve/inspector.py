@@ -26,6 +26,7 @@ from thfr.deploy.serve.metrics import Metrics
 from thfr.deploy.serve.schema import Inspection
 from thfr.deploy.serve.settings import Settings
 from thfr.errors import InputError
+from thfr.io import ReadOptions
 from thfr.predictions.scale import ScaleBuilder
 from thfr.visualization.overlay import overlay
 
@@ -109,7 +110,9 @@ class Inspector:
             asyncio.TimeoutError: the answer took too long.
         """
         worker = self.worker(wish.model)
-        images = await asyncio.gather(*(self._in_thread(self._decode, upload) for upload in uploads))
+        images = await asyncio.gather(
+            *(self._in_thread(self._decode, upload, worker.model.read_options) for upload in uploads)
+        )
         readable = [image for image in images if not isinstance(image, InputError)]
         started = time.monotonic()
         waiting, name = worker.submit(readable), worker.model.name
@@ -127,9 +130,9 @@ class Inspector:
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
-    def _decode(self, upload: Upload) -> np.ndarray | InputError:
+    def _decode(self, upload: Upload, options: ReadOptions) -> np.ndarray | InputError:
         try:
-            return decode(upload.data, self.settings.max_pixels)
+            return decode(upload.data, self.settings.max_pixels, options)
         except InputError as error:
             return error
 

@@ -133,7 +133,7 @@ class Watcher:
         for arrival in arrivals:
             path = self.folder / arrival.file
             try:
-                image, digest = read_image(path), file_sha256(path)
+                image, digest = read_image(path, self.model.read_options), file_sha256(path)
             except InputError as error:
                 if self._state(path) == arrival:  # else somebody writes it, or has taken it away
                     reason = str(error).removeprefix("read_image: ")
