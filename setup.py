@@ -32,12 +32,12 @@ class CMakeBuild(build_ext):
             raise SystemExit(
                 "setup.py: cmake not found; expected it from the build requirements (pip install cmake)"
             )
+        kind = "Debug" if self.debug else "Release"
         configure = [
             cmake,
             "-S", str(ROOT),
             "-B", str(build),
-            "-G", "Ninja",
-            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            f"-DCMAKE_BUILD_TYPE={kind}",
             "-DTHFR_PYTHON=ON",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
@@ -46,9 +46,12 @@ class CMakeBuild(build_ext):
             f"-DTHFR_WERROR={os.environ.get('THFR_WERROR', 'OFF')}",
             f"-DTHFR_SANITIZE={os.environ.get('THFR_SANITIZE', '')}",
         ]  # fmt: skip
+        if "CMAKE_GENERATOR" not in os.environ:
+            # Visual Studio's own generator finds its compilers; the kernels need Clang's vector types.
+            configure += ["-T", "ClangCL"] if sys.platform == "win32" else ["-G", "Ninja"]
         subprocess.run(configure, check=True)
-        subprocess.run([cmake, "--build", str(build), "--target", "_C"], check=True)
-        built = next(build.glob("_C*.so"))
+        subprocess.run([cmake, "--build", str(build), "--config", kind, "--target", "_C"], check=True)
+        built = next(path for suffix in ("so", "pyd") for path in sorted(build.rglob(f"_C*.{suffix}")))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")
         shutil.copy2(built, temporary)

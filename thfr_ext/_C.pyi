@@ -206,7 +206,6 @@ def cuda_count_scores(
     table: _View,
     bins: _View,
     flag: _View,
-    obvious: bool,
     stream: int,
 ) -> None: ...
 def cuda_double_ranks(

@@ -161,10 +161,3 @@ def test_labels_of_many_images(device: ModuleType) -> None:
         sweep_cuda.component_samples(cut, marks), OPERATORS.component_samples(cut, marks), strict=True
     ):
         assert torch.equal(found, expected)
-
-
-def test_links_of_64_bits(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of more than 2^31 pixels."""
-    monkeypatch.setattr(sweep_labels, "MOST_LINKS", 0)
-    masks = torch.stack([SHAPES["percolating"], SHAPES["dense"]])
-    assert all(map(torch.equal, sweep_labels.label_regions(masks), scikit_labels(masks)))

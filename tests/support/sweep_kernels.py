@@ -82,16 +82,14 @@ def count(
     maps: Sequence[Tensor],
     marks: Sequence[Tensor],
     marked: bool = False,
-    obvious: bool = False,
-    counter: torch.dtype = torch.int32,
 ) -> tuple[Tensor, bool]:
     """Bins, and whether there was a NaN."""
-    bins = torch.zeros(2 * len(index.rank) + 1, dtype=counter)
+    bins = torch.zeros(2 * len(index.rank) + 1, dtype=torch.int64)
     flag = torch.zeros(1, dtype=torch.int64)
     device.cuda_count_scores(
-        _views(maps), _views(marks), marked, *map(_view, index), _view(bins), view(flag), obvious, 0
+        _views(maps), _views(marks), marked, *map(_view, index), view(bins), view(flag), 0
     )
-    return bins.long(), bool(flag)
+    return bins, bool(flag)
 
 
 def expected_bins(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from thfr_ext.core import devices
-from thfr_ext.core.tensors import NO_TENSOR, view
+from thfr_ext.core.tensors import NO_TENSOR, accumulate_dtype, view
 from thfr_ext.retrieval.checks import METRICS, Progress, empty_result
 from thfr_ext.retrieval.reference import first_coreset_index
 
@@ -42,7 +42,8 @@ CORESET_CHUNK = 500_000_000_000
 class _Search:
     """What the native module takes as a search."""
 
-    queries: Tensor  # [Q,D]
+    given: Tensor  # [Q,D]: the queries as they came
+    queries: Tensor  # [Q,D]: the same in fp64 for an fp64 bank, else in fp32
     bank: Tensor  # [N,D]
     metric: int
     exclude: Tensor | None  # [Q]
@@ -60,7 +61,13 @@ class _Search:
             exclude = None if self.exclude is None else self.exclude[part]
             yield (
                 part,
-                replace(self, queries=self.queries[part], facts=self.facts[part], exclude=exclude),
+                replace(
+                    self,
+                    given=self.given[part],
+                    queries=self.queries[part],
+                    facts=self.facts[part],
+                    exclude=exclude,
+                ),
             )
 
 
@@ -86,7 +93,9 @@ def nearest_templates(
         facts = queries.new_empty((len(queries), 2), dtype=torch.float64)
         bad = queries.new_zeros(1, dtype=torch.int64)
         own = None if exclude is None else exclude.contiguous()
-        search = _Search(queries, bank, METRICS[metric], own, facts, bad)
+        search = _Search(
+            queries, queries.to(accumulate_dtype(bank.dtype)), bank, METRICS[metric], own, facts, bad
+        )
         devices.native.cuda_describe_queries(view(queries), view(facts), stream)
         if k > MOST_LISTED:
             lists = _by_sorts(search, k, stream)
@@ -198,7 +207,7 @@ def _even(count: int, most: int, unit: int) -> int:
 
 
 def _by_products(search: _Search, k: int, stream: int) -> _Lists:
-    how = _choose_operands(search.queries, search.bank)
+    how = _choose_operands(search.given, search.bank)
     lists = _Lists.empty(search.queries, len(search.queries), 1, k)
     packed = max(1, PACKED_BYTES // (2 * how.width))  # rows
     at_once = min(len(search.queries), MOST_QUERIES, packed)
@@ -206,7 +215,7 @@ def _by_products(search: _Search, k: int, stream: int) -> _Lists:
     block = _even(len(search.bank), block if how.parts == 0 else min(block, packed), 64)
     slack = how.slack(search.bank.shape[1])
     for part, some in search.parts(at_once):
-        x, query_gains = _make_operands(some.queries, how, False, some, stream)
+        x, query_gains = _make_operands(some.given, how, False, some, stream)
         for first in range(0, len(search.bank), block):
             y, bank_gains = _make_operands(search.bank[first : first + block], how, True, some, stream)
             products = _product(x, y)

@@ -46,6 +46,13 @@ def _key_dtype(wide: torch.dtype) -> torch.dtype:
     return torch.int64 if wide == torch.float64 else torch.int32
 
 
+def _of_one_width(maps: Tensors) -> Tensors:
+    """All fp64 or none, which the kernels are made for."""
+    if wide_dtype(maps) == torch.float64:
+        return [m.double() for m in maps]
+    return maps
+
+
 def _none(like: Tensor) -> Tensor:
     return like.new_empty(0, dtype=torch.int64)
 
@@ -180,13 +187,11 @@ class _Index(NamedTuple):
 
     def tally(self, maps: Tensors, marks: Tensors, marked: bool, flag: Tensor, stream: int) -> Tensor:
         """Running sums [2n+1] of the pixels of ``maps`` below and at each value."""
-        pixels = sum(m.numel() for m in maps)
-        dtype = torch.int32 if pixels < 2**31 else torch.int64
-        bins = self.rank.new_zeros(2 * len(self.rank) + 1, dtype=dtype)
+        bins = self.rank.new_zeros(2 * len(self.rank) + 1)
         devices.native.cuda_count_scores(
-            _views(maps), _views(marks), marked, *map(_view, self), _view(bins), view(flag), False, stream
+            _views(maps), _views(marks), marked, *map(_view, self), view(bins), view(flag), stream
         )
-        return bins.cumsum(0, dtype=torch.int64)
+        return bins.cumsum(0)
 
 
 def _ranks(keys: Tensor, stream: int) -> Tensor:
@@ -240,7 +245,7 @@ def _planes(masks: Tensors) -> Tensors:
 
 
 def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
-    labels = label_images(masks)
+    maps, labels = _of_one_width(maps), label_images(masks)
     marks = _look(_planes(masks), labels=labels)
     require_regions("au_pro", "masks", marks.components, len(maps))
     _require_few("au_pro", marks.pixels)
@@ -254,6 +259,7 @@ def au_spro(
     maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
 ) -> Tensor:  # [L] fp64
     require_regions("au_spro", "regions", len(saturations), len(maps))
+    maps = _of_one_width(maps)
     marks = _look(regions, saturations)
     _refuse("au_spro", marks, saturations)
     _require_negatives("au_spro", "regions", maps, marks.negatives)
@@ -274,7 +280,7 @@ def _refuse(name: str, marks: Marks, saturations: Tensor | None = None) -> None:
 
 
 def component_samples(maps: Tensors, masks: Tensors, name: str = "component_samples") -> Samples:
-    labels = label_images(masks)
+    maps, labels = _of_one_width(maps), label_images(masks)
     marks = _look(_planes(masks), maps=maps, labels=labels)
     if marks.nan:
         raise_nan(name, "maps", maps)
@@ -288,6 +294,7 @@ def component_samples(maps: Tensors, masks: Tensors, name: str = "component_samp
 
 
 def region_samples(maps: Tensors, regions: Tensors, name: str = "region_samples") -> Samples:
+    maps = _of_one_width(maps)
     marks = _look(regions, maps=maps)
     _refuse(name, marks)
     if marks.nan:

@@ -11,9 +11,6 @@ from torch import Tensor
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import view
 
-#: pixels whose links are of 32 bits
-MOST_LINKS = 2**31 - 1
-
 
 class Labels(NamedTuple):
     #: int32 [H,W] each: 1, 2, ... through all images in the order of the regions' first pixels; outside of
@@ -27,11 +24,11 @@ def label_images(masks: Sequence[Tensor]) -> Labels:  # bool [H,W] each, none wi
     """Labels of all images."""
     pixels = sum(m.numel() for m in masks)
     chunks = sum(devices.native.cuda_sweep_chunks(m.numel()) for m in masks)
-    links = masks[0].new_empty(pixels, dtype=torch.int32 if pixels <= MOST_LINKS else torch.int64)
+    links = masks[0].new_empty(pixels, dtype=torch.int64)
     labels = masks[0].new_empty(pixels, dtype=torch.int32)
     counts = masks[0].new_empty(chunks, dtype=torch.int64)
     planes = [view(m.unsqueeze(0)) for m in masks]
-    numbers = [view(t.view(torch.float32) if t.dtype == torch.int32 else t) for t in (links, labels)]
+    numbers = view(links), view(labels.view(torch.float32))  # int32: the native module knows
     with devices.on_device_of(masks[0]) as stream:
         devices.native.cuda_find_roots(planes, numbers[0], view(counts), stream)
         sums = counts.cumsum(0)

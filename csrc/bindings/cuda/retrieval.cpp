@@ -29,7 +29,7 @@ bool is_flag(const TensorView& flag) { return is_vector(flag, DType::i64, 1); }
 bool is_search(const cuda::Search& search) {
   const auto& [queries, facts, bank, metric, exclude, bad] = search;
   return is_matrix(queries) && is_matrix(bank) && queries.size[1] == bank.size[1] && bank.size[0] > 0 &&
-         (queries.dtype == bank.dtype || (queries.dtype == DType::f32 && is_half(bank.dtype))) && are_facts(facts, queries) &&
+         queries.dtype == (bank.dtype == DType::f64 ? DType::f64 : DType::f32) && are_facts(facts, queries) &&
          metric >= Metric::cosine && metric <= Metric::dot &&
          (exclude.data == nullptr || is_vector(exclude, DType::i64, queries.size[0])) && is_flag(bad);
 }

@@ -138,19 +138,17 @@ void bind_images(py::module_& module) {
       "cuda_count_scores",
       [](const Views& maps, const Views& marks, bool marked, const TensorView& rank, const TensorView& used,
          const TensorView& values, const TensorView& ends, const TensorView& table, const TensorView& bins,
-         const TensorView& flag, bool obvious, std::uintptr_t stream) {
+         const TensorView& flag, std::uintptr_t stream) {
         const cuda::Distinct distinct = distinct_of("cuda_count_scores", rank, used);
         const cuda::Index index = index_of("cuda_count_scores", values, ends, table);
         require(are_maps(maps, marks, values.dtype == DType::i64) && rank.size[0] == values.size[0] &&
-                    (is_bins(bins, rank.size[0]) || is_vector(bins, DType::f32, 2 * rank.size[0] + 1)) &&
-                    is_vector(flag, DType::i64, 1),
+                    is_bins(bins, rank.size[0]) && is_vector(flag, DType::i64, 1),
                 "cuda_count_scores");
         for (const TensorView& mark : marks) require(mark.size[0] <= 1, "cuda_count_scores");
-        require_launch("count_scores",
-                       cuda::count_scores(maps, marks, marked, distinct, index, bins, flag, obvious, to_stream(stream)));
+        require_launch("count_scores", cuda::count_scores(maps, marks, marked, distinct, index, bins, flag, to_stream(stream)));
       },
       py::arg("maps"), py::arg("marks"), py::arg("marked"), py::arg("rank"), py::arg("used"), py::arg("values"), py::arg("ends"),
-      py::arg("table"), py::arg("bins"), py::arg("flag"), py::arg("obvious"), py::arg("stream"));
+      py::arg("table"), py::arg("bins"), py::arg("flag"), py::arg("stream"));
 }
 
 // One mask an image, and links and labels of all pixels.
@@ -161,7 +159,7 @@ void require_roots(const char* name, const Views& masks, const TensorView& links
     require(mask.size[0] == 1, name);
     pixels += mask.size[1] * mask.size[2];
   }
-  require(is_vector(links, DType::i64, pixels) || (is_vector(links, DType::f32, pixels) && pixels <= INT32_MAX), name);
+  require(is_vector(links, DType::i64, pixels), name);
 }
 
 void bind_labels(py::module_& module) {

@@ -31,6 +31,6 @@ Bins merge_bins(const Views& sketches, const TensorView& scores, BinLimits& limi
 // bounds (f64 [2 L]: lowest, then highest): lowest and highest AU(limits[l]) of all negatives and positives in the bins (i64
 // [3,n], contiguous). The positives' weights are units of 1/total of the overlap.
 void bins_area(const TensorView& negatives, const TensorView& positives, double total, const TensorView& limits,
-                const TensorView& bounds);
+               const TensorView& bounds);
 
 }  // namespace thfr

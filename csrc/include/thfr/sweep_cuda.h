@@ -32,7 +32,7 @@ const char* find_offsets(const Views& regions, const TensorView& sums, const Ten
                          const TensorView& summary, void* stream);
 
 // 8-connected regions of masks[n] (bool [1,H,W]), numbered 1, 2, ... through all images in the order of their first pixels.
-// links (i32 or i64, of all pixels; left for the next step) and counts (i64 [chunks]): regions that begin in a chunk.
+// links (i64, of all pixels; left for the next step) and counts (i64 [chunks]): regions that begin in a chunk.
 const char* find_roots(const Views& masks, const TensorView& links, const TensorView& counts, void* stream);
 // labels (i32, of all pixels) of those in regions, from the links and the running sums of the counts.
 const char* number_roots(const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& labels,
@@ -88,11 +88,10 @@ struct Index {
 const char* make_table(const Distinct& distinct, const Index& index, void* stream);
 
 // Adds the pixels of maps[n] ([H,W]) whose mark in marks[n] ([1,H,W] bool; [0,H,W]: none is marked) is `marked` to bins ([2 p +
-// 1] i64, or i32 if they are fewer than 2^32): number r of those between the value before and the r-th, p + r of those at it, 2 p
-// of those above all. flag becomes 1 if one of them is NaN. Without values (p = 0) they are only looked at. `obvious`: the slow
-// kernel that is the oracle of the fast one.
+// 1] i64): number r of those between the value before and the r-th, p + r of those at it, 2 p of those above all. flag becomes 1
+// if one of them is NaN. Without values (p = 0) they are only looked at. Maps are fp64 for values of i64, else none is.
 const char* count_scores(const Views& maps, const Views& marks, bool marked, const Distinct& distinct, const Index& index,
-                         const TensorView& bins, const TensorView& flag, bool obvious, void* stream);
+                         const TensorView& bins, const TensorView& flag, void* stream);
 
 // twice[p] (i64) = 2 A + E of each pixel in the order of regions, 0 where saturation leaves it out. sums: running sums of bins.
 const char* double_ranks(const RegionOrder& order, const Distinct& distinct, const TensorView& sums, const TensorView& twice,

@@ -213,7 +213,7 @@ Bins merge_bins(const Views& sketches, const TensorView& scores, BinLimits& limi
 }
 
 void bins_area(const TensorView& negatives, const TensorView& positives, double total, const TensorView& limits,
-                const TensorView& bounds) {
+               const TensorView& bounds) {
   const std::int64_t count = limits.size[0];
   for (const bool high : {false, true}) {
     const sweep::Samples below(negatives, !high), above(positives, high);

@@ -30,7 +30,7 @@ const char* select_rows(const Search& search, const TensorView& products, const 
                        query_gains.as<const Gain>(),
                        bank_gains.as<const Gain>(),
                        slack};
-  return with_types(search.queries, search.bank, [&](auto of_queries, auto of_bank) {
+  return with_types(search.bank, [&](auto of_queries, auto of_bank) {
     using U = typename decltype(of_queries)::type;
     using T = typename decltype(of_bank)::type;
     return launch(select_kernel<U, T>, static_cast<unsigned>(search.queries.size[0]), search_threads,

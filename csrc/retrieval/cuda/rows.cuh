@@ -127,9 +127,10 @@ struct Pair {
 };
 
 // One pair, by a warp; every lane gets the sums. U: of the query, T: of the bank. fp64 rows are multiplied by powers of two.
+// Not inlined: a call costs little beside a row, and one copy keeps compilation short.
 template <typename U, typename T, bool L2>
-__device__ inline Pair sum_pair(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
-                                double y_scale) {
+__device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
+                                      double y_scale) {
   constexpr int W = wide<T>;
   const U* const x = row_of<U>(queries, q);
   const T* const y = row_of<T>(bank, n);
@@ -159,9 +160,9 @@ __device__ inline Pair sum_pair(const Rows& queries, std::int64_t q, double x_sc
 
 __device__ inline double larger(double a, double b) { return b > a || b != b ? b : a; }
 
-// max |x| of a row, by a warp; NaN if an element is.
+// max |x| of a row, by a warp; NaN if an element is. Called for few rows: one copy of the code keeps compilation short.
 template <typename T>
-__device__ inline double largest_of(const Rows& rows, std::int64_t i) {
+__device__ __noinline__ double largest_of(const Rows& rows, std::int64_t i) {
   constexpr int W = wide<T>;
   const T* const row = row_of<T>(rows, i);
   double most = 0;
@@ -185,7 +186,7 @@ __device__ inline int exponent_of(double largest) {
 
 // Facts of a row, by a warp.
 template <typename T>
-__device__ inline Facts describe(const Rows& rows, std::int64_t i) {
+__device__ __noinline__ Facts describe(const Rows& rows, std::int64_t i) {
   const double square = sum_pair<T, T, false>(rows, i, 1, rows, i, 1).sum;
   if (is_moderate(square) || (sizeof(T) < 8 && isfinite(square))) return {sqrt(square), 0};
   const double largest = largest_of<T>(rows, i);
@@ -221,8 +222,8 @@ __device__ inline double key_of(Metric metric, const Facts& x, double y_norm, do
 
 // By a warp, of rows that are not plain.
 template <typename U, typename T>
-__device__ inline double scaled_key(Metric metric, const Rows& queries, std::int64_t q, const Facts& x, const Rows& bank,
-                                    std::int64_t n) {
+__device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, std::int64_t q, const Facts& x, const Rows& bank,
+                                          std::int64_t n) {
   const Facts y = describe<T>(bank, n);
   if (isnan(x.norm) || isnan(y.norm)) return x.norm + y.norm;
   const int of_x = static_cast<int>(x.exponent), of_y = static_cast<int>(y.exponent);

@@ -33,7 +33,7 @@ static const char* search_with(const Search& search, const Lists& lists, void* s
 
 const char* search_bank(const Search& search, const Lists& lists, void* stream) {
   if (search.queries.size[0] == 0) return nullptr;
-  return with_types(search.queries, search.bank, [&](auto of_queries, auto of_bank) {
+  return with_types(search.bank, [&](auto of_queries, auto of_bank) {
     using U = typename decltype(of_queries)::type;
     using T = typename decltype(of_bank)::type;
     return search.metric == Metric::l2 ? search_with<U, T, true>(search, lists, stream)
@@ -43,7 +43,7 @@ const char* search_bank(const Search& search, const Lists& lists, void* stream) 
 
 const char* pair_costs(const Search& search, std::int64_t first, const TensorView& costs, void* stream) {
   if (costs.elements() == 0) return nullptr;
-  return with_types(search.queries, search.bank, [&](auto of_queries, auto of_bank) {
+  return with_types(search.bank, [&](auto of_queries, auto of_bank) {
     using U = typename decltype(of_queries)::type;
     using T = typename decltype(of_bank)::type;
     return launch(cost_kernel<U, T>, looping_blocks(costs.elements(), search_warps), search_threads, 0, stream, to_target(search),

@@ -90,18 +90,16 @@ template <typename U, typename T, bool L2, int QT>
 __device__ inline double sum_rows(const Rows& queries, std::int64_t q, const Rows& bank, std::int64_t n, double scale,
                                   Slots& slots, int& turn) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const auto part = [&](std::int64_t begin) {
-    double sums[sum_count<L2, QT>] = {};
-    sum_segment<U, T, L2, QT>(queries, q, bank, n, scale, begin, begin + segment < bank.width ? begin + segment : bank.width,
-                              sums);
-    lane_sums(sums);
-    return sums[0];
-  };
-  if (!is_wide(bank.width)) return part(0);
+  const bool wide_rows = is_wide(bank.width);
   double total = 0;
   for (std::int64_t first = 0; first < bank.width; first += search_warps * segment, turn ^= 1) {
-    const std::int64_t begin = first + warp * segment;
-    slots[turn][warp][lane] = begin < bank.width ? part(begin) : 0.0;
+    const std::int64_t begin = first + (wide_rows ? warp * segment : 0);
+    const std::int64_t end = begin + segment < bank.width ? begin + segment : bank.width;
+    double sums[sum_count<L2, QT>] = {};  // for narrow and wide rows alike: the code is long
+    if (begin < end) sum_segment<U, T, L2, QT>(queries, q, bank, n, scale, begin, end, sums);
+    lane_sums(sums);
+    if (!wide_rows) return sums[0];
+    slots[turn][warp][lane] = sums[0];
     __syncthreads();  // one suffices: the other half of the slots is written next
     if (warp == 0) {
       for (int w = 0; w < search_warps && first + w * segment < bank.width; ++w) total += slots[turn][w][lane];

@@ -23,16 +23,10 @@ const char* with_type(DType dtype, const Run& run) {
   }
 }
 
-// run(Type<U>, Type<T>) for queries and bank: one type, or fp32 with a bank of halves.
+// run(Type<U>, Type<T>) for queries and bank: fp64 with fp64, else fp32 with any other.
 template <typename Run>
-const char* with_types(const TensorView& queries, const TensorView& bank, const Run& run) {
-  return with_type(bank.dtype, [&](auto of_bank) {
-    using T = typename decltype(of_bank)::type;
-    if constexpr (sizeof(T) == 2) {
-      if (queries.dtype == DType::f32) return run(Type<float>{}, of_bank);
-    }
-    return run(of_bank, of_bank);
-  });
+const char* with_types(const TensorView& bank, const Run& run) {
+  return with_type(bank.dtype, [&](auto of_bank) { return run(Type<Acc<typename decltype(of_bank)::type>>{}, of_bank); });
 }
 
 inline Rows to_rows(const TensorView& view) {

@@ -9,17 +9,23 @@ constexpr int count_block = 256;
 constexpr int thread_pixels = 16;  // 64 bytes of fp32 scores on their way for each thread
 constexpr std::int64_t tile_pixels = count_block * thread_pixels;
 // Blocks that a multiprocessor runs at once: as many as leave the registers that the kernel needs.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int most_resident = 4;  // 1024 threads
+#else
+constexpr int most_resident = 5;
+#endif
 template <typename Key>
-constexpr int resident_blocks = sizeof(Key) == 8 ? 3 : 5;
+constexpr int resident_blocks = sizeof(Key) == 8 ? 3 : most_resident;
 // Values whose counters a block keeps in shared memory: all blocks at once would hit few of them. With more values, adding the
 // counters up at the end would cost as much as it saves.
 constexpr int near_values = 1024;
+using Count = unsigned long long;  // of pixels in a bin
 // A score's place: the number of the first value not below it, and whether it equals that.
 constexpr std::uint32_t at_value = 0x80000000U, nowhere = 0xffffffffU;
 
 // Where a thread's scores go: most to registers or, a warp's equal places together, to shared or global counters. All counts are
 // of integers, so that their order does not show.
-template <typename Key, typename Count>
+template <typename Key>
 struct Tally {
   Finder<Key> finder;
   std::uint32_t* near;  // counters in shared memory
@@ -99,8 +105,8 @@ struct Word<8> {
 };
 
 // A tile of an image whose scores, and marks, are aligned and contiguous. They are read once: the L2 cache is for the index.
-template <typename T, typename Key, typename Count>
-__device__ void count_vectors(const Image& image, std::int64_t begin, bool marked, Tally<Key, Count>& tally) {
+template <typename T, typename Key>
+__device__ void count_vectors(const Image& image, std::int64_t begin, bool marked, Tally<Key>& tally) {
   constexpr int n = 16 / sizeof(T), loads = thread_pixels / n;
   const std::int64_t pixels = image.pixels(), first = begin + static_cast<std::int64_t>(threadIdx.x) * n;
   uint4 scores[loads];
@@ -131,8 +137,8 @@ __device__ void count_vectors(const Image& image, std::int64_t begin, bool marke
 }
 
 // The pixels [begin, end) of any image, a lane a pixel.
-template <typename T, typename Key, typename Count>
-__device__ void count_pixels(const Image& image, std::int64_t begin, std::int64_t end, bool marked, Tally<Key, Count>& tally) {
+template <typename T, typename Key>
+__device__ void count_pixels(const Image& image, std::int64_t begin, std::int64_t end, bool marked, Tally<Key>& tally) {
   constexpr int n = 4;
   for (std::int64_t from = begin; from < end; from += n * count_block) {
     Key keys[n];
@@ -158,7 +164,7 @@ struct Values {
   const std::uint32_t* table;
 };
 
-template <typename T, typename Key, typename Count>
+template <typename T, typename Key>
 __global__ void __launch_bounds__(count_block, resident_blocks<Key>)
     count_kernel(Images images, Values<Key> index, bool marked, Count* __restrict__ bins, std::int64_t* __restrict__ flag) {
   THFR_SHARED(std::uint32_t, near, [2 * near_values]);
@@ -169,20 +175,16 @@ __global__ void __launch_bounds__(count_block, resident_blocks<Key>)
   for (int i = thread; i < segments && range.size > 0; i += count_block) segment[i] = segment_at(index.ends, i);
   for (int i = thread; i < 2 * near_values && few; i += count_block) near[i] = 0;
   __syncthreads();
-  Tally<Key, Count> tally{{range, index.values, index.table, segment}, near, few, bins, index.ranks.pixels};
+  Tally<Key> tally{{range, index.values, index.table, segment}, near, few, bins, index.ranks.pixels};
   int i = 0;
   for (std::int64_t tile = blockIdx.x; tile < images.items; tile += gridDim.x) {
     i = image_of(images, tile, i);
     const Image& image = images.image[i];
     const std::int64_t begin = (tile - image.first) * tile_pixels, pixels = image.pixels();
     const std::int64_t end = begin + tile_pixels < pixels ? begin + tile_pixels : pixels;
-    if (image.map_vectors != 0) {
-      constexpr std::int64_t n = 16 / sizeof(T);
-      count_vectors<T>(image, begin, marked, tally);
-      if (end % n != 0) count_pixels<T>(image, end / n * n, end, marked, tally);
-    } else {
-      count_pixels<T>(image, begin, end, marked, tally);
-    }
+    if (image.map_vectors != 0) count_vectors<T>(image, begin, marked, tally);
+    constexpr std::int64_t n = 16 / sizeof(T);
+    count_pixels<T>(image, image.map_vectors != 0 ? end / n * n : begin, end, marked, tally);
   }
   if (tally.nan) *flag = 1;  // whoever writes, it is the same
   tally.finish();
@@ -192,33 +194,6 @@ __global__ void __launch_bounds__(count_block, resident_blocks<Key>)
     const std::int64_t bin = b < near_values ? b : index.ranks.pixels + b - near_values;
     if (near[b] != 0) atomicAdd(bins + bin, static_cast<Count>(near[b]));
   }
-}
-
-// The obvious kernel, the oracle of the one above: a thread a pixel, a search among all values.
-template <typename T, typename Key, typename Count>
-__global__ void count_obvious_kernel(Images images, Values<Key> index, bool marked, Count* __restrict__ bins,
-                                     std::int64_t* __restrict__ flag) {
-  const std::int64_t item = thread_index();
-  if (item >= images.items) return;
-  const Image& image = images.image[image_of(images, item)];
-  const std::int64_t pixel = item - image.first;
-  const bool mark = image.marks != nullptr && image.marks[mark_offset(image, pixel)] != 0;
-  if (mark != marked) return;
-  Key key;
-  make_key(widen(static_cast<const T*>(image.map)[map_offset(image, pixel)]), key);
-  if (is_nan(key)) *flag = 1;
-  const std::int64_t distinct = index.ranks.distinct(), room = index.ranks.pixels;
-  std::int64_t rank = 0, last = distinct;
-  while (rank < last) {
-    const std::int64_t middle = rank + (last - rank) / 2;
-    if (index.values[middle] < key) {
-      rank = middle + 1;
-    } else {
-      last = middle;
-    }
-  }
-  const bool equal = rank < distinct && index.values[rank] == key;
-  atomicAdd(bins + (rank == distinct ? 2 * room : rank + (equal ? room : 0)), static_cast<Count>(1));
 }
 
 }  // namespace thfr::cuda::sweep

@@ -22,26 +22,16 @@ bool make_grid(std::int64_t items, int items_a_block, unsigned& grid) {
 
 std::int64_t chunks_in(const Image& image) { return sweep_chunks(image.height * image.width); }
 
-// Calls visit(T{}) with the element type of a map.
-template <typename Visit>
-const char* with_score(DType dtype, const Visit& visit) {
-  switch (dtype) {
-    case DType::f64: return visit(double{});
-    case DType::f16: return visit(__half{});
-    case DType::bf16: return visit(__nv_bfloat16{});
-    default: return visit(float{});
-  }
-}
-
-// Calls visit(T{}, Score{}, Key{}): as the map is, widened, and as an integer.
+// Calls visit(T{}, Score{}, Key{}): a score as the map has it, widened, and as an integer. Maps are all of fp64, or none is.
 template <typename Visit>
 const char* with_types(DType map, bool wide, const Visit& visit) {
-  if (wide) return with_score(map, [&](auto zero) { return visit(zero, double{}, std::int64_t{}); });
-  if (map == DType::f64) return "scores of fp64 do not fit fp32";
-  return with_score(map, [&](auto zero) {
-    if constexpr (sizeof(zero) <= sizeof(float)) return visit(zero, float{}, std::int32_t{});
-    return static_cast<const char*>(nullptr);
-  });
+  if (wide != (map == DType::f64)) return "scores of fp64 and of other types in one set";
+  switch (map) {
+    case DType::f64: return visit(double{}, double{}, std::int64_t{});
+    case DType::f16: return visit(__half{}, float{}, std::int32_t{});
+    case DType::bf16: return visit(__nv_bfloat16{}, float{}, std::int32_t{});
+    default: return visit(float{}, float{}, std::int32_t{});
+  }
 }
 
 bool is_wide(const TensorView& scores) { return bytes_of(scores.dtype) == 8; }
@@ -143,74 +133,52 @@ const char* launch_chunks(const Batches& batches, void* stream, void (*kernel)(I
   });
 }
 
-template <typename Link>
-const char* find_roots_of(const Views& masks, const TensorView& links, const TensorView& counts, void* stream) {
-  const Batches batches = masks_of(masks);
-  auto* to = links.as<Link>();
-  if (const char* error = launch_chunks(batches, stream, link_kernel<Link>, to)) return error;
-  if (const char* error = launch_chunks(batches, stream, unite_kernel<Link>, to)) return error;
-  return launch_chunks(batches, stream, root_kernel<Link>, to, counts.as<std::int64_t>());
-}
-
-template <typename Link>
-const char* number_roots_of(const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& labels,
-                            void* stream) {
-  const Batches batches = masks_of(masks);
-  const Link* from = links.as<Link>();
-  auto* to = labels.as<std::int32_t>();
-  const std::int64_t* before = sums.as<std::int64_t>();
-  if (const char* error = launch_chunks(batches, stream, number_kernel<Link>, from, before, to)) return error;
-  return launch_chunks(batches, stream, spread_kernel<Link>, from, to);
-}
-
 }  // namespace
 
 const char* find_roots(const Views& masks, const TensorView& links, const TensorView& counts, void* stream) {
-  if (bytes_of(links.dtype) == 8) return find_roots_of<std::int64_t>(masks, links, counts, stream);
-  return find_roots_of<std::int32_t>(masks, links, counts, stream);
+  const Batches batches = masks_of(masks);
+  auto* to = links.as<Link>();
+  if (const char* error = launch_chunks(batches, stream, link_kernel, to)) return error;
+  if (const char* error = launch_chunks(batches, stream, unite_kernel, to)) return error;
+  return launch_chunks(batches, stream, root_kernel, to, counts.as<std::int64_t>());
 }
 
 const char* number_roots(const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& labels,
                          void* stream) {
-  if (bytes_of(links.dtype) == 8) return number_roots_of<std::int64_t>(masks, links, sums, labels, stream);
-  return number_roots_of<std::int32_t>(masks, links, sums, labels, stream);
+  const Batches batches = masks_of(masks);
+  const Link* from = links.as<Link>();
+  auto* to = labels.as<std::int32_t>();
+  const std::int64_t* before = sums.as<std::int64_t>();
+  if (const char* error = launch_chunks(batches, stream, number_kernel, from, before, to)) return error;
+  return launch_chunks(batches, stream, spread_kernel, from, to);
 }
 
 namespace {
 
-template <typename T, typename Key, typename Count>
+template <typename T, typename Key>
 const char* launch_count(const Images& images, const Values<Key>& index, bool marked, const TensorView& bins,
-                         const TensorView& flag, bool obvious, void* stream) {
-  unsigned grid = 0;
-  if (!make_grid(images.items, obvious ? count_block : 1, grid)) return too_many;
-  auto* to = bins.as<Count>();
-  auto* nan = flag.as<std::int64_t>();
-  if (obvious) return launch(count_obvious_kernel<T, Key, Count>, grid, count_block, 0, stream, images, index, marked, to, nan);
+                         const TensorView& flag, void* stream) {
+  if (images.items > 0x7fffffff) return too_many;
   // As many blocks as run at once: each adds its counters up once, and all end together.
-  grid = std::min(grid, static_cast<unsigned>(resident_blocks<Key> * multiprocessors()));
-  return launch(count_kernel<T, Key, Count>, grid, count_block, 0, stream, images, index, marked, to, nan);
+  const auto resident = static_cast<std::int64_t>(resident_blocks<Key>) * multiprocessors();
+  const auto grid = static_cast<unsigned>(std::min(images.items, resident));
+  return launch(count_kernel<T, Key>, grid, count_block, 0, stream, images, index, marked, bins.as<Count>(),
+                flag.as<std::int64_t>());
 }
 
 }  // namespace
 
 const char* count_scores(const Views& maps, const Views& marks, bool marked, const Distinct& distinct, const Index& index,
-                         const TensorView& bins, const TensorView& flag, bool obvious, void* stream) {
+                         const TensorView& bins, const TensorView& flag, void* stream) {
   const Batches batches(maps, marks);
   const Ranks ranks{distinct.rank.as<std::int64_t>(), distinct.used.as<std::int64_t>(), index.values.size[0]};
-  const auto items = [&](const Image& image) {
-    const std::int64_t pixels = image.height * image.width;
-    return obvious ? pixels : ceil_div(pixels, tile_pixels);
-  };
-  return batches.visit(items, [&](const Images& images, DType dtype) -> const char* {
+  const auto tiles = [](const Image& image) { return ceil_div(image.height * image.width, tile_pixels); };
+  return batches.visit(tiles, [&](const Images& images, DType dtype) -> const char* {
     return with_types(dtype, is_wide(index.values), [&](auto score, auto, auto key) {
-      using T = decltype(score);
       using Key = decltype(key);
       const Values<Key> values{index.values.as<const Key>(), ranks, index.ends.as<const std::int64_t>(),
                                index.table.as<const std::uint32_t>()};
-      if (bytes_of(bins.dtype) == 8) {
-        return launch_count<T, Key, unsigned long long>(images, values, marked, bins, flag, obvious, stream);
-      }
-      return launch_count<T, Key, unsigned>(images, values, marked, bins, flag, obvious, stream);
+      return launch_count<decltype(score), Key>(images, values, marked, bins, flag, stream);
     });
   });
 }

@@ -1,8 +1,6 @@
 // Kernels: 8-connected regions by union and find: every marked pixel points to an earlier one of its region, or to itself.
 #pragma once
 
-#include <type_traits>
-
 #include "sweep/cuda/collect.cuh"
 
 namespace thfr::cuda::sweep {
@@ -28,27 +26,25 @@ struct LanePixels {
   }
 };
 
+using Link = std::int64_t;  // number of a pixel of all images
+
 // The root of a pixel. Links change meanwhile: one that is read late still leads to an earlier pixel of the region.
-template <typename Link>
-__device__ Link root_of(const Link* links, Link pixel) {
+__device__ inline Link root_of(const Link* links, Link pixel) {
   for (Link next = links[pixel]; next != pixel; next = links[pixel]) pixel = next;
   return pixel;
 }
 
-template <typename Link>
-__device__ void unite(Link* links, Link a, Link b) {
-  using Word = std::conditional_t<sizeof(Link) == 8, long long, int>;
+__device__ inline void unite(Link* links, Link a, Link b) {
   for (;;) {
     a = root_of(links, a), b = root_of(links, b);
     if (a == b) return;
     const Link low = a < b ? a : b, high = a < b ? b : a;
-    const auto before = static_cast<Link>(atomicMin(reinterpret_cast<Word*>(links + high), static_cast<Word>(low)));
+    const auto before = static_cast<Link>(atomicMin(reinterpret_cast<long long*>(links + high), static_cast<long long>(low)));
     if (before == high) return;
     a = before, b = low;  // another thread has linked `high` meanwhile: both links hold
   }
 }
 
-template <typename Link>
 __global__ void __launch_bounds__(collect_block) link_kernel(Images images, Link* links) {
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
@@ -58,7 +54,6 @@ __global__ void __launch_bounds__(collect_block) link_kernel(Images images, Link
 }
 
 // Links each pixel with its neighbours to the left and above, but for those that are linked by way of others.
-template <typename Link>
 __global__ void __launch_bounds__(collect_block) unite_kernel(Images images, Link* links) {
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
@@ -81,7 +76,6 @@ __global__ void __launch_bounds__(collect_block) unite_kernel(Images images, Lin
 }
 
 // Every pixel points to its root afterwards. counts: the roots of each chunk.
-template <typename Link>
 __global__ void __launch_bounds__(collect_block) root_kernel(Images images, Link* links, std::int64_t* __restrict__ counts) {
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
@@ -98,7 +92,6 @@ __global__ void __launch_bounds__(collect_block) root_kernel(Images images, Link
 }
 
 // Numbers the roots in the order of pixels. sums: running sums of the counts.
-template <typename Link>
 __global__ void __launch_bounds__(collect_block)
     number_kernel(Images images, const Link* __restrict__ links, const std::int64_t* __restrict__ sums,
                   std::int32_t* __restrict__ labels) {
@@ -115,7 +108,6 @@ __global__ void __launch_bounds__(collect_block)
   });
 }
 
-template <typename Link>
 __global__ void __launch_bounds__(collect_block)
     spread_kernel(Images images, const Link* __restrict__ links, std::int32_t* __restrict__ labels) {
   const std::int64_t item = thread_index() / warp;

@@ -14,6 +14,7 @@
 
 #define THFR_EMULATOR 1
 #define __global__
+#define __noinline__
 #define __device__
 #define __host__
 #define __constant__
