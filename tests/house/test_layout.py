@@ -15,7 +15,8 @@ SOURCES = {"thfr": ROOT / "python" / "thfr", "thfr_ext": ROOT / "thfr_ext"}
 LEVELS: tuple[set[str], ...] = (
     {"errors", "lazy", "random_streams"},
     {"io"},
-    {"runs", "backbones", "data"},
+    {"backbones", "data"},
+    {"runs"},
     {"config", "predictions"},
     {"methods"},
     {"training"},
