@@ -48,7 +48,8 @@ def evaluate_maps(
         What ``metrics.json`` holds, figures from 0 to 1: ``dataset``, ``category``, ``images`` (their
         number by kind), ``image_auroc``, ``image_aupr`` (average precision) and ``image_f1`` (at the
         threshold) of all anomalous against all good images, ``pixel_auroc`` (all pixels of all test images,
-        the mask being the union of the regions), ``au_pro`` (to the FPR ``au_pro_limit``, ``dataset.PRO_LIMIT``), and
+        the mask being the union of the regions), ``au_pro`` (to the FPR ``au_pro_limit``,
+        ``dataset.PRO_LIMIT``), and
 
         - MVTec AD: ``defects``: kind -> ``image_auroc`` of that kind against the good images.
         - MVTec LOCO AD: the official schema, ``classification.auc_roc.<kind>`` and
