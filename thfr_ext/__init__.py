@@ -16,6 +16,7 @@ except ImportError as error:  # a source tree without a build, or a build for an
 
 from thfr_ext import metrics
 from thfr_ext.core.build_info import build_info
+from thfr_ext.core.self_check import self_check
 from thfr_ext.retrieval import greedy_coreset, merge_nearest, nearest_templates
 from thfr_ext.scoring import anomaly_map, cosine_distance, upsample_blur
 from thfr_ext.sweep import au_pro, au_spro, auroc, label_regions, pro_curve, spro_curve
@@ -36,6 +37,7 @@ __all__ = [
     "metrics",
     "nearest_templates",
     "pro_curve",
+    "self_check",
     "spro_curve",
     "upsample_blur",
 ]

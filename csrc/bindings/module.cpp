@@ -1,6 +1,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <stdexcept>
+#include <string>
+
 #include "bindings/bindings.h"
 #include "thfr/info.h"
 
@@ -44,6 +47,10 @@ PYBIND11_MODULE(_C, module) {
   thfr::bindings::bind_sweep(module);
   thfr::bindings::bind_metrics(module);
 #ifdef THFR_HAS_CUDA
+  module.def("cuda_set_device", [](int index) {
+    const std::string problem = thfr::cuda::set_device(index);
+    if (!problem.empty()) throw std::runtime_error("thfr_ext: device " + std::to_string(index) + ": " + problem);
+  });
   thfr::bindings::bind_cuda_scoring(module);
   thfr::bindings::bind_cuda_retrieval(module);
   thfr::bindings::bind_cuda_sweep(module);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +41,8 @@ def test_registers_and_spills(gpu_check: ModuleType) -> None:
 
 
 def test_a_failed_step_is_told_and_stops_no_other(gpu_check: ModuleType, tmp_path: Path) -> None:
-    steps = gpu_check.Steps(tmp_path, 60)
+    written: list[int] = []
+    steps = gpu_check.Steps(tmp_path, 60, [], lambda record: written.append(len(record)))
     assert steps.run("good", [sys.executable, "-c", "import os; print(os.environ['WORD'])"], 30, WORD="so")
     assert not steps.run("bad", [sys.executable, "-c", "raise SystemExit(3)"], 30)
     assert not steps.run("slow", [sys.executable, "-c", "import time; time.sleep(60)"], 5.5)
@@ -53,6 +55,23 @@ def test_a_failed_step_is_told_and_stops_no_other(gpu_check: ModuleType, tmp_pat
     assert "out of time" in ended["slow"]
     assert all("not run" in str(ended[name]) for name in ("absent", "late"))
     assert steps.record[0]["last_line"] == "so"
+    assert written == [1, 2, 3, 4, 5]
+
+
+def test_only_some_steps(gpu_check: ModuleType, tmp_path: Path) -> None:
+    steps = gpu_check.Steps(tmp_path, 60, ["two"], lambda record: None)
+    assert all(steps.run(name, [sys.executable, "-c", ""], 30) for name in ("one", "two"))
+    assert [one["step"] for one in steps.record] == ["two"]
+
+
+def test_what_a_step_has_started_ends_with_it(gpu_check: ModuleType, tmp_path: Path) -> None:
+    """Nothing keeps the card: the grandchild would write after a second."""
+    late = f"import time; time.sleep(2); open({str(tmp_path / 'late')!r}, 'w')"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {late!r}])"
+    steps = gpu_check.Steps(tmp_path, 60, [], lambda record: None)
+    assert steps.run("start", [sys.executable, "-c", start], 30)
+    time.sleep(3)
+    assert not (tmp_path / "late").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

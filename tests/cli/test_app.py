@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from thfr.cli import app, doctor
-from thfr.cli.output import Result, printable
+from thfr.cli.output import Result
 from thfr.errors import InputError
 
 COMMANDS = (
@@ -231,7 +231,3 @@ def test_every_encoding_can_say_every_name(encoding: str) -> None:
         assert done.returncode == 0, done.stderr
         assert b"Gr\\udcf6" in done.stdout
     assert json.loads(done.stdout) == {"name": "Gr\udcf6\u00df"}
-
-
-def test_names_do_not_steer_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\nc ä.png") == "a\\x1b[2Jb\\nc ä.png"

@@ -150,3 +150,30 @@ def test_cuda_kernels(cuda: dict, gpu_here: bool, status: str, words: str) -> No
     check = doctor._cuda_kernels({"cuda": facts}, gpu_here)
     assert check.status == status
     assert words in check.detail + check.fix
+
+
+def test_gpu_without_one_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["doctor", "--gpu", "--json"]) == 1
+    checks = json.loads(capsys.readouterr().out.splitlines()[-1])["checks"]
+    assert "self_check: torch sees no CUDA device" in checks[-1]["detail"]
+
+
+def test_gpu_tells_the_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = {
+        "good": {"verdict": "ok", "speedup": 2.0, "used": True},
+        "slow": {"verdict": "ok", "speedup": 0.5, "used": False},
+        "bad": {"verdict": "wrong", "case": "ties", "detail": "3 of 9 rows differ", "used": False},
+    }
+    monkeypatch.setattr(thfr_ext, "self_check", lambda: {"operators": verdicts})
+    assert main(["doctor", "--gpu", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out.splitlines()[-1])["checks"]
+    details = {check["name"]: check for check in checks}
+    assert details["CUDA good"]["detail"] == "right, 2.00 x PyTorch operations; kernel in use"
+    assert (
+        details["CUDA slow"]["detail"] == "right, 0.50 x PyTorch operations; PyTorch operations stay in use"
+    )
+    assert details["CUDA bad"]["status"] == "warning"
+    assert "wrong in case ties: 3 of 9 rows differ" in details["CUDA bad"]["detail"]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from thfr_ext.core import registration
 from thfr_ext.metrics import AUPRO, AUROC, AUsPRO
-from thfr_ext.metrics import cuda as metrics_cuda
 from thfr_ext.metrics import memory as memory_of
 from thfr_ext.metrics import ops as metrics_ops
+from thfr_ext.metrics import torch_path as metrics_path
 from thfr_ext.metrics.reference import to_order
 from thfr_ext.sweep import ops as sweep_ops
 
@@ -29,7 +29,7 @@ Batch = tuple[list[Tensor], list[Tensor]]
 @pytest.fixture
 def there(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics keep and compute what they do on a CUDA device."""
-    monkeypatch.setattr(metrics_ops, "merge_bins", registration.CUDA_KERNELS["merge_bins"])
+    monkeypatch.setattr(metrics_ops, "merge_bins", registration.TORCH_PATHS["merge_bins"])
     for name in NAMES:
         monkeypatch.setattr(sweep_ops, name, registration.CUDA_KERNELS[name])
         monkeypatch.setattr(OPERATORS, name, registration.CUDA_KERNELS[name])
@@ -120,7 +120,7 @@ def test_tops_of_all_regions_at_once(kind: str) -> None:
 
 # bins
 
-join = metrics_cuda.merge_bins
+join = metrics_path.merge_bins
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
@@ -184,7 +184,7 @@ def test_scores_of_both_signs(scores: list[float]) -> None:
 
 @ONE_ORDER
 def test_refusals(device: ModuleType) -> None:
-    kernel = registration.CUDA_KERNELS["merge_bins"]
+    kernel = registration.TORCH_PATHS["merge_bins"]
     good = join([], rand(50), 16, 0.0, True)[0]
     empty = torch.empty((3, 0), dtype=torch.int64)
     assert kernel([], torch.empty(0), 16, 0.5, True)[0].shape == (3, 0)
@@ -221,5 +221,5 @@ def test_bounds_are_no_wider_than_on_the_cpu(
         return metrics[0].error_bound
 
     on_cpu = bounded()
-    monkeypatch.setattr(metrics_ops, "merge_bins", registration.CUDA_KERNELS["merge_bins"])
+    monkeypatch.setattr(metrics_ops, "merge_bins", registration.TORCH_PATHS["merge_bins"])
     assert bounded() <= on_cpu

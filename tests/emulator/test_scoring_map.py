@@ -154,11 +154,20 @@ def test_batch_and_order_do_not_matter(device: ModuleType) -> None:
             assert all(torch.equal(a, b) for a, b in zip(again, together, strict=True))
 
 
-def test_the_matrices_kept_are_bounded(device: ModuleType) -> None:
-    x = [torch.randn(1, 2, 3, 3), torch.randn(1, 2, 2, 2)]
-    for n in range(1, 150):
-        check(x, [t.flip(1) for t in x], (n, 4), 1.0)
-    assert len(scoring_cuda._matrices[torch.device("cpu")]) <= scoring_cuda._MOST_MATRICES
+def test_matrices_are_kept_for_good(device: ModuleType) -> None:
+    """A captured graph may read them whenever it is replayed."""
+    first = scoring_cuda._matrix(3, 9, 1.0, torch.device("cpu"))
+    for size in range(1, 300):
+        scoring_cuda._matrix(2, size, 1.0, torch.device("cpu"))
+    assert scoring_cuda._matrix(3, 9, 1.0, torch.device("cpu")) is first
+
+
+def test_a_matrix_that_is_missing_in_a_capture_is_asked_for(
+    device: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring_cuda.resample, "capturing", lambda device: True)
+    with pytest.raises(RuntimeError, match="call once with these sizes before a CUDA graph is captured"):
+        scoring_cuda._matrix(3, 1009, 1.0, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Casting complex values to real")
 
 
 def test_every_function_and_operator_is_here() -> None:
-    functions = set(thfr_ext.__all__) - {"__version__", "build_info", "metrics"}
+    functions = set(thfr_ext.__all__) - {"__version__", "build_info", "metrics", "self_check"}
     assert set(FUNCTIONS) == functions | set(thfr_ext.metrics.__all__)
-    assert set(REGISTERED) == set(registration.BACKENDS)
+    assert set(REGISTERED) == set(registration.TORCH_PATHS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from thfr_ext import _C
-from thfr_ext.core.registration import BACKENDS
+from thfr_ext.core import backends
+from thfr_ext.core.registration import CUDA_KERNELS, TORCH_PATHS
 
 
 def build_info() -> dict[str, Any]:
@@ -15,13 +18,25 @@ def build_info() -> dict[str, Any]:
         ``version`` and ``compiler`` (str); ``simd`` (the level in use: baseline, avx2 or avx512) and
         ``simd_built`` (list of str); ``cuda``: a dict of ``built`` (bool), ``version`` and ``archs`` (str),
         ``devices`` (list of dicts with name, capability, memory_bytes and runnable) and ``problem`` (str,
-        empty if the devices can be used); ``backend``: operator -> {"cpu": "native", "cuda": "reference" or
-        "native"}.
+        empty if the devices can be used); ``backend``: operator -> {"cpu": "native", "cuda": "native",
+        "torch" or "shadow"}: what runs on the current GPU as THFR_CUDA_BACKEND and the self-check say, or
+        "torch" without one.
+
+    Raises:
+        ValueError: THFR_CUDA_BACKEND is none of auto, native, torch and shadow, or asks for what cannot run.
     """
     facts = dict(_C.build_facts())
     cuda = {name: facts.pop(f"cuda_{name}") for name in ("built", "version", "archs")}
+    backends.mode()
+    here = torch.device("cuda") if torch.cuda.is_available() else None
     return {
         **facts,
         "cuda": {**cuda, **_C.cuda_devices()},
-        "backend": {k: dict(v) for k, v in BACKENDS.items()},
+        "backend": {
+            name: {
+                "cpu": "native",
+                "cuda": backends.choose(name, name in CUDA_KERNELS, here) if here else "torch",
+            }
+            for name in TORCH_PATHS
+        },
     }

@@ -19,4 +19,6 @@ native: Any = _C
 def on_device_of(tensor: Tensor) -> Iterator[int]:
     """The device of ``tensor`` is the current one; gives the address of torch's current stream there."""
     with torch.cuda.device(tensor.device):
+        # Our runtime is linked statically and has a current device of its own: 0 in a fresh thread.
+        native.cuda_set_device(tensor.get_device())
         yield torch.cuda.current_stream(tensor.device).cuda_stream

@@ -1,40 +1,25 @@
-"""Registration of the operators with torch: one library, and the choice of backend on CUDA."""
+"""Registration of the operators with torch: one library."""
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from thfr_ext import _C
+from thfr_ext.core import backends
 
 LIBRARY = torch.library.Library("thfr_ext", "DEF")
 
-#: operator -> backend, filled by :func:`register`
-BACKENDS: dict[str, dict[str, str]] = {}
-
-#: operator -> its native CUDA kernel with its checks, whether in use or not
+#: operator -> its CUDA kernel with its checks; those that have one
 CUDA_KERNELS: dict[str, Callable[..., Any]] = {}
 
+#: operator -> its PyTorch path with its checks
+TORCH_PATHS: dict[str, Callable[..., Any]] = {}
 
-def cuda_backend() -> str:
-    """``reference`` or ``native``: what CUDA tensors run on.
-
-    The plain PyTorch reference is the default until the kernels have been proved on a device;
-    ``THFR_CUDA_BACKEND=native`` chooses the kernels that are built.
-
-    Raises:
-        ValueError: the variable holds something else, or native kernels are asked for and not built.
-    """
-    wanted = os.environ.get("THFR_CUDA_BACKEND", "reference")
-    if wanted not in ("reference", "native"):
-        raise ValueError(f"thfr_ext: THFR_CUDA_BACKEND: expected reference or native, got {wanted!r}")
-    if wanted == "native" and not _C.build_facts()["cuda_built"]:
-        raise ValueError("thfr_ext: THFR_CUDA_BACKEND: native asked for, but this build has no CUDA kernels")
-    return wanted
+#: operator -> its plain PyTorch twin with its checks: the specification
+REFERENCES: dict[str, Callable[..., Any]] = {}
 
 
 def _require_tensors(name: str, operator: Any, given: tuple[Any, ...]) -> None:
@@ -51,6 +36,7 @@ def register(
     check: Callable[..., None],
     cpu: Callable[..., Any],
     reference: Callable[..., Any],
+    torch_path: Callable[..., Any],
     fake: Callable[..., Any],
     cuda: Callable[..., Any] | None = None,
 ) -> Any:
@@ -61,9 +47,10 @@ def register(
         check: raises ValueError or TypeError unless shapes, dtypes, devices and options fit. It takes the
             operator's arguments, reads no data, and looks at an attribute of every tensor.
         cpu: native kernel for CPU tensors.
-        reference: plain PyTorch twin, for CUDA tensors.
+        reference: plain PyTorch twin: the specification, for tests.
+        torch_path: fast PyTorch operations, for CUDA tensors.
         fake: shapes and dtypes only, for torch.compile and torch.export.
-        cuda: native CUDA kernel, if there is one; used as :func:`cuda_backend` says.
+        cuda: native CUDA kernel, if there is one; used as :func:`thfr_ext.core.backends.choose` says.
 
     Returns:
         The operator, ``torch.ops.thfr_ext.name.default``.
@@ -83,11 +70,10 @@ def register(
 
         return run
 
-    native = cuda is not None and cuda_backend() == "native"
     if cuda is not None:
         CUDA_KERNELS[name] = checked(cuda)
+    TORCH_PATHS[name], REFERENCES[name] = checked(torch_path), checked(reference)
     LIBRARY.impl(name, checked(cpu), "CPU")
-    LIBRARY.impl(name, CUDA_KERNELS[name] if native else checked(reference), "CUDA")
+    LIBRARY.impl(name, backends.dispatcher(name, CUDA_KERNELS.get(name), TORCH_PATHS[name]), "CUDA")
     torch.library.register_fake(f"thfr_ext::{name}", checked(fake), lib=LIBRARY)
-    BACKENDS[name] = {"cpu": "native", "cuda": "native" if native else "reference"}
     return operator

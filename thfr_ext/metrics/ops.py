@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thfr_ext.core.registration import register
-from thfr_ext.metrics import cpu, cuda, reference
+from thfr_ext.metrics import cpu, reference, torch_path
 from thfr_ext.metrics.checks import check_bins_area, check_merge_bins
 
 
@@ -26,8 +26,8 @@ merge_bins = register(
     check=check_merge_bins,
     cpu=cpu.merge_bins,
     reference=reference.merge_bins,
+    torch_path=torch_path.merge_bins,
     fake=_merge_fake,
-    cuda=cuda.merge_bins,
 )
 
 
@@ -41,5 +41,6 @@ bins_area = register(
     check=check_bins_area,
     cpu=cpu.bins_area,
     reference=reference.bins_area,
+    torch_path=torch_path.bins_area,
     fake=_area_fake,
 )

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thfr_ext.core.registration import BACKENDS
+from thfr_ext.core import backends
 from thfr_ext.core.tensors import as_tensor, restorer
-from thfr_ext.retrieval import cpu, cuda, ops, reference
+from thfr_ext.retrieval import cpu, cuda, ops, torch_path
 from thfr_ext.retrieval.checks import (
     Progress,
     check_coreset,
@@ -150,7 +150,9 @@ def greedy_coreset(
         chosen = ops.greedy_coreset(b, size, seed)
     else:  # which the operator cannot take
         check_coreset(b, size, seed)
-        native = BACKENDS["greedy_coreset"]["cuda"] == "native"
-        on_gpu = cuda.greedy_coreset if native else reference.greedy_coreset
-        chosen = (cpu.greedy_coreset if b.device.type == "cpu" else on_gpu)(b, size, seed, progress)
+        run = cpu.greedy_coreset
+        if b.device.type != "cpu":
+            paths = cuda.greedy_coreset, torch_path.greedy_coreset
+            run = backends.kernel("greedy_coreset", *paths, b.device)
+        chosen = run(b, size, seed, progress)
     return restorer(bank)(chosen)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from thfr_ext.core.registration import register
-from thfr_ext.retrieval import cpu, cuda, reference
+from thfr_ext.retrieval import cpu, cuda, reference, torch_path
 from thfr_ext.retrieval.checks import check_coreset, check_nearest, empty_result
 
 
@@ -22,6 +22,7 @@ nearest_templates = register(
     check=check_nearest,
     cpu=cpu.nearest_templates,
     reference=reference.nearest_templates,
+    torch_path=torch_path.nearest_templates,
     fake=_nearest_fake,
     cuda=cuda.nearest_templates,
 )
@@ -32,6 +33,7 @@ greedy_coreset = register(
     check=check_coreset,
     cpu=cpu.greedy_coreset,
     reference=reference.greedy_coreset,
+    torch_path=torch_path.greedy_coreset,
     fake=lambda bank, size, seed: bank.new_empty((size,), dtype=torch.int64),
     cuda=cuda.greedy_coreset,
 )

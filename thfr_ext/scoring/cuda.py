@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import NO_TENSOR, view
-from thfr_ext.scoring import blur
+from thfr_ext.scoring import blur, resample
 from thfr_ext.scoring.checks import DEFAULT_EPS, empty_distance, empty_gradients, empty_map
 
 
@@ -117,24 +117,26 @@ def _level(
 
 #: start [size] and width of the band of ``blur.row_band``; start and weights of ``blur.column_blocks``
 _Matrix = tuple[Tensor, int, Tensor, Tensor]
-_MOST_MATRICES = 128  # of a device
 
 _matrices: dict[torch.device, dict[tuple[int, int, float], _Matrix]] = {}
-_of_graphs: list[_Matrix] = []  # a captured graph reads them whenever it is replayed
 
 
 def _matrix(source: int, size: int, sigma: float, device: torch.device) -> _Matrix:
-    """A matrix on the device, copied there once: the only time that this module waits for it."""
+    """A matrix on the device, copied there once and kept for good: a captured graph reads it whenever it is
+    replayed. The copy is the only time that this module waits for the device."""
     kept = _matrices.setdefault(device, {})
-    found = kept.get((source, size, sigma))
-    if found is None:
-        if len(kept) >= _MOST_MATRICES:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)  # no stream is still reading what is let go
-            kept.clear()
-        start, weights = blur.row_band(source, size, sigma)
-        blocks = [t.to(device) for t in blur.column_blocks(source, size, sigma)]
-        found = kept[source, size, sigma] = (start.to(device), weights.shape[1], blocks[0], blocks[1])
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        _of_graphs.append(found)
-    return found
+    key = (source, size, sigma)
+    if key not in kept:
+        if resample.capturing(device):
+            raise RuntimeError(
+                f"anomaly_map: no matrix for {source} to {size} pixels, sigma {sigma} on {device} yet: "
+                "call once with these sizes before a CUDA graph is captured"
+            )
+        kept[key] = resample.in_thread(lambda: _copied(*key, device), device)
+    return kept[key]
+
+
+def _copied(source: int, size: int, sigma: float, device: torch.device) -> _Matrix:
+    start, weights = blur.row_band(source, size, sigma)
+    blocks = [t.to(device) for t in blur.column_blocks(source, size, sigma)]
+    return start.to(device), weights.shape[1], blocks[0], blocks[1]

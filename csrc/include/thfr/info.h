@@ -24,6 +24,9 @@ struct Device {
   bool runnable = false;  // this build has code for it
 };
 
+// Make a device the calling thread's current one for this library's runtime, which is not torch's; "" or what is wrong.
+const char* set_device(int index);
+
 // The devices the driver shows. Empty without a driver or a device; `problem` then says why.
 std::vector<Device> devices(std::string* problem);
 

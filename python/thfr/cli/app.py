@@ -22,6 +22,7 @@ from thfr.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     gallery,
     predict,
     report,
@@ -31,6 +32,7 @@ from thfr.cli import (
     train,
     verify,
     visualize,
+    watch,
 )
 from thfr.cli.output import Result, close_broken_streams, complain, open_streams, show
 from thfr.errors import InputError
@@ -64,8 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
-        *(demo, train, calibrate, predict, serve, evaluate, report, gallery, visualize),
-        *(ablate, compare, tables, synth, verify, doctor, bench),
+        *(demo, train, calibrate, predict, serve, watch, evaluate, report, gallery, visualize),
+        *(export, ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)
     return parser

@@ -12,7 +12,7 @@ _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 
 def add_parser(commands: Commands) -> None:
-    add_command(
+    parser = add_command(
         commands,
         "doctor",
         run,
@@ -20,12 +20,21 @@ def add_parser(commands: Commands) -> None:
         description="Say what is built, what is active, what is missing, and the command that repairs it. "
         "Exits with 1 if something that is needed is missing.",
     )
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="check every CUDA kernel on this GPU and keep the verdicts: those that are right and faster are "
+        "used from then on",
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.cli.checks import diagnose, report
+    from thfr.cli.gpu_checks import gpu_checks
 
     checks = diagnose()
+    if args.gpu:
+        checks += gpu_checks()
     values = report(checks)
     width = max(len(check.name) for check in checks)
     lines = []

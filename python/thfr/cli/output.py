@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thfr.io import printable
+
 
 @dataclass(frozen=True)
 class Result:
@@ -46,13 +48,6 @@ def close_broken_streams() -> None:
         except OSError:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def printable(text: str) -> str:
-    """``text`` with its control characters escaped, line breaks among them: a name must not steer a
-    terminal.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def with_notes(text: str, notes: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
-from thfr.cli.output import Result, printable, with_notes
+from thfr.cli.output import Result, with_notes
 
 _SHOWN = 20
 
@@ -27,12 +27,13 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.deploy.exported import open_detector
     from thfr.inference.scoring import unreadable
-    from thfr.methods import Detector
+    from thfr.io import printable
     from thfr.predictions import files
     from thfr.visualization.inspection import inspect
 
-    detector = Detector.load(args.run_folder, args.device, args.precision)
+    detector = open_detector(args.run_folder, args.device, args.precision)
     results = inspect(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]

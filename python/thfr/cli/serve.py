@@ -48,15 +48,19 @@ def add_parser(commands: Commands) -> None:
     limits.add_argument("--queue", type=positive, default=64, help="images that may wait for a model")
     limits.add_argument("--batch", type=positive, default=8, help="images scored together at most")
     limits.add_argument(
-        "--batch-wait", type=milliseconds, default=5.0, metavar="MS", help="how long to wait for a batch"
+        "--batch-wait",
+        type=not_negative_number,
+        default=5.0,
+        metavar="MS",
+        help="wait for a batch",
     )
-    limits.add_argument("--timeout", type=seconds, default=30.0, metavar="S", help="for each answer")
+    limits.add_argument("--timeout", type=positive_number, default=30.0, metavar="S", help="for each answer")
     findings = parser.add_argument_group("findings")
     findings.add_argument(
         "--min-area", type=positive, default=1, metavar="PIXELS", help="leave out smaller findings"
     )
     findings.add_argument(
-        "--pixels-per-mm", type=seconds, metavar="N", help="scale of the images, for millimetres"
+        "--pixels-per-mm", type=positive_number, metavar="N", help="scale of the images, for millimetres"
     )
     add_device(parser)
 
@@ -111,12 +115,12 @@ def port(text: str) -> int:
     return number
 
 
-def seconds(text: str) -> float:
+def positive_number(text: str) -> float:
     """argparse type: a number above 0."""
     return _above(text, 0, "a number above 0")
 
 
-def milliseconds(text: str) -> float:
+def not_negative_number(text: str) -> float:
     """argparse type: a number of at least 0."""
     return _above(text, -1e-300, "a number of at least 0")
 

@@ -1,1 +1,1 @@
-"""From a trained run to a product on the line: findings, HTTP service, watched folders, teaching."""
+"""From a trained run to a product on the line: export, findings, HTTP service, watched folders."""

@@ -80,7 +80,7 @@ def predict(
         raise InputError(f"predict: out must be a folder, got the file {target}")
     collected = collect(source, target)
     items = collected.items
-    detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
+    detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     scale = detector.scale
     if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
         scale = good_scale(detector)

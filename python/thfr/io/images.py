@@ -132,19 +132,25 @@ def resize_for_model(
         raise InputError(f"resize_for_model: image must be [H,W] or [H,W,3], got {list(image.shape)}")
     edges = (size[1], size[0])
     if image.dtype == np.uint8:
-        return _three_channels(np.array(Image.fromarray(image).resize(edges, Image.Resampling.BILINEAR)))
+        return _three_channels(np.array(_resized(Image.fromarray(image), edges)))
     if image.dtype != np.float32:
         raise InputError(f"resize_for_model: image must be uint8 or float32 in 0 to 255, got {image.dtype}")
     channels = image[..., None] if image.ndim == 2 else image
     planes = [
-        np.array(
-            Image.fromarray(np.ascontiguousarray(channels[..., index])).resize(
-                edges, Image.Resampling.BILINEAR
-            )
-        )
+        np.array(_resized(Image.fromarray(np.ascontiguousarray(channels[..., index])), edges))
         for index in range(channels.shape[2])
     ]
     return _three_channels(_rounded(planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)))
+
+
+def _resized(image: Image.Image, edges: tuple[int, int]) -> Image.Image:
+    """To (width, height), first across, then down.
+
+    Each pass of 8-bit images rounds. From Pillow 13 on ``resize`` itself takes the passes in an order that
+    depends on the image's shape, which would make scores depend on Pillow's version.
+    """
+    across = image.resize((edges[0], image.height), Image.Resampling.BILINEAR)
+    return across.resize(edges, Image.Resampling.BILINEAR)
 
 
 def _decoding(

@@ -327,6 +327,17 @@ class Detector(ABC, Generic[ConfigT]):
                 maps.append(native_map(single, image.shape[:2]))
         return Scores(maps, torch.cat(scores).numpy())
 
+    def score_read(
+        self,
+        pixels: np.ndarray,  # uint8 [B,S,S,3]: what thfr.io.read_input gives, at input size
+        sizes: Sequence[tuple[int, int]],
+    ) -> Iterator[tuple[np.ndarray, float]]:
+        """For each image its map at ``sizes``, (height, width), one at a time, and its score."""
+        images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
+        maps, scores = self.score_prepared(images)
+        for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
+            yield native_map(single, size), score
+
     def calibrate(
         self,
         images: Tensor,  # uint8 [N,3,S,S], good, not seen by training

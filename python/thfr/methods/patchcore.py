@@ -130,11 +130,12 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         found = self._stage(
             "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
         )
-        distances, nearest = (result.view(len(images), edge * edge) for result in found)
+        distances, nearest = (result.view(-1, edge * edge) for result in found)
         scores, worst_at = distances.max(1)
         if model.support:
-            by_image = queries.view(len(images), edge * edge, -1)
-            worst = by_image.take_along_dim(worst_at[:, None, None], 1)[:, 0]
+            by_image = queries.view(-1, edge * edge, queries.shape[1])
+            at = worst_at[:, None, None].expand(-1, 1, queries.shape[1])
+            worst = by_image.gather(1, at)[:, 0]  # take_along_dim would fix the batch size of an export
             closest = nearest.gather(1, worst_at[:, None])[:, 0]
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
         maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))

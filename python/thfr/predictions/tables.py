@@ -151,12 +151,17 @@ class ResultsWriter:
             writer.writeheader()
             for image in images:
                 row = {**image.row(), "notes": "; ".join(image.notes)}
-                writer.writerow({name: csv_cell(value) for name, value in row.items()})
+                writer.writerow({name: cell(value) for name, value in row.items()})
         values = results.as_dict()
         atomic_write_json(
             self.out / files.SCORES_JSON, values if source is None else {**values, "source": dict(source)}
         )
         return results
+
+
+def cell(value: Any) -> Any:
+    """A value for a table: a text such that no spreadsheet takes it for a formula, others as they are."""
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def invalidate(out: Path) -> None:

@@ -74,8 +74,23 @@ class RunInputs:
 
     def save(self, run: Path) -> None:
         """Write ``inputs.json``."""
+        atomic_write_json(run / files.INPUTS, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """``options`` and ``profile``; for JSON."""
         profile = None if self.profile is None else self.profile.as_dict()
-        atomic_write_json(run / files.INPUTS, {"options": self.options.as_dict(), "profile": profile})
+        return {"options": self.options.as_dict(), "profile": profile}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunInputs:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            InputError: something else.
+        """
+        profile = values.get("profile")
+        options = ReadOptions.from_dict(values.get("options"))
+        return cls(options, None if profile is None else ImageProfile.from_dict(profile))
 
     @classmethod
     def load(cls, run: Path) -> RunInputs:
@@ -89,11 +104,7 @@ class RunInputs:
             return cls()
         values = read_object(path, "RunInputs.load")
         try:
-            profile = values.get("profile")
-            return cls(
-                ReadOptions.from_dict(values.get("options")),
-                None if profile is None else ImageProfile.from_dict(profile),
-            )
+            return cls.from_dict(values)
         except InputError as error:
             raise InputError(f"RunInputs.load: {path} is damaged: {error}") from error
 

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from thfr.io import atomic_write_json, atomic_write_text, csv_cell
+from thfr.io import atomic_write_json, atomic_write_text
+from thfr.predictions.tables import cell
 from thfr.study.published import KINDS
 from thfr.study.tables import Line, Table, Tables, Value
 
@@ -103,7 +104,7 @@ def as_csv(tables: Tables) -> str:
                     line.published,
                     column,
                 ]
-                writer.writerow(map(csv_cell, [*row, value.mean, value.std, value.official]))
+                writer.writerow(map(cell, [*row, value.mean, value.std, value.official]))
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thfr.evaluation.table import columns
-from thfr.io import csv_cell
+from thfr.predictions.tables import cell
 
 MEAN = "mean"
 Row = dict[str, Any]
@@ -178,7 +178,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         for name in names:
             found = row["figures"].get(name) or {"mean": None, "std": None}
             line += [found["mean"], found["std"]]
-        writer.writerow(map(csv_cell, line))
+        writer.writerow(map(cell, line))
     return buffer.getvalue()
 
 

@@ -166,8 +166,12 @@ def training_images(run: Path, detector: Detector, dataset: Dataset) -> Mapping[
         found = dict(zip(parallel_map(file_sha256, paths), paths, strict=True))
         return {index: found.get(digest) for index, digest in enumerate(expected)}
     # an older run knows its training images together only
-    learnt, indices, _ = divide(dataset, detector.config.training)
-    pixels = pixels_sha256(load_images(learnt, (detector.size, detector.size), detector.inputs.options))
+    try:
+        learnt, indices, _ = divide(dataset, detector.config.training)
+        size = (detector.size, detector.size)
+        pixels = pixels_sha256(load_images(learnt, size, detector.inputs.options))
+    except InputError:  # too few are left, or one cannot be read
+        pixels = ""
     if pixels != detector.config.dataset.get("pixels_sha256"):
         return defaultdict(lambda: None)
     return {index: paths[index] for index in indices.tolist()}

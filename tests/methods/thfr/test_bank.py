@@ -86,3 +86,14 @@ def test_random_templates_cover_the_bank() -> None:
     assert drawn.shape == (200, 2)
     assert set(drawn.flatten().tolist()) == set(range(5))
     assert torch.equal(drawn, bank.random(200, seed=0, count=2))
+
+
+def test_a_query_without_a_template_gets_none() -> None:
+    """Index -1, of a query that is not finite on CUDA, is not the last template."""
+    bank = TemplateBank.build(features(5))
+    found = bank.gather(torch.tensor([[0, -1], [4, 2]]))
+    for level, kept in zip(found, bank.features, strict=True):
+        assert level.shape == (2, 2, *kept.shape[1:])
+        assert level[0, 1].isnan().all()
+        assert torch.equal(level[1, 0], kept[4].float())
+        assert level.isnan().sum() == level[0, 1].numel()

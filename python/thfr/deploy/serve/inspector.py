@@ -26,7 +26,7 @@ from thfr.deploy.serve.metrics import Metrics
 from thfr.deploy.serve.schema import Inspection
 from thfr.deploy.serve.settings import Settings
 from thfr.errors import InputError
-from thfr.predictions.scale import scale_of
+from thfr.predictions.scale import ScaleBuilder
 from thfr.visualization.overlay import overlay
 
 _LOGGER = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def heat_map(
     """The map over its image, uint8 [H,W,3]: colours begin at the map's median, the outline is at the limit;
     without a limit both are the map's own.
     """
-    scale = scale_of([anomaly_map], good=False, source="this image")
+    scale = ScaleBuilder([anomaly_map]).from_mixed("this image")
     if limit is not None:
         scale = scale.with_limit(limit, "the threshold")
     return overlay(image, anomaly_map, scale)

@@ -105,8 +105,13 @@ class TemplateBank:
         self,
         indices: Tensor,  # int64 [...], in the bank
     ) -> list[Tensor]:  # three fp32 [...,C_l,H_l,W_l]
-        """The features of some templates."""
-        return [level[indices.to(level.device)].float() for level in self.features]
+        """The features of some templates; of index -1, that of a query that is not finite, NaN."""
+        found = []
+        for level in self.features:
+            at = indices.to(level.device)
+            features = level[at.clamp_min(0)].float()
+            found.append(features.masked_fill((at < 0).reshape(*at.shape, 1, 1, 1), torch.nan))
+        return found
 
     def retrieve(
         self,

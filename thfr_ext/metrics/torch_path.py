@@ -1,4 +1,4 @@
-"""Bins on CUDA, joined all at once: by blocks of the binary digits of scores, not neighbour by neighbour.
+"""Bins in PyTorch operations, joined all at once: by blocks of the binary digits of scores, not one by one.
 
 A block of level k holds the scores (as integers of the same order) that differ in their last k bits only: two
 blocks are apart or one lies in the other, so that the bounds of bins stay where they are while samples come
@@ -116,3 +116,30 @@ def merge_bins(
         if count <= most_now:
             return items.join(first, count), _share(share, scores)
         share, most_now = max(1.5 * share, 1 / most), most - most // 4
+
+
+def _summed(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Values in ascending order and the weight below each place: not merged, so that nothing waits."""
+    ordered, order = values.sort()
+    return ordered, torch.nn.functional.pad(weights[order].cumsum(0), (1, 0))
+
+
+def bins_area(
+    negatives: Tensor,  # [3,n] int64
+    positives: Tensor,  # [3,p] int64
+    total: float,
+    limits: Sequence[float],
+) -> Tensor:  # [2,L] fp64
+    """See ``thfr::bins_area`` in csrc/include/thfr/metrics.h."""
+    rows = []
+    for end in (0, 1):  # negatives at their highest and positives at their lowest, and the opposite
+        keys, ranks = _summed(negatives[end], negatives[2])
+        at, weights = positives[1 - end].contiguous(), positives[2].double()
+        above = (ranks[-1] - ranks[torch.searchsorted(keys, at, right=True)]).double()
+        equal = (ranks[-1] - ranks[torch.searchsorted(keys, at)]).double() - above
+        for limit in limits:
+            kept = limit * ranks[-1].double()
+            cut = (kept - above).clamp_min(0).square() / (2 * equal).clamp_min(1)
+            step = torch.where(above + equal <= kept, kept - above - equal / 2, cut)
+            rows.append((weights * step).sum() / kept / total)
+    return torch.stack(rows).view(2, len(limits))

@@ -1,0 +1,113 @@
+"""One graph from the image to map, score and verdict, traced from the detector itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thfr.deploy.export.operators import nearest_rows, plain_operators, upsample_blur
+from thfr.errors import InputError
+from thfr.methods.base import Detector
+from thfr.methods.common.patches import averaged, concatenated
+from thfr.methods.registry import method_names
+
+LARGEST_BATCH = 1024
+
+#: Method -> why its detector cannot be one graph.
+NOT_EXPORTABLE: dict[str, str] = {
+    "cflow": "its flows take a batch in pieces, whose number depends on the batch: no one graph",
+}
+
+
+class Graph(nn.Module):
+    """Image to map, score and verdict. The detector does what it does in Python, so that no method is written
+    twice; only its networks are registered, as the parameters of the graph.
+    """
+
+    def __init__(self, detector: Detector[Any], limit: float) -> None:
+        super().__init__()
+        self.detector, self.limit = detector, limit
+        networks = {name: value for name, value in vars(detector).items() if isinstance(value, nn.Module)}
+        self.networks = nn.ModuleDict(networks)
+        self.score = _SCORERS.get(detector.config.method, _score)
+
+    def forward(
+        self,
+        image: Tensor,  # uint8 [B,S,S,3], RGB
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,S,S], fp32 [B], bool [B]
+        anomaly_map, score = self.score(self.detector, image.permute(0, 3, 1, 2))
+        return anomaly_map, score, score > self.limit
+
+
+def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram:
+    """The detector as a program of PyTorch's own operators, for batches of 1 to :data:`LARGEST_BATCH`.
+
+    ``limit``: scores above it are called bad.
+
+    Raises:
+        InputError: the method cannot be one graph, or the detector is not on the CPU in fp32.
+    """
+    method = detector.config.method
+    if method in NOT_EXPORTABLE:
+        raise InputError(f"export: {method} cannot be exported: {NOT_EXPORTABLE[method]}")
+    if detector.device.type != "cpu" or detector.precision != "fp32":
+        got = f"{detector.precision} on {detector.device}"
+        raise InputError(f"export: expected a detector in fp32 on the CPU, got {got}")
+    graph = Graph(detector, limit).eval()
+    image = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (2, detector.size, detector.size, 3), dtype=np.uint8)
+    )
+    with torch.no_grad(), plain_operators():
+        graph(image)  # keys, priors and matrices are made on first use, and must be real tensors
+        batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+        program = torch.export.export(graph, (image,), dynamic_shapes=({0: batch},), strict=False)
+    # what was made on first use is an inference tensor, which exporters refuse
+    constants = program.constants
+    constants |= {name: held.clone() for name, held in constants.items() if isinstance(held, Tensor)}
+    left = sorted({str(node.target) for node in program.graph.nodes if "thfr_ext" in str(node.target)})
+    if left:
+        raise NotImplementedError(f"export: no plain form of the operator {', '.join(left)}")
+    return program
+
+
+Scorer = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
+
+
+def _score(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    return detector._score(images)
+
+
+def _score_spade(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """SPADE goes through the images of a batch one by one; a graph takes them together, and one neighbour
+    after the other.
+    """
+    model = detector.config.model
+    features = detector.features(images)
+    scores, neighbours = detector._nearest_images(features)
+    queries = _places(concatenated([level.float() for level in averaged(features, model.stride)]))
+    nearest: Tensor | None = None
+    for column in range(min(model.image_neighbours, len(detector.keys))):
+        chosen = neighbours[:, column]
+        bank = _places(concatenated([level[chosen].float() for level in detector.gallery]))
+        found = nearest_rows(queries, bank, model.place_neighbours)[0]
+        nearest = found if nearest is None else torch.cat([nearest, found], 2)
+        nearest = nearest.topk(model.place_neighbours, 2, largest=False).values
+    assert nearest is not None
+    edge, size = detector.size // model.stride, (detector.size, detector.size)
+    return upsample_blur([nearest.mean(2).view(-1, edge, edge)], size)[0], scores
+
+
+def _places(features: Tensor) -> Tensor:  # [B,C,H,W] -> [B,HW,C]
+    return features.flatten(2).transpose(1, 2)
+
+
+_SCORERS: dict[str, Scorer] = {"spade": _score_spade}
+
+
+def exportable() -> dict[str, str | None]:
+    """Every method, and None or why it cannot be exported."""
+    return {name: NOT_EXPORTABLE.get(name) for name in method_names()}

@@ -1,0 +1,125 @@
+"""The gate: an exported model must say what the run says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thfr.deploy.export.images import PLANTED_COUNT, planted
+from thfr.deploy.exported import ExportedModel
+from thfr.errors import InputError
+from thfr.io import read_image
+from thfr.methods.base import Detector
+
+SCORE_LIMIT, MAP_LIMIT = 1e-4, 1e-3
+"""Largest difference allowed, as a share of the largest absolute score, or map value, of the run."""
+_BATCH = 8  # as in calibration, so that the run's scores are those that set its threshold
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the comparison found. Differences are absolute, of maps at native size."""
+
+    images: int
+    planted: int
+    source: str
+    score_difference: float
+    map_difference: float
+    largest_score: float
+    largest_map: float
+    score_limit: float
+    map_limit: float
+    changed: tuple[str, ...]
+    """Images whose verdict is another."""
+    bad: int
+    """Images that the run calls bad; the others are good to it."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures()
+
+    def failures(self) -> list[str]:
+        """Why the gate fails, a line each."""
+        found = []
+        for what, difference, limit in (
+            ("score", self.score_difference, self.score_limit),
+            ("map", self.map_difference, self.map_limit),
+        ):
+            if not difference <= limit:
+                found.append(
+                    f"largest difference of a {what}: expected at most {limit:.3g}, got {difference:.3g}"
+                )
+        if self.changed:
+            listed = ", ".join(self.changed[:8])
+            found.append(f"verdicts: expected none to change, got {len(self.changed)}: {listed}")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``parity.json``."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def compare(
+    detector: Detector[Any],
+    model: ExportedModel,
+    paths: Sequence[Path],
+    source: str,
+    score_limit: float = SCORE_LIMIT,
+    map_limit: float = MAP_LIMIT,
+) -> Parity:
+    """Score good images and planted anomalies with both, from the decoded image to the map at native size.
+
+    Raises:
+        InputError: the detector has no threshold, or an image cannot be read.
+    """
+    threshold = detector.threshold
+    if threshold is None:
+        raise InputError("export: the run has no threshold to compare verdicts by")
+    score_difference = map_difference = largest_score = largest_map = 0.0
+    changed: list[str] = []
+    bad = 0
+    for names, images in _batches(paths):
+        ours, theirs = detector.score(images, _BATCH), model.score(images, _BATCH)
+        largest_score = max(largest_score, float(np.abs(ours.scores).max()))
+        score_difference = _larger(score_difference, ours.scores, theirs.scores)
+        for mine, other in zip(ours.maps, theirs.maps, strict=True):
+            largest_map = max(largest_map, float(np.abs(mine).max()))
+            map_difference = _larger(map_difference, mine, other)
+        verdicts = [threshold.verdict(score) for score in ours.scores.tolist()]
+        bad += verdicts.count("bad")
+        both = zip(names, verdicts, theirs.verdicts, strict=True)
+        changed += [name for name, mine, other in both if mine != other]
+    return Parity(
+        len(paths),
+        PLANTED_COUNT,
+        source,
+        score_difference,
+        map_difference,
+        largest_score,
+        largest_map,
+        score_limit * largest_score,
+        map_limit * largest_map,
+        tuple(changed),
+        bad,
+    )
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Names and images: the good ones as they are read, then the planted ones."""
+    for start in range(0, len(paths), _BATCH):
+        some = paths[start : start + _BATCH]
+        yield [path.name for path in some], [read_image(path) for path in some]
+    made = planted(paths)
+    for start in range(0, len(made), _BATCH):
+        images = made[start : start + _BATCH]
+        yield [f"planted {start + number}" for number in range(len(images))], images
+
+
+def _larger(so_far: float, ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference; NaN, which passes no gate, where either holds one."""
+    difference = float(np.abs(ours - theirs).max())
+    return difference if np.isnan(difference) else max(so_far, difference)

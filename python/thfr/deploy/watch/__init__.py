@@ -1,0 +1,1 @@
+"""``thfr watch``: a folder that a camera writes into."""

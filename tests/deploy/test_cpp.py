@@ -1,0 +1,65 @@
+"""The C++ example says what Python says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from thfr.deploy.exported import load
+from thfr.io import read_image
+
+from .conftest import pictures
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    openvino = pytest.importorskip("openvino", reason="the extra openvino is absent: no C++ runtime")
+    if shutil.which("cmake") is None or shutil.which("c++") is None:
+        pytest.skip("no CMake or no C++ compiler")
+    roots = [*os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep), "/usr", "/usr/local"]
+    if not any((Path(root) / "include" / "stb" / "stb_image.h").is_file() for root in roots if root):
+        pytest.skip("stb_image.h is absent: apt install libstb-dev")
+    build = tmp_path_factory.mktemp("build")
+    package = Path(openvino.__file__).parent / "cmake"
+    for command in (
+        ["cmake", "-S", str(EXAMPLE), "-B", str(build), f"-DOpenVINO_DIR={package}"],
+        ["cmake", "--build", str(build)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "thfr_score"
+
+
+def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path, tmp_path: Path) -> None:
+    """Images larger and smaller than the input, and of its own size."""
+    paths = []
+    for number, size in enumerate([(80, 100), (64, 64), (500, 321), (64, 40)]):
+        for index, picture in enumerate(pictures(24, *size)):
+            if index % 2:
+                picture[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = (10, 200, 30)
+            paths.append(tmp_path / f"{number}-{index}.png")
+            Image.fromarray(picture).save(paths[-1])
+    command = [str(program), str(exported), *map(str, paths)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    wanted = load(exported).score([read_image(path) for path in paths])
+    rows = [line.split("\t") for line in lines]
+    assert [row[2] for row in rows] == list(map(str, paths))
+    np.testing.assert_allclose([float(row[0]) for row in rows], wanted.scores, rtol=0, atol=1e-4)
+    assert [row[1] for row in rows] == wanted.verdicts
+    assert set(wanted.verdicts) == {"good", "bad"}
+
+
+def test_what_cannot_be_read(program: Path, exported: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(program), str(exported), str(tmp_path / "none.png")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "none.png" in done.stderr
+    assert subprocess.run([str(program)], capture_output=True, check=False).returncode == 2
