@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,19 +71,30 @@ class ExportedModel:
         return str(self.metadata["method"])
 
     @property
-    def inputs(self) -> RunInputs:
-        """How the run read its images."""
-        from thfr.runs.inputs import RunInputs
-
-        return RunInputs.from_dict(self.metadata["inputs"])
-
-    @property
     def scale(self) -> ColourScale | None:
         """The colour scale of good images, where the run could tell it."""
         from thfr.predictions.scale import ColourScale
 
         held = self.metadata["scale"]
         return None if held is None else ColourScale(**held)
+
+    @property
+    def inputs(self) -> RunInputs:
+        """How the run reads its images; that of exports of version 0.2 is 8 bits as stored."""
+        from thfr.runs.inputs import RunInputs
+
+        held = self.metadata.get("inputs")
+        return RunInputs() if held is None else RunInputs.from_dict(held)
+
+    def score_read(
+        self,
+        pixels: np.ndarray,  # uint8 [B,S,S,3]
+        sizes: Sequence[tuple[int, int]],
+    ) -> Iterator[tuple[np.ndarray, float]]:
+        """As :meth:`thfr.methods.Detector.score_read`."""
+        maps, scores, _ = self.score_prepared(pixels)
+        for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
+            yield resampled(single, size), score
 
     def good_maps(self) -> None:
         """An exported model keeps no images to make maps of; see :attr:`scale`."""
@@ -117,14 +128,6 @@ class ExportedModel:
                 f"got {images.dtype} {list(images.shape)}"
             )
         return self._run(images)
-
-    def score_pixels(
-        self,
-        pixels: np.ndarray,  # uint8 [B,S,S,3]
-    ) -> tuple[np.ndarray, np.ndarray]:  # float32 [B,S,S] and [B]
-        """Maps and scores of images of the input size."""
-        maps, scores, _ = self.score_prepared(pixels)
-        return maps, scores
 
     def score(
         self,

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
 from thfr.io import ImageInput, ReadOptions, file_sha256, read_both
 from thfr.methods import Detector
-from thfr.methods.base import native_map
 from thfr.predictions.sources import Item, name_of
 from thfr.predictions.tables import StoredScores, read_scores
 
@@ -69,10 +67,10 @@ def score_items(
             else:
                 readable.append((item, read))
         if readable:
-            maps, scores = detector.score_pixels(np.stack([read.found.pixels for _, read in readable]))
-            for (item, read), single, score in zip(readable, maps, scores.tolist(), strict=True):
+            pixels = np.stack([read.found.pixels for _, read in readable])
+            found = detector.score_read(pixels, [read.found.native for _, read in readable])
+            for (item, read), (anomaly_map, score) in zip(readable, found, strict=True):
                 notes = tuple(detector.inputs.check(read.found))
-                anomaly_map = native_map(torch.from_numpy(single), read.found.native)
                 yield Scored(item, read.image, anomaly_map, score, read.sha256, notes)
 
 

@@ -295,15 +295,6 @@ class Detector(ABC, Generic[ConfigT]):
             levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
         return [level.to(PRECISIONS[self.precision]) for level in levels]
 
-    def score_pixels(
-        self,
-        pixels: np.ndarray,  # uint8 [B,S,S,3]
-    ) -> tuple[np.ndarray, np.ndarray]:  # float32 [B,S,S] and [B]
-        """:meth:`score_prepared` for arrays."""
-        images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
-        maps, scores = self.score_prepared(images)
-        return maps.cpu().numpy(), scores.cpu().numpy()
-
     @torch.inference_mode()
     def score_prepared(
         self,
@@ -340,6 +331,17 @@ class Detector(ABC, Generic[ConfigT]):
             for image, single in zip(images[start : start + batch_size], batch, strict=True):
                 maps.append(native_map(single, image.shape[:2]))
         return Scores(maps, torch.cat(scores).numpy())
+
+    def score_read(
+        self,
+        pixels: np.ndarray,  # uint8 [B,S,S,3]: what thfr.io.read_input gives, at input size
+        sizes: Sequence[tuple[int, int]],
+    ) -> Iterator[tuple[np.ndarray, float]]:
+        """For each image its map at ``sizes``, (height, width), one at a time, and its score."""
+        images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
+        maps, scores = self.score_prepared(images)
+        for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
+            yield native_map(single, size), score
 
     def calibrate(
         self,

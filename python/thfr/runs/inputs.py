@@ -77,18 +77,20 @@ class RunInputs:
         atomic_write_json(run / files.INPUTS, self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """``options`` and ``profile``; for JSON."""
         profile = None if self.profile is None else self.profile.as_dict()
         return {"options": self.options.as_dict(), "profile": profile}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunInputs:
-        """The inverse of :meth:`as_dict`; InputError if the values do not fit."""
+    def from_dict(cls, values: dict[str, Any]) -> RunInputs:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            InputError: something else.
+        """
         profile = values.get("profile")
-        return cls(
-            ReadOptions.from_dict(values.get("options")),
-            None if profile is None else ImageProfile.from_dict(profile),
-        )
+        options = ReadOptions.from_dict(values.get("options"))
+        return cls(options, None if profile is None else ImageProfile.from_dict(profile))
 
     @classmethod
     def load(cls, run: Path) -> RunInputs:

@@ -38,7 +38,7 @@ def inspect(
 
     Arguments and errors are those of :func:`thfr.inference.predict`.
     """
-    detector = run if isinstance(run, Detector) else Detector.load(Path(run), device)
+    detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     highest = _Highest(_REPORTED)
     results = predict(detector, source, out, draw=highest, batch_size=batch_size, progress=progress)
     if not isinstance(source, Dataset):

@@ -136,8 +136,8 @@ def _metadata(
         },
         "preprocessing": _preprocessing(detector),
         "threshold": {"limit": limit, **threshold.as_dict()},
-        "inputs": detector.inputs.as_dict(),
         "scale": None if scale is None else scale.as_dict(),
+        "inputs": detector.inputs.as_dict(),
         "digests": {
             **{path.name: file_sha256(path) for path in sorted(folder.iterdir())},
             **{f"run/{path.name}": file_sha256(path) for path in sorted(run.glob("*.safetensors"))},
