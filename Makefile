@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip
 DEMO := demo
 PYTEST_ARGS ?=
 
-.PHONY: demo test emulate gpu-check sanitize sanitize-address sanitize-thread sanitize-python windows lint format bench clean help
+.PHONY: demo test emulate gpu-check sanitize sanitize-address sanitize-thread sanitize-python windows docs lint format bench clean help
 
 help:
 	@echo "make demo    set up, generate data, train, evaluate, write $(DEMO)/report.html"
@@ -16,6 +16,7 @@ help:
 	@echo "make sanitize  the C++ tests under AddressSanitizer + UBSan, then under ThreadSanitizer"
 	@echo "make sanitize-python  the tests of thfr_ext with a module under AddressSanitizer + UBSan"
 	@echo "make windows  the C++ tests, compiled by MinGW, run under Wine"
+	@echo "make docs    the documentation as a site, in build/site"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make bench   time the kernels beside their alternatives (BENCH_ARGS='sweep --out FILE' for some)"
 	@echo "make format  let ruff and clang-format mend what they can"
@@ -62,6 +63,10 @@ sanitize-python: $(VENV)/.dev
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)" PYTHONPATH=$(abspath build/$@) \
 	  $(BIN)/pytest -n auto --maxprocesses 8 -m "not slow" -k "not compile and not opcheck" \
 	  tests/fuzz tests/scoring tests/retrieval tests/sweep
+
+# The site, into build/site; a broken link or reference is an error.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 NATIVE = $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 lint: $(VENV)/.dev
