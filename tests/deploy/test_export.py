@@ -22,6 +22,7 @@ from thfr.deploy.export.images import calibration_paths, planted
 from thfr.deploy.export.run import GateFailed, export_run, exported_limit
 from thfr.deploy.exported import load
 from thfr.errors import InputError
+from thfr.io import ReadOptions
 from thfr.methods.thfr import THFRDetector
 from thfr.runs import files
 from thfr.runs.threshold import Threshold
@@ -118,7 +119,7 @@ def test_the_calibration_images_are_those_of_the_run(
     assert len(paths) == 2
     assert {path.parent for path in paths} == {good_folder}
     assert words == "the run's calibration images"
-    made = planted(paths)
+    made = planted(paths, ReadOptions())
     assert len(made) == 20
     assert len({image.tobytes() for image in made}) == 20
 

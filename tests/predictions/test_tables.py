@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from thfr.errors import InputError
-from thfr.io import read_map
+from thfr.io import csv_cell, read_map
 from thfr.predictions import files
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item
-from thfr.predictions.tables import COLUMNS, ResultsWriter, cell, read_scores
+from thfr.predictions.tables import COLUMNS, ResultsWriter, read_scores
 from thfr.runs.threshold import Threshold
 
 SCALE = ColourScale(0.1, 0.5, 1.5, "images", True)
@@ -84,9 +84,9 @@ def test_damaged_scores_are_none(content: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@x", "\tx", "\rx"])
 def test_formulas_are_texts(text: str) -> None:
-    assert cell(text) == f"'{text}"
+    assert csv_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("value", ["a=b", "good/1.png", "", None, -1.5])
 def test_other_cells_are_as_they_are(value: object) -> None:
-    assert cell(value) == value
+    assert csv_cell(value) == value

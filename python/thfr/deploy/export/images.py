@@ -16,7 +16,7 @@ from PIL import Image
 from thfr.data import load_dataset
 from thfr.data.planted import PLANTED, plant
 from thfr.errors import InputError
-from thfr.io import read_image
+from thfr.io import ReadOptions, read_image
 from thfr.methods.base import Detector
 from thfr.runs import files
 from thfr.training.trainer import divide
@@ -53,13 +53,13 @@ def calibration_paths(
     return [sample.path for sample in unseen], "the run's calibration images"
 
 
-def planted(paths: Sequence[Path], seed: int = 0) -> list[np.ndarray]:
+def planted(paths: Sequence[Path], options: ReadOptions, seed: int = 0) -> list[np.ndarray]:
     """:data:`PLANTED_COUNT` anomalies of all kinds in turn, uint8 [H,W,3], made from good images."""
     kinds = tuple(PLANTED)
     made = []
     for number in range(PLANTED_COUNT):
-        image = read_image(paths[number % len(paths)])
-        other = read_image(paths[(number + 1) % len(paths)])
+        image = read_image(paths[number % len(paths)], options)
+        other = read_image(paths[(number + 1) % len(paths)], options)
         if other.shape != image.shape:
             edges = (image.shape[1], image.shape[0])
             other = np.asarray(Image.fromarray(other).resize(edges, Image.Resampling.BILINEAR))

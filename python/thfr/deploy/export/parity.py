@@ -12,7 +12,7 @@ import numpy as np
 from thfr.deploy.export.images import PLANTED_COUNT, planted
 from thfr.deploy.exported import ExportedModel
 from thfr.errors import InputError
-from thfr.io import read_image
+from thfr.io import ReadOptions, read_image
 from thfr.methods.base import Detector
 
 SCORE_LIMIT, MAP_LIMIT = 1e-4, 1e-3
@@ -82,7 +82,7 @@ def compare(
     score_difference = map_difference = largest_score = largest_map = 0.0
     changed: list[str] = []
     bad = 0
-    for names, images in _batches(paths):
+    for names, images in _batches(paths, detector.inputs.options):
         ours, theirs = detector.score(images, _BATCH), model.score(images, _BATCH)
         largest_score = max(largest_score, float(np.abs(ours.scores).max()))
         score_difference = _larger(score_difference, ours.scores, theirs.scores)
@@ -108,12 +108,12 @@ def compare(
     )
 
 
-def _batches(paths: Sequence[Path]) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+def _batches(paths: Sequence[Path], options: ReadOptions) -> Iterator[tuple[list[str], list[np.ndarray]]]:
     """Names and images: the good ones as they are read, then the planted ones."""
     for start in range(0, len(paths), _BATCH):
         some = paths[start : start + _BATCH]
-        yield [path.name for path in some], [read_image(path) for path in some]
-    made = planted(paths)
+        yield [path.name for path in some], [read_image(path, options) for path in some]
+    made = planted(paths, options)
     for start in range(0, len(made), _BATCH):
         images = made[start : start + _BATCH]
         yield [f"planted {start + number}" for number in range(len(images))], images
