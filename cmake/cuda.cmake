@@ -77,8 +77,9 @@ if(THFR_HAS_CUDA)
     thfr_visible_archs(archs)
     thfr_known_archs(archs ${archs})
     if(NOT archs)
-      # One of each major version in use: its code runs on the later minor versions too (80 on 86 and 89, 100 on 103).
-      thfr_known_archs(archs 75 80 90 100 120)
+      # Of the major versions most in use: code for one runs on its later minor versions too (80 on 86 and 89), and the
+      # PTX on all later GPUs (100 and 103 among them, which compile it when it is first used).
+      thfr_known_archs(archs 75 80 90 120)
     endif()
   endif()
   list(SORT archs COMPARE NATURAL)

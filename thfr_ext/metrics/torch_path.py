@@ -91,7 +91,7 @@ def look(sketches: Sequence[Tensor], scores: Tensor) -> tuple[bool, bool]:
 
 
 def _share(share: float, like: Tensor) -> Tensor:
-    return torch.tensor(share, dtype=torch.float64, device=like.device)
+    return torch.as_tensor(share, dtype=torch.float64, device=like.device)
 
 
 def merge_bins(
