@@ -97,7 +97,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["evaluate", ".", "--maps", "."],
         ["evaluate", "--maps", ".", "--maps-out", "x"],
         ["evaluate", "--maps", "."],
-        ["evaluate", "--maps", ".", "--dataset", "folder", "--data", ".", "--category", "x", "--out", "y"],
+        ["evaluate", "--maps", ".", "--dataset", "nothing", "--data", ".", "--category", "x", "--out", "y"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

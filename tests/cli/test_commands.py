@@ -122,7 +122,7 @@ def test_evaluate_finds_data_that_moved(
         note.write_text(before)
 
 
-def test_evaluate_needs_a_run_with_masks(
+def test_evaluate_needs_a_run_with_test_images(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(tmp_path)]) == 2
@@ -131,7 +131,7 @@ def test_evaluate_needs_a_run_with_masks(
     train = ["train", "--dataset", "folder", "--data", str(data / "plate" / "train"), "--out", str(out)]
     assert main([*train, *BACKBONE, "--variant", "gbn"]) == 0
     assert main(["evaluate", str(out)]) == 2
-    assert "trained on folder, which has no test masks" in capsys.readouterr().err
+    assert "which has no test images" in capsys.readouterr().err
 
 
 def test_evaluate_any_maps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 
 from thfr.errors import InputError
 from thfr.io.decoding import container, decode, read_header
+from thfr.io.depths import BIT_DEPTHS
 from thfr.io.names import printable
 
-BIT_DEPTHS = (8, 10, 12, 14, 16)
 _BEYOND = 0.001
 """Share of samples above white from which on a file is said to be outside of the range."""
 
