@@ -89,7 +89,7 @@ def test_the_address_sets_order_filter_and_fade(browser: str, page: Path) -> Non
     document = dom(browser, page, "#sort=high&find=anomalies&sort=nonsense&other=1")
     names = [f"logical_anomalies/{i}.png" for i in (5, 4, 3, 2)]
     assert gallery(document) == [*names, "|", "logical_anomalies/1.png"]
-    assert "decision threshold 0.5: from here on no alarm" in document
+    assert "decision threshold 0.5: no alarm from here on" in document
     assert "No image is like that." in dom(browser, page, "#verdict=missed&kind=good")
 
 
