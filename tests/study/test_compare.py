@@ -90,8 +90,8 @@ def test_two_methods_on_two_backbones(data: Path, tiny_methods: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "folder=."], "expected mvtec_ad=ROOT"),
-        (["--data", "mvtec_ad"], "expected mvtec_ad=ROOT"),
+        (["--data", "magic=."], "expected DATASET=ROOT with a data set of "),
+        (["--data", "mvtec_ad"], "expected DATASET=ROOT with a data set of "),
         (["--data", "mvtec_ad={data}", "--category", "cup"], "none of the folders holds cup"),
         (["--data", "mvtec_ad={data}", "--backbone", "resnet18", "resnet18"], "given twice"),
         (["--data", "mvtec_ad={data}", "--backbone", "vgg"], "backbone"),
