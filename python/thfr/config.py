@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializeAsAny,
     ValidationError,
     field_validator,
@@ -16,8 +18,16 @@ from pydantic import (
 
 from thfr.backbones.specs import BACKBONES
 from thfr.errors import InputError
+from thfr.io.sizes import canvas, in_words, parse_grid, parse_size, plain
 
 _Config = TypeVar("_Config", bound="_Base")
+_SMALLEST, _LARGEST, _MULTIPLE, _MOST_TILES = 64, 2048, 32, 1024
+InputSize = Annotated[tuple[int, int], BeforeValidator(parse_size), PlainSerializer(plain)]
+"""(height, width); given and written as one number for a square, else as ``[height, width]``; also taken is
+``"256x640"``, HEIGHTxWIDTH.
+"""
+Grid = Annotated[tuple[int, int], BeforeValidator(parse_grid), PlainSerializer(list)]
+"""(rows, columns); also taken is ``"3x2"``."""
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -71,8 +81,16 @@ class ModelConfig(_Base):
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
-    size: int = Field(default=256, ge=64, le=2048, multiple_of=32)
-    """Edge of the square that images are resized to, in pixels."""
+    size: InputSize = (256, 256)
+    """(height, width) that images, or their tiles, are resized to, in pixels."""
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """How an image of another aspect comes into that size: stretched, or as it is with bars around it."""
+    tiles: Grid = (1, 1)
+    """(rows, columns) of tiles that an image is seen in, each of ``size``; one model for all of them."""
+    overlap: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of a tile's edge that it has in common with the next one; there their maps are blended."""
+    region: str | None = None
+    """SHA-256 of the region of interest; filled in by training. The region itself is in ``inputs.json``."""
 
     @field_validator("backbone")
     @classmethod
@@ -80,6 +98,40 @@ class ModelConfig(_Base):
         if value not in BACKBONES:
             raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
         return value
+
+    @field_validator("size")
+    @classmethod
+    def _usable_size(cls, value: tuple[int, int]) -> tuple[int, int]:
+        for edge in value:
+            if not _SMALLEST <= edge <= _LARGEST or edge % _MULTIPLE:
+                raise ValueError(
+                    f"expected edges from {_SMALLEST} to {_LARGEST}, multiples of {_MULTIPLE}, "
+                    f"got {in_words(value)}"
+                )
+        return value
+
+    @field_validator("tiles")
+    @classmethod
+    def _usable_tiles(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] * value[1] > _MOST_TILES:
+            raise ValueError(f"expected at most {_MOST_TILES} tiles, got {value[0]}x{value[1]}")
+        return value
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of a whole image, in pixels at which the network sees it: what its tiles cover."""
+        return canvas(self.size, self.tiles, self.overlap)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of an image, 1 for one that is seen as a whole."""
+        return self.tiles[0] * self.tiles[1]
+
+    @property
+    def size_in_words(self) -> str:
+        """Height and width for people: ``256 x 256 pixels``, with the tiles."""
+        seen = f"{self.size[0]} x {self.size[1]} pixels"
+        return seen if self.tile_count == 1 else f"{self.tiles[0]} x {self.tiles[1]} tiles of {seen}"
 
     @property
     def uses_templates(self) -> bool:
@@ -152,10 +204,14 @@ class RunConfig(_Base):
     def summary(self) -> dict[str, Any]:
         """What matters most, for JSON."""
         model = self.model
+        odd = {"fit": model.fit} if model.fit != "stretch" else {}
+        if model.tile_count > 1:
+            odd |= {"tiles": f"{model.tiles[0]}x{model.tiles[1]}", "overlap": str(model.overlap)}
         return {
             "method": self.method,
             "backbone": model.backbone,
-            "size": model.size,
+            "size": in_words(model.size),
+            **odd,
             "seed": self.training.seed,
         }
 

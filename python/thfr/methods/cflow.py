@@ -160,8 +160,8 @@ class CFLOWNetwork(nn.Module):
         self.largest: Tensor  # [levels]
         self.register_buffer("largest", torch.zeros(len(channels)))
         for level, stride in enumerate(STRIDES):
-            cells = config.size // stride
-            encoding = positional_encoding(config.position_channels, cells, cells)
+            height, width = (edge // stride for edge in config.size)
+            encoding = positional_encoding(config.position_channels, height, width)
             self.register_buffer(f"locations{level}", encoding, persistent=False)
         before = np.random.get_state()  # FrEIA draws its permutations from there
         try:

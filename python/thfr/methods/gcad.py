@@ -91,7 +91,7 @@ class UNet(nn.Module):
         )
         self.head = nn.Sequential(conv(widths[last], widths[last]), nn.Conv2d(widths[last], outputs, 1))
 
-    def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
+    def forward(self, images: Tensor) -> Tensor:  # [B,3,H,W] -> [B,outputs,S/stride,S/stride]
         *skips, x = self.trunk(images)
         for layer in self.up:
             x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], 1))
@@ -104,25 +104,26 @@ class GlobalEncoder(nn.Module):
     whole image cannot be in it.
     """
 
-    def __init__(self, outputs: int, stride: int, width: int, bottleneck: int, size: int) -> None:
+    def __init__(self, outputs: int, stride: int, width: int, bottleneck: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.trunk = Trunk(width, _DEPTH)
-        self.cells, widths, last = size // 2**_DEPTH, self.trunk.channels, _index(stride)
+        widths, last = self.trunk.channels, _index(stride)
+        self.cells = (size[0] // 2**_DEPTH, size[1] // 2**_DEPTH)
         self.squeeze = nn.Conv2d(widths[-1], bottleneck, self.cells)
-        self.expand = nn.Linear(bottleneck, widths[-1] * self.cells**2)
+        self.expand = nn.Linear(bottleneck, widths[-1] * self.cells[0] * self.cells[1])
         self.activate = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(5e-3, inplace=True))
         self.up = nn.ModuleList(
             conv(widths[index + 1], widths[index]) for index in range(_DEPTH - 2, last - 1, -1)
         )
         self.head = nn.Conv2d(widths[last], outputs, 1)
 
-    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,bottleneck]
+    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,H,W] -> [B,bottleneck]
         """The few numbers."""
         numbers: Tensor = self.squeeze(self.trunk(images)[-1])
         return numbers.flatten(1)
 
-    def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
-        x = self.activate(self.expand(self.squeezed(images)).unflatten(1, (-1, self.cells, self.cells)))
+    def forward(self, images: Tensor) -> Tensor:  # [B,3,H,W] -> [B,outputs,S/stride,S/stride]
+        x = self.activate(self.expand(self.squeezed(images)).unflatten(1, (-1, *self.cells)))
         for layer in self.up:
             x = layer(F.interpolate(x, scale_factor=2.0))
         descriptors: Tensor = self.head(x)

@@ -100,7 +100,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
             )
         rng = generator(config.training.seed, _CHANNELS, 0)
         channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(context.device)
-        locations = (model.size // model.stride) ** 2
+        locations = _locations(model)
         means = torch.empty(locations, dimension, device=context.device)
         whitenings = torch.empty(locations, dimension, dimension, device=context.device)
         together = max(1, context.cache_budget // (8 * dimension**2))  # a location's fp64 sums
@@ -119,8 +119,9 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         features = self._stage("extractor", lambda: self.features(images))
         embedded = embedding(features, self.channels, self.config.model.stride)
         distances = self._stage("distance", lambda: mahalanobis(embedded, self.means, self.whitenings))
-        edge = self.size // self.config.model.stride
-        return self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
+        model = self.config.model
+        height, width = (edge // model.stride for edge in model.size)
+        return self._stage("scoring", lambda: self._smoothed([distances.view(-1, height, width)]))
 
     def state(self) -> dict[str, Tensor]:
         return {"channels": self.channels, "means": self.means, "whitenings": self.whitenings}
@@ -134,7 +135,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         device: torch.device,
         precision: Precision,
     ) -> PaDiMDetector:
-        locations, dimension = (config.model.size // config.model.stride) ** 2, config.model.embedding
+        locations, dimension = _locations(config.model), config.model.embedding
         shapes = {
             "channels": (dimension,),
             "means": (locations, dimension),
@@ -145,6 +146,11 @@ class PaDiMDetector(Detector[PaDiMConfig]):
                 raise InputError(f"PaDiM: {name} must be {list(shape)}, got {list(state[name].shape)}")
         channels, means, whitenings = (state[name] for name in shapes)
         return cls(config, extractor, channels, means, whitenings, device, precision)
+
+
+def _locations(model: PaDiMModelConfig) -> int:
+    height, width = (edge // model.stride for edge in model.size)
+    return height * width
 
 
 def embedding(

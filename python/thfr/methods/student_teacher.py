@@ -82,7 +82,7 @@ class PatchStudent(nn.Module):
         )
         convert_conv2d_weight_memory_format(self, torch.channels_last)
 
-    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,S,S] -> [B,C_l,S/s_l,S/s_l]
+    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,H,W] -> [B,C_l,S/s_l,S/s_l]
         maps = self.trunk(images)
         return [head(maps[level]) for level, head in zip(self.levels, self.heads, strict=True)]
 

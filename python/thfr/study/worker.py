@@ -125,7 +125,7 @@ def synthetic(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
     _, _, unseen = divide(dataset, detector.config.training)
     if len(unseen) < 2:
         return None
-    images = load_images(unseen, (detector.size, detector.size), detector.inputs.options)
+    images = load_images(unseen, detector.size, detector.inputs.options)
     return evaluate_synthetic(detector, images, batch_size=_BATCH)
 
 
@@ -142,7 +142,7 @@ def similarity(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     assert isinstance(detector, THFRDetector)
     assert detector.bank is not None
     bank = detector.bank
-    images = load_images(dataset.test, (detector.size, detector.size), detector.inputs.options)
+    images = load_images(dataset.test, detector.size, detector.inputs.options)
     keys, levels = 0.0, [0.0, 0.0, 0.0]
     for start in range(0, len(images), _BATCH):
         features = detector.features(images[start : start + _BATCH])

@@ -63,7 +63,7 @@ class VisualizationNetwork(nn.Module):
     def forward(
         self,
         features: list[Tensor],  # three [B,C_l,S/s_l,S/s_l] for strides s = 4, 8, 16
-    ) -> Tensor:  # [B,3,S,S], RGB, 0 to 1 but for what it over- and undershoots
+    ) -> Tensor:  # [B,3,H,W], RGB, 0 to 1 but for what it over- and undershoots
         fine, middle, coarse = (self._entered(feature, level) for level, feature in enumerate(features))
         x = self.from_coarse(F.relu(coarse)) + middle
         x = self.from_middle(F.relu(x)) + fine

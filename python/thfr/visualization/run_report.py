@@ -72,7 +72,7 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     entries = results.entries(progress=progress)
     lines = {
         "method": f"{config.label} ({config.paper})",
-        "features": f"{model.backbone}, {model.size} x {model.size} pixels",
+        "features": f"{model.backbone}, {model.size_in_words}",
         "templates": f"{results.detector.template_count} good images" if model.uses_templates else "none",
         "training": f"{metadata.images} good images, {metadata.steps} steps on {metadata.device} in "
         f"{metadata.train_seconds:.0f} s",

@@ -13,6 +13,7 @@ from thfr.deploy.export.operators import nearest_rows, plain_operators, upsample
 from thfr.errors import InputError
 from thfr.methods.base import Detector
 from thfr.methods.common.patches import averaged, concatenated
+from thfr.methods.common.tiles import score_tiles_together
 from thfr.methods.registry import method_names
 
 LARGEST_BATCH = 1024
@@ -37,9 +38,11 @@ class Graph(nn.Module):
 
     def forward(
         self,
-        image: Tensor,  # uint8 [B,S,S,3], RGB
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,S,S], fp32 [B], bool [B]
-        anomaly_map, score = self.score(self.detector, image.permute(0, 3, 1, 2))
+        image: Tensor,  # uint8 [B,H,W,3], RGB
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,H,W], fp32 [B], bool [B]
+        anomaly_map, score = self.detector.score_whole(
+            image.permute(0, 3, 1, 2), lambda images: self.score(self.detector, images), score_tiles_together
+        )
         return anomaly_map, score, score > self.limit
 
 
@@ -59,7 +62,7 @@ def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram
         raise InputError(f"export: expected a detector in fp32 on the CPU, got {got}")
     graph = Graph(detector, limit).eval()
     image = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (2, detector.size, detector.size, 3), dtype=np.uint8)
+        np.random.default_rng(0).integers(0, 256, (2, *detector.size, 3), dtype=np.uint8)
     )
     with torch.no_grad(), plain_operators():
         graph(image)  # keys, priors and matrices are made on first use, and must be real tensors
@@ -97,8 +100,8 @@ def _score_spade(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         nearest = found if nearest is None else torch.cat([nearest, found], 2)
         nearest = nearest.topk(model.place_neighbours, 2, largest=False).values
     assert nearest is not None
-    edge, size = detector.size // model.stride, (detector.size, detector.size)
-    return upsample_blur([nearest.mean(2).view(-1, edge, edge)], size)[0], scores
+    height, width = (edge // model.stride for edge in model.size)
+    return upsample_blur([nearest.mean(2).view(-1, height, width)], model.size)[0], scores
 
 
 def _places(features: Tensor) -> Tensor:  # [B,C,H,W] -> [B,HW,C]

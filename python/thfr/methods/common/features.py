@@ -63,7 +63,7 @@ class FeatureStore:
 
 def feature_batches(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     device: torch.device,
     batch_size: int = 8,
     progress: bool = False,
@@ -91,7 +91,7 @@ def feature_batches(
 
 def compute_features(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     device: torch.device,
     folder: Path,
     budget: int = 4 << 30,

@@ -79,7 +79,7 @@ class Trunk(nn.Module):
             for inputs, outputs in zip((3, *self.channels), self.channels, strict=False)
         )
 
-    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,S,S] -> [B,C_i,S/2^i,S/2^i] for i = 1, 2, ...
+    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,H,W] -> [B,C_i,S/2^i,S/2^i] for i = 1, 2, ...
         maps, x = [], images.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = layer(x)

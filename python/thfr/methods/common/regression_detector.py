@@ -57,7 +57,7 @@ class RegressionConfig(RunConfig):
 class RegressionNetwork(nn.Module, ABC):
     """Teacher's statistics, networks and the scales of their error maps.
 
-    In methods ``images`` are [B,3,S,S] as the backbone sees them, ``features`` the extractor's three levels.
+    In methods ``images`` are [B,3,H,W] as the backbone sees them, ``features`` the extractor's three levels.
     """
 
     def __init__(self, levels: tuple[int, ...], channels: tuple[int, ...], maps: int) -> None:
@@ -198,8 +198,8 @@ class _Fitting:
 
 def _as_seen(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [B,3,S,S]
+    images: Tensor,  # uint8 [B,3,H,W]
     device: torch.device,
-) -> Tensor:  # fp32 [B,3,S,S]
+) -> Tensor:  # fp32 [B,3,H,W]
     """Images as the teacher sees them."""
     return extractor.normalise(images.to(device).float().div_(255))

@@ -46,7 +46,7 @@ class OneClassEmbedding(nn.Module):
         self.fuse = conv_bn(3 * coarse, coarse, kernel=1)
         self.embed = stage(coarse, 2 * coarse, kind, blocks, "down", rectified=True)
 
-    def forward(self, levels: list[Tensor]) -> Tensor:  # [B,C_l,S/s,S/s] -> [B,2*C_3,S/32,S/32]
+    def forward(self, levels: list[Tensor]) -> Tensor:  # [B,C_l,H/s,W/s] -> [B,2*C_3,S/32,S/32]
         fused: Tensor = self.fuse(torch.cat([self.fine(levels[0]), self.middle(levels[1]), levels[2]], 1))
         embedding: Tensor = self.embed(fused)
         return embedding
@@ -68,7 +68,7 @@ class ReverseDistillation(nn.Module):
         )
         convert_conv2d_weight_memory_format(self, torch.channels_last)
 
-    def forward(self, levels: list[Tensor]) -> list[Tensor]:  # three [B,C_l,S/s,S/s], finest first
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:  # three [B,C_l,H/s,W/s], finest first
         x = self.embedding([level.contiguous(memory_format=torch.channels_last) for level in levels])
         restored = []
         for decode in self.stages:
