@@ -120,7 +120,7 @@ class SPADEDetector(Detector[SPADEConfig]):
         count = min(self.config.model.image_neighbours, len(self.keys))
         keys, bank = image_keys(features).float(), self.keys
         if self.config.model.tile_count > 1:  # the gallery's tiles lie image by image, place by place
-            keys = self._with_place(keys, current_places(len(keys)))
+            keys = self._with_place(keys, current_places(keys.shape[0]))
             bank = self._with_place(bank.float(), torch.arange(len(bank)) % self.config.model.tile_count)
         found = thfr_ext.nearest_templates(keys, bank, k=count, metric="l2")
         return found[0].square().mean(1), found[1]
