@@ -13,15 +13,16 @@ from pydantic import (
     PlainSerializer,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
-from thfr.backbones.specs import BACKBONES
+from thfr.backbones.specs import BackboneSpec, backbone_spec
 from thfr.errors import InputError
 from thfr.io.sizes import canvas, in_words, parse_grid, parse_size, plain
 
 _Config = TypeVar("_Config", bound="_Base")
-_SMALLEST, _LARGEST, _MULTIPLE, _MOST_TILES = 64, 2048, 32, 1024
+_SMALLEST, _LARGEST, _MOST_TILES = 64, 2048, 1024
 InputSize = Annotated[tuple[int, int], BeforeValidator(parse_size), PlainSerializer(plain)]
 """(height, width); given and written as one number for a square, else as ``[height, width]``; also taken is
 ``"256x640"``, HEIGHTxWIDTH.
@@ -78,11 +79,16 @@ class _Base(BaseModel):
 class ModelConfig(_Base):
     """Settings of the model that every method has: a frozen backbone and an input size."""
 
+    follows_backbone: ClassVar[bool] = True
+    """False: the input size need not suit the backbone, because the method does without one."""
+
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
-    size: InputSize = (256, 256)
-    """(height, width) that images, or their tiles, are resized to, in pixels."""
+    size: InputSize = Field(default=None, validate_default=True)
+    """(height, width) that images, or their tiles, are resized to, in pixels: multiples of what the backbone
+    asks for; not given: a square of the backbone's default edge.
+    """
     fit: Literal["stretch", "letterbox"] = "stretch"
     """How an image of another aspect comes into that size: stretched, or as it is with bars around it."""
     tiles: Grid = (1, 1)
@@ -95,20 +101,41 @@ class ModelConfig(_Base):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
-        if value not in BACKBONES:
-            raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
+        backbone_spec(value)
         return value
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _default_size(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            return value
+        name = info.data.get("backbone")
+        return 256 if name is None else backbone_spec(name).size  # None: named as wrong already
 
     @field_validator("size")
     @classmethod
-    def _usable_size(cls, value: tuple[int, int]) -> tuple[int, int]:
-        for edge in value:
-            if not _SMALLEST <= edge <= _LARGEST or edge % _MULTIPLE:
-                raise ValueError(
-                    f"expected edges from {_SMALLEST} to {_LARGEST}, multiples of {_MULTIPLE}, "
-                    f"got {in_words(value)}"
-                )
+    def _usable_size(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if not _SMALLEST <= min(value) <= max(value) <= _LARGEST:
+            raise ValueError(f"expected edges from {_SMALLEST} to {_LARGEST}, got {in_words(value)}")
+        name = info.data.get("backbone")
+        if cls.follows_backbone and name is not None:
+            spec = backbone_spec(name)
+            for edge in value:
+                if edge % spec.multiple:
+                    near = " or ".join(map(str, spec.nearest_sizes(edge)))
+                    wanted = f"a multiple of {spec.multiple} for {name}, the nearest being {near}"
+                    raise ValueError(f"expected {wanted}, got {edge}")
         return value
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """The data of the backbone."""
+        return backbone_spec(self.backbone)
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Height and width of each of the backbone's levels at this input size, the finest first."""
+        return self.spec.grids(self.size)
 
     @field_validator("tiles")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thfr.backbones.specs import STRIDES, BackboneSpec, backbone_spec
+from thfr.backbones.specs import BackboneSpec, backbone_spec
 from thfr.backbones.torchvision_guard import guard_torchvision
 from thfr.backbones.weights import PACKAGES, load_strictly, read_weights, weights_digest
 from thfr.errors import InputError
@@ -18,8 +18,9 @@ from thfr.errors import InputError
 class FeatureExtractor(nn.Module):
     """A frozen ImageNet network that returns three feature levels.
 
-    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``weights_digest``, the SHA-256 of
-    the weights in use (None before they are settled).
+    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``multiple``: both edges of an
+    input must be multiples of it; ``weights_digest``, the SHA-256 of the weights in use (None before they are
+    settled).
     """
 
     mean: Tensor
@@ -29,12 +30,13 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.name = name
         self.body = body
+        self.spec, self.multiple = spec, spec.multiple
         info: Any = body.feature_info
         self.channels: tuple[int, int, int] = tuple(info.channels())  # type: ignore[assignment]
         self.strides: tuple[int, int, int] = tuple(info.reduction())  # type: ignore[assignment]
-        if self.strides != STRIDES:
+        if self.strides != spec.strides:
             raise RuntimeError(
-                f"backbone {name}: expected levels at strides {STRIDES}, timm gives {self.strides}"
+                f"backbone {name}: expected levels at strides {spec.strides}, timm gives {self.strides}"
             )
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
@@ -46,6 +48,10 @@ class FeatureExtractor(nn.Module):
         """Stay in evaluation mode: batch statistics would replace the frozen ones."""
         return self
 
+    def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Height and width of each level for an input of ``size``, (height, width), the finest first."""
+        return self.spec.grids(size)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W], RGB in 0..1, as this backbone was trained to see them."""
         return (images - self.mean) / self.std
@@ -54,7 +60,7 @@ class FeatureExtractor(nn.Module):
         self,
         images: Tensor,  # [B,3,H,W] RGB in 0..1
     ) -> list[Tensor]:
-        """Features [B,C_l,ceil(H/s_l),ceil(W/s_l)] for strides s = 4, 8, 16."""
+        """Features [B,C_l,H_l,W_l], of :meth:`grids`."""
         return list(self.body(self.normalise(images)))
 
 

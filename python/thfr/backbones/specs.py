@@ -20,10 +20,22 @@ class BackboneSpec:
     std: tuple[float, float, float]
     left_over: tuple[str, ...]  # parts of a full checkpoint that an extractor does not have
     bottleneck_channels: int  # default width of the bottleneck behind it
+    strides: tuple[int, int, int] = STRIDES  # pixels between the locations of each level
+    multiple: int = 32  # what both edges of an input must be multiples of
+    size: int = 256  # default edge of the input
     stages: int | None = (
         None  # leading stages of ``blocks`` to keep, where timm would also run those behind stride 16
     )
     packaged: str | None = None  # the installed package that carries weights
+
+    def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Height and width of each level for an input of ``size``, (height, width), the finest first."""
+        return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in self.strides]
+
+    def nearest_sizes(self, edge: int) -> list[int]:
+        """The edges at or around ``edge`` that an input may have."""
+        below = edge // self.multiple * self.multiple
+        return [size for size in dict.fromkeys((below, -(-edge // self.multiple) * self.multiple)) if size]
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.backbones.specs import BACKBONES
+from thfr.backbones.specs import BACKBONES, backbone_spec
 from thfr.cli.arguments import (
     AUTO,
     SIZE_HELP,
@@ -75,9 +75,9 @@ def add_parser(commands: Commands) -> None:
     model.add_argument(
         "--size",
         type=input_size_or_auto,
-        default=(256, 256),
         metavar="SIZE",
-        help=f"{SIZE_HELP}; auto: as many pixels as 256 x 256 at the training images' median aspect",
+        help=f"{SIZE_HELP}; auto: at the training images' median aspect, of as many pixels as the default (the "
+        "backbone's, 256 for most)",
     )
     add_tiles(model)
     model.add_argument(
@@ -138,7 +138,8 @@ def run(args: argparse.Namespace) -> Result:
     seen = geometry(args)
     if args.size == AUTO:
         whole = {name: seen[name] for name in ("tiles", "overlap") if name in seen}
-        seen["size"] = auto_size(dataset, **whole)
+        spec = backbone_spec(args.backbone)
+        seen["size"] = auto_size(dataset, area=spec.size**2, multiple=spec.multiple, **whole)
     config = config_from_values(
         {
             "method": args.method,

@@ -158,12 +158,16 @@ class THFR:
         Raises:
             InputError: images, parameters or weights that cannot be used.
         """
-        config = self._config(256 if self.size == "auto" else self.size)
+        config = self._config(None if self.size == "auto" else self.size)
         with tempfile.TemporaryDirectory(prefix="thfr-") as scratch:
             run = Path(scratch) / "run" if out is None else Path(out)
             data = _training_data(X, Path(scratch) / "images")
             if self.size == "auto":
-                config = self._config(auto_size(data, tiles=self.tiles, overlap=self.overlap))
+                spec = config.model.spec
+                size = auto_size(
+                    data, tiles=self.tiles, overlap=self.overlap, area=spec.size**2, multiple=spec.multiple
+                )
+                config = self._config(size)
             weights = None if self.weights is None else Path(self.weights)
             detector = train(
                 config,

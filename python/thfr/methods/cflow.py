@@ -28,7 +28,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from thfr.backbones import FeatureExtractor
-from thfr.backbones.specs import STRIDES
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices
@@ -159,8 +158,7 @@ class CFLOWNetwork(nn.Module):
         super().__init__()
         self.largest: Tensor  # [levels]
         self.register_buffer("largest", torch.zeros(len(channels)))
-        for level, stride in enumerate(STRIDES):
-            height, width = (edge // stride for edge in config.size)
+        for level, (height, width) in enumerate(config.grids):
             encoding = positional_encoding(config.position_channels, height, width)
             self.register_buffer(f"locations{level}", encoding, persistent=False)
         before = np.random.get_state()  # FrEIA draws its permutations from there

@@ -125,7 +125,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         model = self.config.model
-        height, width = (edge // 8 for edge in model.size)
+        height, width = model.grids[1]
         features = self._stage("extractor", lambda: self.features(images))
         queries = location_vectors(patch_features(features, model.neighbourhood, model.dimension))
         found = self._stage(
@@ -208,7 +208,8 @@ def bank_size(total: int, candidates: int, model: PatchCoreModelConfig) -> int:
 
 def _patches(model: PatchCoreModelConfig) -> int:
     """Patches of an image: the locations of the second level."""
-    return (model.size[0] // 8) * (model.size[1] // 8)
+    height, width = model.grids[1]
+    return height * width
 
 
 def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int64, ascending

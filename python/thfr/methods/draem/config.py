@@ -13,13 +13,17 @@ from thfr.methods.draem.networks import MULTIPLE
 class DRAEMModelConfig(ModelConfig):
     """The two networks. ``backbone`` is not used; its default is the one whose weights come with us."""
 
+    follows_backbone: ClassVar[bool] = False
+
     backbone: str = "tf_efficientnet_lite0"
     reconstruction_width: int = Field(default=128, ge=1)
     """Channels of the auto-encoder's first stage."""
     discrimination_width: int = Field(default=64, ge=1)
     """Channels of the U-Net's first stage."""
     network_size: int | None = Field(default=None, ge=MULTIPLE, multiple_of=MULTIPLE)
-    """Shorter edge of what the networks see, at most that of ``size``; None: ``size``."""
+    """Shorter edge of what the networks see, at most that of ``size``; None: of ``size``, rounded down to a
+    multiple of 32.
+    """
     smoothing: int = Field(default=21, ge=1)
     """Edge of the mean filter over the map, in pixels at ``size``; odd."""
 
@@ -34,11 +38,9 @@ class DRAEMModelConfig(ModelConfig):
 
     @property
     def seen(self) -> tuple[int, int]:
-        """(height, width) that the networks see: ``size``, or of its aspect with ``network_size`` as the
-        shorter edge.
-        """
+        """(height, width) that the networks see: about of the aspect of ``size``."""
         if self.network_size is None:
-            return self.size
+            return self.size[0] // MULTIPLE * MULTIPLE, self.size[1] // MULTIPLE * MULTIPLE
         shorter = min(self.size)
         height, width = (
             max(round(edge * self.network_size / shorter / MULTIPLE), 1) * MULTIPLE for edge in self.size

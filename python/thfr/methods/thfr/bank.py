@@ -120,7 +120,9 @@ class TemplateBank:
         """
         count = min(count, len(self) if exclude is None else max(len(self) - 1, 1))
         own = None if exclude is None else self._indices_of(exclude).to(features[2].device)
-        places = current_places(features[2].shape[0]) if exclude is None else exclude.clamp_min(0) % self.tiles
+        places = (
+            current_places(features[2].shape[0]) if exclude is None else exclude.clamp_min(0) % self.tiles
+        )
         queries = self._placed(key_of(features, self.key_cells), places)
         return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]
 
