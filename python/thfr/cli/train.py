@@ -76,8 +76,8 @@ def add_parser(commands: Commands) -> None:
         "--size",
         type=input_size_or_auto,
         metavar="SIZE",
-        help=f"{SIZE_HELP}; auto: at the training images' median aspect, of as many pixels as the default (the "
-        "backbone's, 256 for most)",
+        help=f"{SIZE_HELP} (default: the backbone's, 256 for most); auto: at the training images' "
+        "median aspect, of as many pixels as that",
     )
     add_tiles(model)
     model.add_argument(
