@@ -231,7 +231,7 @@ class RunConfig(_Base):
     def summary(self) -> dict[str, Any]:
         """What matters most, for JSON."""
         model = self.model
-        odd = {"fit": model.fit} if model.fit != "stretch" else {}
+        odd: dict[str, str] = {"fit": model.fit} if model.fit != "stretch" else {}
         if model.tile_count > 1:
             odd |= {"tiles": f"{model.tiles[0]}x{model.tiles[1]}", "overlap": str(model.overlap)}
         return {

@@ -99,7 +99,7 @@ def evaluate_maps(
     head = {"dataset": dataset.name, "category": dataset.category, "images": counts}
     good = image_scores[GOOD]
     bad = [value for kind, values in image_scores.items() if kind != GOOD for value in values]
-    more = {
+    more: dict[str, Any] = {
         "image_aupr": image_aupr(good, bad),
         "image_f1": None if threshold is None else image_f1(good, bad, threshold),
         "au_pro_limit": dataset.PRO_LIMIT,

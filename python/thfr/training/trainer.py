@@ -59,7 +59,7 @@ def train(
     cache_budget: int = 4 << 30,
     false_alarm_rate: float = DEFAULT_RATE,
     bit_depth: int | None = None,
-    roi: Path | str | None = None,
+    roi: str | os.PathLike[str] | None = None,
 ) -> Detector[Any]:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
