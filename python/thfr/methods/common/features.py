@@ -140,8 +140,8 @@ def _allocate(
         free = shutil.disk_usage(folder).free
         raise InputError(
             f"compute_features: the features of {shapes[0][0]} images need {2 * sum(counts):,} bytes in "
-            f"{folder}, where {free:,} are free ({error.strerror}); make room, or take a run folder on another "
-            "disk"
+            f"{folder}, where {free:,} are free ({error.strerror}); make room, or take a run folder on "
+            "another disk"
         ) from error
     levels = [
         torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)
