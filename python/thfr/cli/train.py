@@ -71,7 +71,7 @@ def add_parser(commands: Commands) -> None:
     model.add_argument(
         "--size",
         type=positive,
-        help="edge of the square that images are resized to, in pixels (default: the backbone's, 256 or near)",
+        help="edge of the square that images are resized to, in pixels (default: the backbone's)",
     )
     parser.add_argument(
         "--epochs",

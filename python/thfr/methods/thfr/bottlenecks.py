@@ -16,8 +16,8 @@ class GlobalBottleneck(nn.Module):
     blocks.
 
     The result has half that resolution, rounded up: stride 32 behind a pyramid. A bottleneck of fewer cells
-    is brought back there by transposed convolutions. ``strides``: of the levels; ``stride``: of the blocks where
-    the coarse level is at 16.
+    is brought back there by transposed convolutions. ``strides``: of the levels; ``stride``: of the blocks
+    where the coarse level is at 16.
     """
 
     def __init__(
