@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from thfr.backbones.specs import backbone_spec
 from thfr.config import RunConfig
 from thfr.io import file_sha256
 from thfr.study.grids import Category, find_categories
