@@ -85,6 +85,10 @@ class ModelConfig(_Base):
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
+    depths: tuple[int, int, int] | None = None
+    """Blocks of a vision transformer, counted from 0, whose outputs are the three levels; None: its defaults.
+    Other backbones have none to choose.
+    """
     size: InputSize = Field(default=None, validate_default=True)
     """(height, width) that images, or their tiles, are resized to, in pixels: multiples of what the backbone
     asks for; not given: a square of the backbone's default edge.
@@ -102,6 +106,13 @@ class ModelConfig(_Base):
     @classmethod
     def _known_backbone(cls, value: str) -> str:
         backbone_spec(value)
+        return value
+
+    @field_validator("depths")
+    @classmethod
+    def _has_depths(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and "backbone" in info.data:
+            backbone_spec(info.data["backbone"], value)
         return value
 
     @field_validator("size", mode="before")
@@ -130,7 +141,7 @@ class ModelConfig(_Base):
     @property
     def spec(self) -> BackboneSpec:
         """The data of the backbone."""
-        return backbone_spec(self.backbone)
+        return backbone_spec(self.backbone, self.depths)
 
     @property
     def grids(self) -> list[tuple[int, int]]:

@@ -67,7 +67,9 @@ def add_parser(commands: Commands) -> None:
         "--config", type=existing_file, metavar="FILE",
         help="YAML of fields to change, by method, as in `rd4ad: {training: {epochs: 10}}`",
     )  # fmt: skip
-    parser.add_argument("--size", type=input_size, default=(256, 256), metavar="SIZE", help=SIZE_HELP)
+    parser.add_argument(
+        "--size", type=input_size, metavar="SIZE", help=f"{SIZE_HELP} (default: each backbone's)"
+    )
     add_tiles(parser)
     parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", default=[0], help="seeds")
     parser.add_argument("--keep-runs", action="store_true", help="keep the fitted runs, OUT/runs")

@@ -64,7 +64,8 @@ def add_parser(commands: Commands) -> None:
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
-        help=f"extractor: {', '.join(BACKBONES)}; tf_efficientnet_lite0 needs no download",
+        help=f"extractor: {', '.join(BACKBONES)}, or another model of timm, see docs/backbones.md; "
+        "tf_efficientnet_lite0 needs no download",
     )
     model.add_argument(
         "--weights",

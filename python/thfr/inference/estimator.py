@@ -63,9 +63,9 @@ class THFR:
         backbone: ``wide_resnet50_2``, ``resnet18`` or ``tf_efficientnet_lite0`` (which needs no download).
         weights: file of the backbone's weights; without it they come from an installed package or are
             fetched.
-        size: of the network's input: the edge of a square, or (height, width), multiples of 32; ``auto``: of
-        the
-            images' median aspect (:func:`thfr.training.auto_size`).
+        size: of the network's input: the edge of a square, or (height, width), multiples of what
+            the backbone asks for; None: its default; ``auto``: of the images' median aspect
+            (:func:`thfr.training.auto_size`).
         letterbox: keep an image's aspect, with bars around it; else it is stretched.
         tiles: (rows, columns) of tiles that an image is seen in, each of that size.
         overlap: share of a tile's edge in common with the next one.
@@ -90,7 +90,7 @@ class THFR:
         variant: str = _DEFAULTS.model.variant,
         backbone: str = _DEFAULTS.model.backbone,
         weights: str | os.PathLike[str] | None = None,
-        size: int | tuple[int, int] | str = 256,
+        size: int | tuple[int, int] | str | None = None,
         letterbox: bool = False,
         tiles: tuple[int, int] = _DEFAULTS.model.tiles,
         overlap: float = _DEFAULTS.model.overlap,

@@ -107,7 +107,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         compares, the second the patches that it chose. So memory is that of the bank and ``projection``
         values a candidate.
         """
-        total = len(context.images) * _patches(config.model)
+        total = len(context.images) * math.prod(config.model.grids[1])
         candidates = _candidates(total, config.training)
         size = bank_size(total, len(candidates), config.model)
         chosen = candidates
@@ -163,7 +163,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
 
 def patch_features(
-    levels: list[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    levels: list[Tensor],  # three [B,C_l,H_l,W_l], the finest first
     neighbourhood: int,
     dimension: int,
 ) -> Tensor:  # fp32 [B,D,H_2,W_2]
@@ -206,12 +206,6 @@ def bank_size(total: int, candidates: int, model: PatchCoreModelConfig) -> int:
     return min(wanted, candidates, model.bank_limit or wanted)
 
 
-def _patches(model: PatchCoreModelConfig) -> int:
-    """Patches of an image: the locations of the second level."""
-    height, width = model.grids[1]
-    return height * width
-
-
 def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int64, ascending
     if training.candidates is None or training.candidates >= total:
         return torch.arange(total)
@@ -228,7 +222,7 @@ def _selected(
 ) -> Iterator[tuple[slice, Tensor]]:
     """These patches, an image batch at a time: the part of ``indices`` that they are, and fp32 [.,D]."""
     model = config.model
-    each = _patches(model)
+    each = math.prod(model.grids[1])
     batches = feature_batches(
         extractor, context.images, context.device, progress=context.progress, description=description
     )

@@ -31,7 +31,7 @@ _HEAD = ("image AUROC", "pixel AUROC", "AU-PRO", "fit, s", "ms an image", "memor
 def method_config(
     method: str,
     backbone: str,
-    size: int | tuple[int, int] = 256,
+    size: int | tuple[int, int] | None = None,
     budget: str = "paper",
     changes: Mapping[str, Any] | None = None,
     geometry: Mapping[str, Any] | None = None,
