@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -200,7 +201,8 @@ class Detector(ABC, Generic[ConfigT]):
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> Tensor | None:
         """Index of the training image that each image is compared with first, int64 [B], counted as in
-        :func:`thfr.training.train`; None for a method that keeps none.
+        :func:`thfr.training.train`, below -1 for an image of :meth:`taught`; None for a method that keeps
+        none.
         """
         return None
 
@@ -246,6 +248,33 @@ class Detector(ABC, Generic[ConfigT]):
         Raises:
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
+
+    def taught(
+        self: DetectorT,
+        images: Tensor,  # uint8 [N,3,S,S], good
+        learnt: int,
+    ) -> DetectorT:
+        """A detector that also keeps these good images, without training; this one stays as it is. It has no
+        threshold and no colour scale: :meth:`calibrate` it with images that it does not keep.
+
+        Args:
+            learnt: images that this one was learnt from.
+
+        Raises:
+            InputError: the method keeps no good images, or no image was given.
+        """
+        raise InputError(
+            f"teach: {self.config.label} keeps no good images that others could be added to: train it again "
+            "with these among its images"
+        )
+
+    def _renewed(self: DetectorT, **learnt: Any) -> DetectorT:
+        """This detector with other attributes, and without what was found with the old ones."""
+        other = copy(self)
+        other.threshold = other.scale = other.digest = None
+        for name, value in learnt.items():
+            setattr(other, name, value)
+        return other
 
     def good_maps(self) -> Iterator[Tensor] | None:
         """Batches of maps, fp32 [B,S,S], of good training images, each as if it were new, where the method

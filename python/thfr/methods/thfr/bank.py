@@ -19,7 +19,8 @@ class TemplateBank:
 
     Args:
         features: three tensors [N,C_l,H_l,W_l].
-        indices: int64 [N], for each template the index of its training image.
+        indices: int64 [N], for each template the index of its training image; below -1 for one that was
+            added later (:meth:`extended`), which is none.
         key_cells: cells a side of the search key, the coarse level averaged; None: all of them.
 
     Raises:
@@ -39,6 +40,7 @@ class TemplateBank:
             raise ValueError("TemplateBank: needs at least one template, got none")
         self.features, self.indices, self.key_cells = features, indices.to(torch.int64).cpu(), key_cells
         self._keys: Tensor | None = None
+        self._added: TemplateBank | None = None
 
     @classmethod
     def build(
@@ -50,6 +52,28 @@ class TemplateBank:
         """A bank of all these images. The tensors are shared, not copied, if they are fp16 already."""
         given = torch.arange(len(features[0])) if indices is None else indices
         return cls([level.to(torch.float16) for level in features], given, key_cells)
+
+    def extended(
+        self,
+        features: list[Tensor],  # three [M,C_l,H_l,W_l]
+    ) -> TemplateBank:
+        """A bank with these templates behind its own."""
+        levels = [
+            torch.cat([own, new.to(own.device, own.dtype)])
+            for own, new in zip(self.features, features, strict=True)
+        ]
+        lowest = min(-1, int(self.indices.min()))  # -1 is no template's
+        added = lowest - 1 - torch.arange(len(features[0]))
+        return TemplateBank(levels, torch.cat([self.indices, added]), self.key_cells)
+
+    @property
+    def added(self) -> TemplateBank | None:
+        """The templates that were added later (:meth:`extended`); None if there are none."""
+        own = int((self.indices >= 0).sum())  # which lie in front
+        if self._added is None and own < len(self):
+            levels = [level[own:] for level in self.features]
+            self._added = TemplateBank(levels, self.indices[own:], self.key_cells)
+        return self._added
 
     def __len__(self) -> int:
         return len(self.indices)
