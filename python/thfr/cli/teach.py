@@ -105,8 +105,8 @@ def _in_words(found: Taught, parent: Path) -> str:
             lines.append(f"{role}: {len(changes)} images, {was} bad before, {now} bad now")
     changed = [change for change in found.changes if change.changed]
     for one in changed[:_SHOWN]:
-        was, now = one.verdict_before or "no verdict", one.verdict_after
-        lines.append(f"  {one.image} ({one.role}): {was} {one.before:.4g} -> {now} {one.after:.4g}")
+        earlier, later = one.verdict_before or "no verdict", one.verdict_after
+        lines.append(f"  {one.image} ({one.role}): {earlier} {one.before:.4g} -> {later} {one.after:.4g}")
     if len(changed) > _SHOWN:
         lines.append(f"  and {len(changed) - _SHOWN} more verdicts that changed (--json has them all)")
     lines.append(f"next: thfr predict {found.run} IMAGE|FOLDER --out RESULTS   (undo: go on with {parent})")

@@ -30,6 +30,7 @@ from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
 from thfr.runs.digest import check_files
 from thfr.runs.inputs import RunInputs
+from thfr.runs.reference import FeatureReference
 from thfr.runs.tensors import load_tensors, read_tensors, save_tensors
 from thfr.runs.threshold import Threshold
 
@@ -97,6 +98,20 @@ def timed_stages(timer: Timer) -> Iterator[None]:
         _timer.reset(token)
 
 
+_observer: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed_features() -> Iterator[list[np.ndarray]]:
+    """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile."""
+    found: list[np.ndarray] = []
+    token = _observer.set(found.append)
+    try:
+        yield found
+    finally:
+        _observer.reset(token)
+
+
 def resolve_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU."""
     if device == "auto":
@@ -121,10 +136,10 @@ class Detector(ABC, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
     Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
-    colours of its maps, None where nothing is known of good images; ``inputs``: how it reads images;
-    ``digest`` of the run folder that it was
-    read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
-    fp16 (CUDA only) and bf16 the features are channels-last.
+    colours of its maps, and ``reference``, mean features, both None where nothing is known of good images;
+    ``inputs``: how it reads images; ``digest`` of the run folder that it was read from or written to;
+    ``device``; ``precision``: what convolutions and matrix products compute in; in fp16 (CUDA only) and bf16
+    the features are channels-last.
     """
 
     def __init__(
@@ -141,6 +156,7 @@ class Detector(ABC, Generic[ConfigT]):
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
         self.config, self.precision, self.threshold = config, precision, threshold
         self.scale: ColourScale | None = None
+        self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
         self.digest: str | None = None
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
@@ -271,7 +287,7 @@ class Detector(ABC, Generic[ConfigT]):
     def _renewed(self: DetectorT, **learnt: Any) -> DetectorT:
         """This detector with other attributes, and without what was found with the old ones."""
         other = copy(self)
-        other.threshold = other.scale = other.digest = None
+        other.threshold = other.scale = other.reference = other.digest = None
         for name, value in learnt.items():
             setattr(other, name, value)
         return other
@@ -319,10 +335,15 @@ class Detector(ABC, Generic[ConfigT]):
         """
         pixels = images.to(self.device).float().div_(255)
         if self.precision == "fp32":
-            return self.extractor(pixels)
-        with self._computing():
-            levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
-        return [level.to(PRECISIONS[self.precision]) for level in levels]
+            levels = self.extractor(pixels)
+        else:
+            with self._computing():
+                found = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
+            levels = [level.to(PRECISIONS[self.precision]) for level in found]
+        observe = _observer.get()
+        if observe is not None:
+            observe(levels[-1].float().mean((2, 3)).cpu().numpy())
+        return levels
 
     @torch.inference_mode()
     def score_prepared(
@@ -379,8 +400,8 @@ class Detector(ABC, Generic[ConfigT]):
         source: str,
         batch_size: int = 8,
     ) -> Threshold:
-        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it, and
-        :attr:`scale` by the images' maps.
+        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it,
+        :attr:`scale` by the images' maps, and :attr:`reference` by their features.
 
         Args:
             source: which images they are, in words.
@@ -390,11 +411,13 @@ class Detector(ABC, Generic[ConfigT]):
         """
         scores: list[float] = []
         builder = ScaleBuilder()
-        for batch in images.split(batch_size) if len(images) else ():
-            maps, values = self.score_prepared(batch)
-            scores += values.tolist()
-            for anomaly_map in maps.cpu().numpy():
-                builder.add(anomaly_map)
+        with observed_features() as means:
+            for batch in images.split(batch_size) if len(images) else ():
+                maps, values = self.score_prepared(batch)
+                scores += values.tolist()
+                for anomaly_map in maps.cpu().numpy():
+                    builder.add(anomaly_map)
+        self.reference = FeatureReference.of(np.concatenate(means)) if means else None
         self.threshold = Threshold.from_scores(scores, rate, source)
         self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
         return self.threshold
@@ -409,7 +432,7 @@ class Detector(ABC, Generic[ConfigT]):
         atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
         if self.inputs != RunInputs():  # else an older run, whose digest must not change
             self.inputs.save(folder)
-        for part in (self.threshold, self.scale):  # last: the threshold holds the digest of the others
+        for part in (self.threshold, self.scale, self.reference):  # last: a digest of the others is in it
             if part is not None:
                 part.save(folder)
 
@@ -441,4 +464,5 @@ class Detector(ABC, Generic[ConfigT]):
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
+        detector.reference = FeatureReference.load(folder)
         return detector
