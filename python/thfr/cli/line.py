@@ -56,10 +56,11 @@ def masks(command: str, args: argparse.Namespace, names: Sequence[str]) -> dict[
                 if option in found[one]:
                     raise InputError(f"{command}: --{option}: expected one mask for {one}, got two")
                 found[one][option] = path
-    return {
-        name: Where(**{key: read_mask(f"{command}: --{key}", Path(path)) for key, path in one.items()})
+    read = {
+        name: {key: read_mask(f"{command}: --{key}", Path(path)) for key, path in one.items()}
         for name, one in found.items()
     }
+    return {name: Where(one.get("region"), one.get("ignore")) for name, one in read.items()}
 
 
 def add_sinks(parser: argparse.ArgumentParser, dead_letters: str) -> None:
@@ -114,7 +115,9 @@ def senders(command: str, args: argparse.Namespace, dead_letters: Path | None) -
     path = args.dead_letters or dead_letters
     if not sinks and args.dead_letters is not None:
         raise InputError(f"{command}: --dead-letters: expected --webhook or --mqtt too")
-    if sinks and path is None:
+    if not sinks:
+        return []
+    if path is None:
         raise InputError(f"{command}: expected --dead-letters FILE too, for results that nobody takes")
     return [Sender(sink, path) for sink in sinks]
 

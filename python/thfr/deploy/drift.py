@@ -29,7 +29,7 @@ Level = Literal["stable", "moderate", "drifted"]
 
 
 def stability_index(reference: Sequence[float], latest: Sequence[float]) -> tuple[float, float]:
-    """The PSI of the latest numbers against the reference, and what 95 of 100 windows without drift stay
+    """The PSI of the latest numbers against the reference, and what 99 of 100 windows without drift stay
     below.
 
     Bins hold equally many of the reference, at least five each; half a number is added to every bin, so that
@@ -44,7 +44,7 @@ def stability_index(reference: Sequence[float], latest: Sequence[float]) -> tupl
         shares.append(counts / counts.sum())
     expected, actual = shares
     index = float(((actual - expected) * np.log(actual / expected)).sum())
-    chance = float(chi2.ppf(0.95, bins - 1)) * (1 / len(reference) + 1 / len(latest))
+    chance = float(chi2.ppf(0.99, bins - 1)) * (1 / len(reference) + 1 / len(latest))
     return index, chance
 
 

@@ -150,7 +150,7 @@ def read_mask(option: str, path: Path) -> np.ndarray:  # bool [H,W]
         InputError: it cannot be read, or all of it is black; names the option.
     """
     try:
-        mask = read_image(path).any(2)
+        mask = np.asarray(read_image(path).any(2))
     except InputError as error:
         raise InputError(f"{option}: {str(error).removeprefix('read_image: ')}") from error
     if not mask.any():

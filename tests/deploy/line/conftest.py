@@ -70,8 +70,10 @@ def client_of() -> Iterator[Callable[..., Any]]:
 
     opened = []
 
-    def make(*models: Brightness, log: Any = None, **settings: Any) -> TestClient:
-        app = create_app({model.name: model for model in models}, Settings(**settings), log)
+    def make(
+        *models: Any, log: Any = None, senders: Any = (), teacher: Any = None, **settings: Any
+    ) -> TestClient:
+        app = create_app({model.name: model for model in models}, Settings(**settings), log, senders, teacher)
         client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         opened.append(client)
         client.__enter__()

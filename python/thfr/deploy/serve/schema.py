@@ -43,7 +43,7 @@ class Shift(BaseModel):
     """How far the last images lie from the good ones of calibration."""
 
     psi: float = Field(description="population stability index")
-    chance: float = Field(description="what 95 of 100 windows without drift stay below")
+    chance: float = Field(description="what 99 of 100 windows without drift stay below")
     level: Literal["stable", "moderate", "drifted"]
 
 

@@ -26,6 +26,7 @@ class Mqtt:
     def __init__(self, url: str, password: str | None = None) -> None:
         try:
             from paho.mqtt import client as paho
+            from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
             raise InputError("--mqtt: needs paho-mqtt: pip install thfr-ext[mqtt]") from error
         parts, topic = urllib.parse.urlsplit(url), ""
@@ -39,7 +40,7 @@ class Mqtt:
                 "--mqtt: expected mqtt://[USER@]HOST[:PORT]/TOPIC (or mqtts://), without a password, got "
                 f"{parts.scheme or '?'}://{parts.hostname or '?'}"
             )
-        if not topic or any(sign in topic for sign in "#+\0"):
+        if not topic or "#" in url or parts.query or any(sign in topic for sign in "#+\0"):
             raise InputError(
                 f"--mqtt: expected a topic without # and +, mqtt://HOST/line/1 say, got {topic!r}"
             )
@@ -47,7 +48,7 @@ class Mqtt:
         self.name = f"{parts.scheme}://{parts.hostname}:{port}/{topic}"
         self._answered = threading.Event()
         self._refusal = "no answer"
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         if parts.scheme == "mqtts":
@@ -84,5 +85,6 @@ class Mqtt:
             self._answered.set()
 
     def _disconnected(self, _: Any, __: Any, ___: Any, reason: Any, ____: Any) -> None:
-        self._refusal = str(reason)
+        if self._answered.is_set():  # else it was refused, for a reason that is known
+            self._refusal = str(reason)
         self._answered.clear()
