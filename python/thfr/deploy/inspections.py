@@ -168,12 +168,12 @@ class InspectionLog:
         return False
 
     def originals(self, model: str) -> list[dict[str, Any]]:
-        """The files that are kept of a model's inspections on which somebody has the last word: ``id``,
-        ``file``, ``sha256``, ``truth`` and ``data``, the newest first.
+        """A model's inspections whose files are kept and of which somebody has said what they were: ``id``,
+        ``file``, ``sha256`` and ``truth``, the newest first.
         """
         said, table = _last_said(), _INSPECTIONS.c
         query = (
-            sql.select(table.id, table.file, table.sha256, said.c.truth, _ORIGINALS.c.data)
+            sql.select(table.id, table.file, table.sha256, said.c.truth)
             .join_from(_INSPECTIONS, _ORIGINALS, _ORIGINALS.c.inspection == table.id)
             .join(said, said.c.inspection == table.id)
             .where(table.model == model)
@@ -181,6 +181,13 @@ class InspectionLog:
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def original(self, number: int) -> bytes | None:
+        """The file of an inspection; None if it is not kept (any more)."""
+        query = sql.select(_ORIGINALS.c.data).where(_ORIGINALS.c.inspection == number)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else bytes(found)
 
     def _forget(self, connection: Connection, number: int | None = None) -> None:
         """Drop the files that are beyond the limits; ``number``: of the inspection that has just come."""

@@ -117,7 +117,8 @@ def test_originals_are_kept_within_bounds(log: InspectionLog, client_of: Callabl
         log.say(number, "bad", "Ada")
     assert kept() == {7, 12, 13, 14}  # of those with feedback the last three
     assert [row["id"] for row in log.originals("plate")] == [13, 12, 7]
-    assert log.originals("plate")[0]["data"] == encoded(picture())
+    assert log.original(13) == encoded(picture())
+    assert log.original(6) is None
 
 
 def test_without_originals_nothing_is_kept(tmp_path: Path, client_of: Callable[..., Any]) -> None:

@@ -93,9 +93,11 @@ class Teacher:
         with tempfile.TemporaryDirectory(prefix="thfr-") as scratch:
             paths: dict[str, list[Path]] = {"good": [], "bad": []}
             for number, row in rows.items():
-                path = Path(scratch) / number
-                path.write_bytes(row["data"])
-                paths[row["truth"]].append(path)
+                data = self._log.original(row["id"])
+                if data is not None:  # else it was dropped meanwhile
+                    path = Path(scratch) / number
+                    path.write_bytes(data)
+                    paths[row["truth"]].append(path)
             why = f"{lesson.why} ({lesson.who})"
             found = teach(
                 model.folder, paths["good"], out, check=[paths["bad"]], why=why, device=self._device

@@ -39,6 +39,7 @@ class TemplateBank:
         if len(indices) == 0:
             raise ValueError("TemplateBank: needs at least one template, got none")
         self.features, self.indices, self.key_cells = features, indices.to(torch.int64).cpu(), key_cells
+        self._own = int((self.indices >= 0).sum())  # of training, which lie in front
         self._keys: Tensor | None = None
         self._added: TemplateBank | None = None
 
@@ -69,10 +70,9 @@ class TemplateBank:
     @property
     def added(self) -> TemplateBank | None:
         """The templates that were added later (:meth:`extended`); None if there are none."""
-        own = int((self.indices >= 0).sum())  # which lie in front
-        if self._added is None and own < len(self):
-            levels = [level[own:] for level in self.features]
-            self._added = TemplateBank(levels, self.indices[own:], self.key_cells)
+        if self._added is None and self._own < len(self):
+            levels = [level[self._own :] for level in self.features]
+            self._added = TemplateBank(levels, self.indices[self._own :], self.key_cells)
         return self._added
 
     def __len__(self) -> int:
