@@ -76,6 +76,8 @@ class PatchCoreConfig(RunConfig):
     title: ClassVar[str] = "PatchCore"
     paper: ClassVar[str] = "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022"
 
+    least_images: ClassVar[int] = 1
+
     method: Literal["patchcore"] = "patchcore"
     model: PatchCoreModelConfig = PatchCoreModelConfig()
     training: PatchCoreTrainingConfig = PatchCoreTrainingConfig()

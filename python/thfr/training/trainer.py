@@ -75,14 +75,14 @@ def train(
             (:func:`thfr.io.find_pixel_range`).
 
     Raises:
-        InputError: images or weights that cannot be used; fewer than two images to learn from; ``out`` holds
+        InputError: images or weights that cannot be used; too few images to learn from; ``out`` holds
             something else, or a run of another configuration (names the fields that differ), or another
             training is at work in it.
     """
     out, where = Path(out), resolve_device(device)
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
-    samples, indices, unseen = divide(dataset, config.training)
+    samples, indices, unseen = divide(dataset, config.training, config.least_images)
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
     size = config.model.size
     loaded, good, inputs, notes = _read(samples, unseen, (size, size), bit_depth, progress)
@@ -111,6 +111,8 @@ def train(
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
         if good is not None:
             detector.calibrate(good, false_alarm_rate, "good images not learnt from")
+        elif detector.leaves_out:
+            detector.calibrate_without_itself(false_alarm_rate)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)
         detector.save(out)
@@ -181,16 +183,21 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
 
 
 def divide(
-    dataset: Dataset | Sequence[Any], settings: TrainingConfig
+    dataset: Dataset | Sequence[Any], settings: TrainingConfig, least: int = 1
 ) -> tuple[Sequence[Any], Tensor, Sequence[Any]]:
-    """The images to learn from with their indices, and the good ones that only set the threshold."""
+    """The images to learn from with their indices, and the good ones that only set the threshold.
+
+    Raises:
+        InputError: there are fewer than ``least`` images to learn from.
+    """
     samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
     validation = dataset.validation if isinstance(dataset, Dataset) else ()
     held = held_out(len(samples), settings.holdout, settings.seed).tolist()
     learnt = sorted(set(range(len(samples))).difference(held))
-    if len(learnt) < 2:
+    if len(learnt) < least:
         kept = f" of {len(samples)} with holdout {settings.holdout}" if held else ""
-        raise InputError(f"train: needs at least two good images to learn from, got {len(learnt)}{kept}")
+        wanted = "one good image" if least == 1 else f"{least} good images"
+        raise InputError(f"train: needs at least {wanted} to learn from, got {len(learnt)}{kept}")
     unseen = [*(samples[number] for number in held), *validation]
     return [samples[number] for number in learnt], torch.tensor(learnt), unseen
 

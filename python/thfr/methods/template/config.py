@@ -55,6 +55,8 @@ class TemplateConfig(RunConfig):
         "none: features of Guo et al. (ICCV 2023) and the memory of Roth et al. (CVPR 2022), without training"
     )
 
+    least_images: ClassVar[int] = 1
+
     method: Literal["template"] = "template"
     model: TemplateModelConfig = TemplateModelConfig()
     training: TemplateTrainingConfig = TemplateTrainingConfig()

@@ -12,30 +12,31 @@ from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.registry import register_method
-from thfr.methods.template.calibration import Calibration
+from thfr.methods.template.calibration import part_weights, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig
 from thfr.methods.template.difference import template_difference
-from thfr.methods.template.memory import PatchMemory, grid_of
+from thfr.methods.template.memory import PatchMemory
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
 from thfr.runs.threshold import Threshold
 
-_BANK, _MEMORY, _MEAN, _DEVIATION = "bank.", "memory.", "mean.", "deviation."  # prefixes in the state
+_BANK, _MEMORY, _WEIGHTS = "bank.", "memory.", "weights"  # names and prefixes in the state
 _GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
 _FEW = 8  # images below which copies of them tell what is normal
-_BATCH = 8
 
 
 @register_method("template", TemplateConfig)
 class TemplateDetector(Detector[TemplateConfig]):
-    """The map is a sum of standardised differences: of each level to the nearest templates, and of patches to
-    the memory of all good images.
+    """The map is a weighted sum of differences: of each level to the nearest templates, and of patches to the
+    memory of all good images.
 
     Attributes: ``bank``, all good images; ``memory``, a coreset of their patches, None for the arrangement
-    alone; ``calibration``, what good images give. Good images can be added to bank and memory as they are;
-    the calibration then wants to be made anew (:meth:`recalibrated`).
+    alone; ``weights`` of the parts, fp32 [P]. Memory and weights are made from the bank alone
+    (:meth:`from_bank`), so a run learns more good images by a larger bank.
     """
+
+    leaves_out = True
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         extractor: FeatureExtractor,
         bank: TemplateBank,
         memory: PatchMemory | None,
-        calibration: Calibration,
+        weights: Tensor,  # fp32 [P]
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         threshold: Threshold | None = None,
@@ -51,7 +52,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         super().__init__(config, extractor, device, precision, threshold)
         self.bank = bank.to(self.device)
         self.memory = None if memory is None else memory.to(self.device)
-        self.calibration = calibration.to(self.device)
+        self.weights = weights.to(self.device)
 
     @classmethod
     def fit(
@@ -85,18 +86,25 @@ class TemplateDetector(Detector[TemplateConfig]):
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> TemplateDetector:
-        """Make the memory and weigh the parts, from the features of good images alone."""
-        bank = bank.to(device)
-        memory = None
-        if config.model.parts != "arrangement":
-            settings = config.training
-            memory = PatchMemory.build(
-                bank.features, config.model.memory, settings.candidates, settings.projection, settings.seed
+        """Make the memory and weigh the parts, from the features of good images alone.
+
+        Rows of the bank with the same index are one image and copies of it.
+        """
+        model, settings = config.model, config.training
+        bank, memory, unrelated = bank.to(device), None, []
+        if model.uses_templates:
+            unrelated += [unrelated_difference(level) for level in bank.features]
+        if model.parts != "arrangement":
+            memory, of_patches = PatchMemory.build(
+                bank.features, model.memory, settings.candidates, settings.projection, settings.seed
             )
-        unknown = Calibration([], [])
-        detector = cls(config, extractor, bank, memory, unknown, device, precision)
-        good = list(detector._leaving_out())
-        detector.calibration = Calibration.of([torch.cat(of_part) for of_part in zip(*good, strict=True)])
+            unrelated.append(of_patches)
+        detector = cls(config, extractor, bank, memory, torch.ones(len(unrelated)), device, precision)
+        peaks = [
+            torch.cat([detector._smoothed([part])[1] for part in parts])
+            for parts in detector._leaving_out(torch.arange(len(bank)))
+        ]
+        detector.weights = part_weights(torch.stack(peaks), torch.tensor(unrelated, device=bank.keys.device))
         return detector
 
     @torch.inference_mode()
@@ -112,12 +120,12 @@ class TemplateDetector(Detector[TemplateConfig]):
         if self.memory is not None:
             memory = self.memory
             parts.append(self._stage("memory", lambda: memory.distances(features)))
-        return self._stage("scoring", lambda: self._smoothed(self.calibration.standardised(parts)))
+        return self._stage("scoring", lambda: self._smoothed(weighted(parts, self.weights)))
 
     def _arrangement(
         self,
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
-        templates: list[Tensor],  # three [B,K,C_l,H_l,W_l]
+        templates: list[Tensor],  # three fp32 [B,K,C_l,H_l,W_l]
     ) -> list[Tensor]:  # three fp32 [B,H_l,W_l]
         model, rows = self.config.model, features[-1].shape[2]
         return [
@@ -126,29 +134,31 @@ class TemplateDetector(Detector[TemplateConfig]):
         ]
 
     @torch.inference_mode()
-    def _leaving_out(self) -> Iterator[list[Tensor]]:
-        """For at most 64 good images, evenly spread, the parts [1,h_p,w_p] that they would give were they (and
-        copies of them) not in bank and memory; of a single image, its copies stand for others.
+    def _leaving_out(self, rows: Tensor) -> Iterator[list[Tensor]]:
+        """For at most 64 of these rows of the bank, evenly spread, the parts [1,h_p,w_p] that they would give
+        were they and their copies not in bank and memory; of a single image, its copies stand for others.
         """
         bank, model = self.bank, self.config.model
-        alone = len(bank.indices.unique()) == 1
-        owners = torch.arange(len(bank)) if alone else bank.indices
-        for row in torch.linspace(0, len(bank) - 1, min(_GOOD, len(bank))).round().long().tolist():
-            others = (owners != owners[row]).nonzero()[:, 0]
+        owners = bank.indices if len(bank.indices.unique()) > 1 else torch.arange(len(bank))
+        spread = torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()
+        for row in rows[spread].tolist():
             features = bank.gather(torch.tensor([row]))
+            own = owners == owners[row]
             parts: list[Tensor] = []
             if model.uses_templates:
-                similar = bank.keys[others.to(self.device)] @ bank.keys[row]
+                others = (~own).nonzero()[:, 0]
+                similar = bank.keys[others.to(bank.keys.device)] @ bank.keys[row]
                 nearest = others[similar.topk(min(model.template_count, len(others))).indices.cpu()]
                 parts += self._arrangement(features, [level[None] for level in bank.gather(nearest)])
             if self.memory is not None:
-                own = (owners == owners[row]).nonzero()[:, 0].to(self.device)
-                parts.append(self.memory.distances_without(features, own))
+                parts.append(self.memory.distances(features, own.nonzero()[:, 0].to(self.device)))
             yield parts
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps fp32 [1,S,S] of at most 64 good images, each as if it were not in bank and memory."""
-        return (self._smoothed(self.calibration.standardised(parts))[0] for parts in self._leaving_out())
+        """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory."""
+        indices = self.bank.indices
+        originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
+        return (self._smoothed(weighted(parts, self.weights))[0] for parts in self._leaving_out(originals))
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         if not self.config.model.uses_templates:
@@ -161,13 +171,9 @@ class TemplateDetector(Detector[TemplateConfig]):
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-        state[f"{_BANK}rows"] = self.bank.indices
+        state |= {f"{_BANK}rows": self.bank.indices, _WEIGHTS: self.weights}
         if self.memory is not None:
             state |= {f"{_MEMORY}patches": self.memory.patches, f"{_MEMORY}owners": self.memory.owners}
-        for number, (mean, deviation) in enumerate(
-            zip(self.calibration.means, self.calibration.deviations, strict=True)
-        ):
-            state |= {f"{_MEAN}{number}": mean, f"{_DEVIATION}{number}": deviation}
         return state
 
     @classmethod
@@ -179,27 +185,19 @@ class TemplateDetector(Detector[TemplateConfig]):
         device: torch.device,
         precision: Precision,
     ) -> TemplateDetector:
-        held = part(state, _BANK)
+        held, model = part(state, _BANK), config.model
         levels = [held[f"level{number}"] for number in range(3)]
-        model = config.model
-        for level, channels in zip(levels, extractor.channels, strict=True):
-            if level.dim() != 4 or level.shape[1] != channels or level.dtype != torch.float16:
+        for level, channels, grid in zip(levels, extractor.channels, model.grids, strict=True):
+            wanted = (len(held["rows"]), channels, *grid)
+            if level.shape != wanted or level.dtype != torch.float16:
                 got = f"{level.dtype} {list(level.shape)}"
-                raise InputError(f"template: the bank must be fp16 [N,{channels},H,W], got {got}")
-        bank = TemplateBank(levels, held["rows"], model.key_cells)
-        memory = None
+                raise InputError(f"template: the bank must be fp16 {list(wanted)}, got {got}")
+        memory, count = None, 3 if model.uses_templates else 0
         if model.parts != "arrangement":
-            memory = PatchMemory(state[f"{_MEMORY}patches"], state[f"{_MEMORY}owners"])
-        means, deviations = part(state, _MEAN), part(state, _DEVIATION)
-        grids = [tuple(level.shape[2:]) for level in levels] if model.uses_templates else []
-        if memory is not None:
+            memory, count = PatchMemory(state[f"{_MEMORY}patches"], state[f"{_MEMORY}owners"]), count + 1
             memory.check(levels)
-            grids.append(grid_of(levels))
-        for number, grid in enumerate(grids):
-            for values in (means[str(number)], deviations[str(number)]):
-                if tuple(values.shape) != grid:
-                    got = list(values.shape)
-                    raise InputError(f"template: statistics {number} must be {list(grid)}, got {got}")
-        order = [str(number) for number in range(len(grids))]
-        calibration = Calibration([means[n] for n in order], [deviations[n] for n in order])
-        return cls(config, extractor, bank, memory, calibration, device, precision)
+        weights = state[_WEIGHTS]
+        if weights.shape != (count,):
+            raise InputError(f"template: weights must be [{count}], got {list(weights.shape)}")
+        bank = TemplateBank(levels, held["rows"], model.key_cells)
+        return cls(config, extractor, bank, memory, weights, device, precision)

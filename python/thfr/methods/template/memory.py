@@ -69,8 +69,8 @@ class PatchMemory:
         projection: int,
         seed: int,
     ) -> tuple[PatchMemory, float]:
-        """``size`` patches (all, where there are fewer): a coreset of ``candidates`` drawn at random, compared
-        in a random projection. Also the mean difference of two candidates.
+        """``size`` patches (all, where there are fewer): a coreset of ``candidates`` drawn at random,
+        compared in a random projection. Also the mean difference of two candidates.
         """
         each = levels[1].shape[2] * levels[1].shape[3]
         total = len(levels[0]) * each
@@ -89,7 +89,7 @@ class PatchMemory:
 def patch_vectors(
     levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l]
 ) -> Tensor:  # fp32 [B,D,H_2,W_2], the length of each vector 1
-    """Levels two and three, averaged over 3 x 3 locations, at the grid of the second, each of equal length."""
+    """Levels two and three, averaged over 3 x 3 locations, at the grid of the second, of equal length."""
     size = levels[1].shape[2:]
     parts = []
     for level in levels[1:]:
