@@ -1,6 +1,6 @@
 """How much each part of an answer is worth, told by good images alone.
 
-A part is a map of differences: a level's to the templates, or the patches' to the memory. Two numbers say what
+A part is a map of differences: of a level to the templates, or of patches to the memory. Two numbers say what
 it is worth: the peak that a good image gives which it does not hold, and the difference of places that have
 nothing to do with each other. A peak near the latter says that good images explain one another no better than
 chance would (a texture without a place, a product at any angle): such a part says nothing.
