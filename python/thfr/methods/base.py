@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -130,11 +130,6 @@ class Detector(ABC, Generic[ConfigT]):
     ``digest`` of the run folder that it was
     read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
     fp16 (CUDA only) and bf16 the features are channels-last.
-    """
-
-    leaves_out: ClassVar[bool] = False
-    """Whether the image score is the largest value of the map and :meth:`good_maps` are those that the images
-    would have had, were they not learnt from.
     """
 
     def __init__(
@@ -259,6 +254,13 @@ class Detector(ABC, Generic[ConfigT]):
         Raises:
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the image score is the largest value of the map and :meth:`good_maps` are those that the
+        images would have had, were they not learnt from: they can then set the threshold.
+        """
+        return False
 
     def good_maps(self) -> Iterator[Tensor] | None:
         """Batches of maps, fp32 [B,H,W], of good training images, each as if it were new, where the method
@@ -429,27 +431,6 @@ class Detector(ABC, Generic[ConfigT]):
                 builder.add(anomaly_map)
         self.threshold = Threshold.from_scores(scores, rate, source)
         self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
-        return self.threshold
-
-    def calibrate_without_itself(self, rate: float) -> Threshold:
-        """As :meth:`calibrate`, by training images each scored as if the run did not know it
-        (:attr:`leaves_out`), where no others were kept.
-
-        Raises:
-            InputError: the method cannot score them so, or a rate outside of (0, 1).
-        """
-        maps = self.good_maps() if self.leaves_out else None
-        if maps is None:
-            raise InputError(f"Detector: {self.config.label} cannot score a training image as a new one")
-        scores: list[float] = []
-        builder = ScaleBuilder()
-        for batch in maps:
-            scores += batch.amax((1, 2)).tolist()
-            for anomaly_map in batch.cpu().numpy():
-                builder.add(anomaly_map)
-        source = "training images, each scored without itself"
-        self.threshold = Threshold.from_scores(scores, rate, source)
-        self.scale = builder.from_good(f"the highest score of {len(scores)} {source}")
         return self.threshold
 
     def save(self, folder: Path) -> None:

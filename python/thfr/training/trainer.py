@@ -42,7 +42,7 @@ from thfr.runs.inputs import RunInputs, find_options
 from thfr.runs.lock import locked
 from thfr.runs.threshold import DEFAULT_RATE
 from thfr.training.memory import peak_memory
-from thfr.training.scale import good_scale
+from thfr.training.scale import calibrate_without_itself, good_scale
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ def train(
         checkpoint_seconds: time between checkpoints (0: every step).
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
-            images and those held out; without any the run has none (``thfr calibrate`` sets it later).
+            images and those held out; without any by training images scored as new ones, where the method can
+            (:attr:`thfr.methods.Detector.leaves_out`), else the run has none (``thfr calibrate`` sets it later).
         bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
             (:func:`thfr.io.find_pixel_range`).
         roi: file of the region of interest, see :func:`thfr.io.read_region`; what lies outside of it is
@@ -123,7 +124,7 @@ def train(
             words = "good images not learnt from"
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
         elif detector.leaves_out:
-            detector.calibrate_without_itself(false_alarm_rate)
+            calibrate_without_itself(detector, false_alarm_rate)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)
         detector.save(out)

@@ -26,6 +26,8 @@ class TemplateModelConfig(ModelConfig):
     """
     key_cells: int | None = Field(default=None, ge=1)
     """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
+    place_weight: float = Field(default=0.2, ge=0)
+    """Of a tile's place in the key, beside its features, where images are seen in tiles."""
     memory: int = Field(default=8192, ge=1)
     """Patches kept, a coreset of those of all images."""
 

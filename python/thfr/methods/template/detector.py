@@ -11,9 +11,10 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.template.calibration import part_weights, unrelated_difference, weighted
-from thfr.methods.template.config import TemplateConfig
+from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
 from thfr.methods.thfr.augmentation import augmented
@@ -35,8 +36,6 @@ class TemplateDetector(Detector[TemplateConfig]):
     alone; ``weights`` of the parts, fp32 [P]. Memory and weights are made from the bank alone
     (:meth:`from_bank`), so a run learns more good images by a larger bank.
     """
-
-    leaves_out = True
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class TemplateDetector(Detector[TemplateConfig]):
             indices = indices.repeat(1 + len(copies))
         store = context.compute_features(extractor, images)
         levels = [level.clone() for level in store.levels] if store.mapped else store.levels
-        bank = TemplateBank(levels, indices, config.model.key_cells)
+        bank = _bank(levels, indices, config.model)
         detector = cls.from_bank(config, extractor, bank, context.device)
         metadata = {
             "templates": len(context.images),
@@ -136,10 +135,13 @@ class TemplateDetector(Detector[TemplateConfig]):
     @torch.inference_mode()
     def _leaving_out(self, rows: Tensor) -> Iterator[list[Tensor]]:
         """For at most 64 of these rows of the bank, evenly spread, the parts [1,h_p,w_p] that they would give
-        were they and their copies not in bank and memory; of a single image, its copies stand for others.
+        were their image (all tiles and copies of it) not in bank and memory; of a single image, its copies
+        stand for others.
         """
         bank, model = self.bank, self.config.model
-        owners = bank.indices if len(bank.indices.unique()) > 1 else torch.arange(len(bank))
+        owners = bank.indices // model.tile_count
+        if len(owners.unique()) == 1:
+            owners = torch.arange(len(bank)) // model.tile_count
         spread = torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()
         for row in rows[spread].tolist():
             features = bank.gather(torch.tensor([row]))
@@ -155,19 +157,33 @@ class TemplateDetector(Detector[TemplateConfig]):
             yield parts
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory."""
+        """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
+        where the bank holds tiles or images with parts that do not count.
+        """
+        if not self.leaves_out:
+            return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
         return (self._smoothed(weighted(parts, self.weights))[0] for parts in self._leaving_out(originals))
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
-        if not self.config.model.uses_templates:
+        model = self.config.model
+        if not model.uses_templates:
             return None
-        return self.bank.indices[self.bank.nearest(self.features(images))[:, 0].cpu()]
+        found = [
+            self.bank.indices[self.bank.nearest(self.features(tiles))[:, 0].cpu()] // model.tile_count
+            for tiles, _, _ in each_place(images, model)
+        ]
+        return torch.stack(found).mode(0).values  # of an image in tiles: that of most of them
 
     @property
     def template_count(self) -> int:
         return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
+
+    @property
+    def leaves_out(self) -> bool:
+        model = self.config.model
+        return model.tile_count == 1 and model.fit == "stretch" and model.region is None
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
@@ -199,5 +215,9 @@ class TemplateDetector(Detector[TemplateConfig]):
         weights = state[_WEIGHTS]
         if weights.shape != (count,):
             raise InputError(f"template: weights must be [{count}], got {list(weights.shape)}")
-        bank = TemplateBank(levels, held["rows"], model.key_cells)
+        bank = _bank(levels, held["rows"], model)
         return cls(config, extractor, bank, memory, weights, device, precision)
+
+
+def _bank(levels: list[Tensor], indices: Tensor, model: TemplateModelConfig) -> TemplateBank:
+    return TemplateBank(levels, indices, model.key_cells, model.tile_count, model.place_weight)
