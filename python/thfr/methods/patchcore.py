@@ -167,7 +167,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         """
         model, patches = self.config.model, self.patches
         for _, levels in feature_batches(self.extractor, images, self.device, batch_size=1):
-            queries = location_vectors(patch_features(levels, model.neighbourhood, model.dimension))
+            queries = location_vectors(patch_features(levels, model))
             distances = thfr_ext.nearest_templates(queries, patches, metric="l2")[0][:, 0]
             count = max(1, round(model.bank_ratio * len(queries)))
             chosen = queries[distances.topk(count).indices.sort().values]

@@ -74,7 +74,8 @@ def train(
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
             images and those held out; without any by training images scored as new ones, where the method can
-            (:attr:`thfr.methods.Detector.leaves_out`), else the run has none (``thfr calibrate`` sets it later).
+            (:attr:`thfr.methods.Detector.leaves_out`), else the run has none (``thfr calibrate`` sets it
+            later).
         bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
             (:func:`thfr.io.find_pixel_range`).
         roi: file of the region of interest, see :func:`thfr.io.read_region`; what lies outside of it is
