@@ -19,6 +19,7 @@ from thfr.data import load_dataset
 from thfr.deploy.teach import teach
 from thfr.errors import InputError
 from thfr.methods import Detector
+from thfr.methods.registry import config_from_values
 from thfr.runs import files
 from thfr.runs.digest import check_files
 from thfr.runs.folder import read_metadata
@@ -188,3 +189,24 @@ def test_a_failure_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         teach(run_of("patchcore"), folders["alarms"], tmp_path / "deep" / "taught", device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", KEEPING)
+def test_images_in_tiles(method: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    few = {"min_steps": 4, "max_steps": 4} if method == "thfr" else {}
+    config = small_config(method, **few)
+    model = config.model.model_dump() | {"tiles": "1x2", "overlap": 0.25, "fit": "letterbox"}
+    tiled = config_from_values({**config.model_dump(), "model": model, "method": method})
+    good = sorted(folders["good"].iterdir())
+    train(tiled, good[:8], tmp_path / "run", progress=False, device="cpu")
+    found = teach(
+        tmp_path / "run", folders["alarms"], tmp_path / "taught", calibration=good[8:12], device="cpu"
+    )
+    assert all(change.after < change.before for change in found.of("taught"))
+    again = Detector.load(tmp_path / "taught", "cpu")
+    image = [labelled(1, 1)[0].permute(1, 2, 0).numpy()]
+    change = found.of("taught")[0]
+    assert float(again.score(image).scores[0]) == pytest.approx(change.after, abs=1e-3 * change.before)
+    if method == "thfr":
+        assert found.metadata.templates == again.template_count == 2 * (8 + TO_TEACH)
+        assert (again.nearest_templates(again.prepare(image)) < -1).all()

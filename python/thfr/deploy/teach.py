@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
 from tqdm import tqdm
 
 from thfr.data import gathered, load_dataset, load_inputs
+from thfr.data.images import Loaded
 from thfr.data.parallel import parallel_map
 from thfr.deploy.exported import is_exported
 from thfr.errors import InputError
@@ -144,9 +144,12 @@ def teach(
     notes = plan.notes
     lists = [plan.taught, plan.held, [path for images in check for path in _listed(images, notes)]]
     pixels = [_read(detector, paths, notes, progress) if paths else None for paths in lists]
-    taught = detector.taught(_given(pixels[0]), metadata.images)
+    taught = detector.taught(_given(pixels[0]).images, metadata.images)
     wanted = rate or (DEFAULT_RATE if detector.threshold is None else detector.threshold.wanted_rate)
-    threshold = taught.calibrate(_given(pixels[1]), wanted, "good images not learnt from")
+    good_ones = _given(pixels[1])
+    threshold = taught.calibrate(
+        good_ones.images, wanted, "good images not learnt from", sizes=good_ones.sizes
+    )
     changes: list[Change] = []
     roles: tuple[Role, ...] = ("taught", "held out", "checked")
     for role, paths, images in zip(roles, lists, pixels, strict=True):
@@ -249,14 +252,13 @@ def _listed(images: Images, notes: list[str]) -> list[Path]:
     return list(listing.images)
 
 
-def _read(detector: Detector[Any], paths: Sequence[Path], notes: list[str], progress: bool) -> Tensor:
-    edges = (detector.size, detector.size)
-    loaded = load_inputs(paths, edges, detector.inputs.options, progress=progress)
+def _read(detector: Detector[Any], paths: Sequence[Path], notes: list[str], progress: bool) -> Loaded:
+    loaded = load_inputs(paths, detector.size, detector.inputs.options, progress=progress)
     notes += gathered(loaded.notes)
-    return loaded.images
+    return loaded
 
 
-def _given(images: Tensor | None) -> Tensor:
+def _given(images: Loaded | None) -> Loaded:
     assert images is not None  # the plan has some
     return images
 
@@ -264,7 +266,7 @@ def _given(images: Tensor | None) -> Tensor:
 def _changes(
     role: Role,
     paths: Sequence[Path],
-    images: Tensor,
+    images: Loaded,
     before: Detector[Any],
     after: Detector[Any],
     progress: bool,
@@ -272,9 +274,10 @@ def _changes(
     found = []
     steps = range(0, len(paths), _BATCH)
     for start in tqdm(steps, f"compare: {role}", disable=not progress, leave=False):
-        batch = images[start : start + _BATCH]
-        old, new = (one.score_prepared(batch)[1].tolist() for one in (before, after))
-        for path, was, now in zip(paths[start : start + _BATCH], old, new, strict=True):
+        some = slice(start, start + _BATCH)
+        batch, sizes = images.images[some], images.sizes[some]
+        old, new = (one.score_prepared(batch, sizes)[1].tolist() for one in (before, after))
+        for path, was, now in zip(paths[some], old, new, strict=True):
             verdicts = [
                 None if one.threshold is None else one.threshold.verdict(score)
                 for one, score in ((before, was), (after, now))

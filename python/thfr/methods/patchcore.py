@@ -30,6 +30,7 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import concatenated, location_vectors
+from thfr.methods.common.tiles import tiles_of
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
@@ -148,7 +149,8 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         from all that is there, which are what made it look anomalous. The bank may exceed ``bank_limit``.
         """
         model, patches = self.config.model, self.patches
-        for _, levels in feature_batches(self.extractor, images, self.device, batch_size=1):
+        tiles = tiles_of(images, model)
+        for _, levels in feature_batches(self.extractor, tiles, self.device, batch_size=1):
             queries = location_vectors(patch_features(levels, model.neighbourhood, model.dimension))
             distances = thfr_ext.nearest_templates(queries, patches, metric="l2")[0][:, 0]
             count = max(1, round(model.bank_ratio * len(queries)))
