@@ -465,7 +465,7 @@ def test_names_are_known_without_torch() -> None:
 def test_it_is_taught_or_says_why_not(fitted: Run, method: str, tmp_path: Path) -> None:
     detector, new = fitted.detector, spotted(2, 30)
     if method not in KEEPING:
-        with pytest.raises(InputError, match=r"^teach: .* keeps no good images .* train it again"):
+        with pytest.raises(InputError, match=r"^teach: .* keeps no good images .* train it again with these"):
             detector.taught(new, 7)
         return
     before = detector.score_prepared(new)

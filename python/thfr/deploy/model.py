@@ -12,7 +12,7 @@ from thfr.deploy.drift import DriftMonitor
 from thfr.deploy.exported import open_detector
 from thfr.errors import InputError
 from thfr.io import ReadOptions
-from thfr.methods.base import Scores, observed_features
+from thfr.methods.base import Scores, image_means, observed_features
 from thfr.runs.threshold import Threshold
 
 
@@ -70,7 +70,8 @@ class FolderModel:
     def score(self, images: Sequence[np.ndarray]) -> Scores:
         with observed_features() as means:
             found = self._detector.score(images, batch_size=max(1, len(images)))
-        self.drift.add(found.scores, np.concatenate(means) if means else None)
+        tiles = self._detector.config.model.tile_count if means else 1
+        self.drift.add(found.scores, image_means(means, tiles))
         return Scores(found.maps, found.scores)
 
 

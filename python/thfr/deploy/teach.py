@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from thfr.data import gathered, load_dataset, load_inputs
-from thfr.data.images import Loaded
+from thfr.data import Loaded, gathered, load_dataset, load_inputs
 from thfr.data.parallel import parallel_map
 from thfr.deploy.exported import is_exported
 from thfr.errors import InputError
 from thfr.io import atomic_path, file_sha256, find_images, printable
 from thfr.methods import Detector
 from thfr.methods.common.batches import held_out
+from thfr.methods.common.tiles import tiles_of
 from thfr.runs import files
 from thfr.runs.digest import file_digests
 from thfr.runs.folder import (
@@ -144,12 +144,12 @@ def teach(
     notes = plan.notes
     lists = [plan.taught, plan.held, [path for images in check for path in _listed(images, notes)]]
     pixels = [_read(detector, paths, notes, progress) if paths else None for paths in lists]
-    taught = detector.taught(_given(pixels[0]).images, metadata.images)
+    model = detector.config.model
+    tiles = tiles_of(_given(pixels[0]).images, model)
+    taught = detector.taught(tiles, metadata.images * model.tile_count)
     wanted = rate or (DEFAULT_RATE if detector.threshold is None else detector.threshold.wanted_rate)
-    good_ones = _given(pixels[1])
-    threshold = taught.calibrate(
-        good_ones.images, wanted, "good images not learnt from", sizes=good_ones.sizes
-    )
+    held = _given(pixels[1])
+    threshold = taught.calibrate(held.images, wanted, "good images not learnt from", sizes=held.sizes)
     changes: list[Change] = []
     roles: tuple[Role, ...] = ("taught", "held out", "checked")
     for role, paths, images in zip(roles, lists, pixels, strict=True):

@@ -109,13 +109,24 @@ _observer: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("observe
 
 @contextmanager
 def observed_features() -> Iterator[list[np.ndarray]]:
-    """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile."""
+    """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile; of a
+    batch of images that are seen in tiles one array a place.
+    """
     found: list[np.ndarray] = []
     token = _observer.set(found.append)
     try:
         yield found
     finally:
         _observer.reset(token)
+
+
+def image_means(
+    means: Sequence[np.ndarray],  # float32 [B,C] each, of observed_features
+    tiles: int,
+) -> np.ndarray | None:  # float32 [N,C]
+    """The mean features of whole images; None where nothing was observed."""
+    parts = [np.mean(means[start : start + tiles], 0) for start in range(0, len(means), tiles)]
+    return np.concatenate(parts) if parts else None
 
 
 def resolve_device(device: str) -> torch.device:
@@ -273,16 +284,23 @@ class Detector(ABC, Generic[ConfigT]):
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the image score is the largest value of the map and :meth:`good_maps` are those that the
+        images would have had, were they not learnt from: they can then set the threshold.
+        """
+        return False
+
     def taught(
         self: DetectorT,
-        images: Tensor,  # uint8 [N,3,H,W], good
+        images: Tensor,  # uint8 [N,3,h,w], good, at the network's input size, as in FitContext
         learnt: int,
     ) -> DetectorT:
         """A detector that also keeps these good images, without training; this one stays as it is. It has no
         threshold and no colour scale: :meth:`calibrate` it with images that it does not keep.
 
         Args:
-            learnt: images that this one was learnt from.
+            learnt: images, or tiles, that this one was learnt from.
 
         Raises:
             InputError: the method keeps no good images, or no image was given.
@@ -473,7 +491,8 @@ class Detector(ABC, Generic[ConfigT]):
                 scores += values.tolist()
                 for anomaly_map in maps.cpu().numpy():
                     builder.add(anomaly_map)
-        self.reference = FeatureReference.of(np.concatenate(means)) if means else None
+        observed = image_means(means, self.config.model.tile_count)
+        self.reference = None if observed is None else FeatureReference.of(observed)
         self.threshold = Threshold.from_scores(scores, rate, source)
         self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
         return self.threshold

@@ -25,7 +25,6 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated
-from thfr.methods.common.tiles import tiles_of
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
@@ -135,7 +134,6 @@ class PaDiMDetector(Detector[PaDiMConfig]):
     def taught(self, images: Tensor, learnt: int) -> PaDiMDetector:
         """Mean and covariance become those of all images, the learnt and the new, as if fitted on all."""
         model = self.config.model
-        tiles, learnt = tiles_of(images, model), learnt * model.tile_count
         means, whitenings = torch.empty_like(self.means), torch.empty_like(self.whitenings)
         bands = torch.arange(len(means)).split(max(1, _TAUGHT // (8 * model.embedding**2)))
         for band in bands:
@@ -144,7 +142,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
                 self.means[band].double(),
                 covariance_of(self.whitenings[band].double(), model.regularisation) * (learnt - 1),
             )
-            for _, levels in feature_batches(self.extractor, tiles, self.device, _BATCH):
+            for _, levels in feature_batches(self.extractor, images, self.device, _BATCH):
                 embedded = embedding(levels, self.channels, self.extractor.strides, model.stride)
                 held.add(embedded[band.to(self.device)].double())
             means[band] = held.mean.float()

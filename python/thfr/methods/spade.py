@@ -25,7 +25,7 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
-from thfr.methods.common.tiles import current_places, tiles_of
+from thfr.methods.common.tiles import current_places
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
 
@@ -83,7 +83,7 @@ class SPADEDetector(Detector[SPADEConfig]):
     ) -> None:
         super().__init__(config, extractor, device, precision, threshold)
         self.gallery, self.keys = [level.to(self.device) for level in gallery], keys.to(self.device)
-        self._place_length = self._length_of_places(keys)
+        self._place_length = float(keys.float().norm(dim=1).mean()) * (config.model.place_weight / 2) ** 0.5
 
     @classmethod
     def fit(
@@ -129,9 +129,6 @@ class SPADEDetector(Detector[SPADEConfig]):
         found = thfr_ext.nearest_templates(keys, bank, k=count, metric="l2")
         return found[0].square().mean(1), found[1]
 
-    def _length_of_places(self, keys: Tensor) -> float:
-        return float(keys.float().norm(dim=1).mean()) * (self.config.model.place_weight / 2) ** 0.5
-
     def _with_place(self, keys: Tensor, places: Tensor) -> Tensor:
         axes = F.one_hot(places.to(keys.device), self.config.model.tile_count).to(keys)
         return torch.cat([keys, axes * self._place_length], 1)
@@ -156,13 +153,12 @@ class SPADEDetector(Detector[SPADEConfig]):
         """The images join the gallery."""
         parts = [self.gallery]
         keys = [self.keys]
-        for _, levels in feature_batches(self.extractor, tiles_of(images, self.config.model), self.device):
+        for _, levels in feature_batches(self.extractor, images, self.device):
             finest = averaged(levels, self.extractor.strides, self.config.model.stride)
             parts.append([level.half() for level in finest])
             keys.append(image_keys(levels).half())
         gallery = [torch.cat(level) for level in zip(*parts, strict=True)]
-        found = torch.cat(keys)
-        return self._renewed(gallery=gallery, keys=found, _place_length=self._length_of_places(found))
+        return self._renewed(gallery=gallery, keys=torch.cat(keys))
 
     def state(self) -> dict[str, Tensor]:
         return {**{f"level{index}": level for index, level in enumerate(self.gallery)}, "keys": self.keys}

@@ -20,8 +20,8 @@ class TemplateBank:
 
     Args:
         features: three tensors [N,C_l,H_l,W_l].
-        indices: int64 [N], for each template the index of its training image; negative for one that
-            was added later (:meth:`extended`).
+        indices: int64 [N], for each template the index of its training image; below -1 for one that was
+            added later (:meth:`extended`), which is none.
         key_cells: cells a side of the search key, the coarse level averaged; None: all of them.
         tiles: of an image seen in tiles their number T; ``indices`` then are index * T + place of each tile.
         place_weight: of the tile's place in the key, beside its features.
@@ -49,8 +49,8 @@ class TemplateBank:
         if len(indices) == 0:
             raise ValueError("TemplateBank: needs at least one template, got none")
         self.features, self.indices, self.key_cells = features, indices.to(torch.int64).cpu(), key_cells
-        self._own = int((self.indices >= 0).sum())  # of training, which lie in front
         self.tiles, self.place_weight = tiles, place_weight
+        self._own = int((self.indices >= 0).sum())  # of training, which lie in front
         self._keys: Tensor | None = None
         self._added: TemplateBank | None = None
 
@@ -69,14 +69,14 @@ class TemplateBank:
 
     def extended(
         self,
-        features: list[Tensor],  # three [M,C_l,H_l,W_l]
+        features: list[Tensor],  # three [M,C_l,H_l,W_l]; of tiles, all of one image together
     ) -> TemplateBank:
-        """A bank with these templates behind its own; of an image seen in tiles, all its tiles in a row."""
+        """A bank with these templates behind its own."""
         levels = [
             torch.cat([own, new.to(own.device, own.dtype)])
             for own, new in zip(self.features, features, strict=True)
         ]
-        lowest = min(-1, int(self.indices.min()) // self.tiles)  # of images; -1 is none's
+        lowest = min(-1, int(self.indices.min()) // self.tiles)  # image -1 is no template's
         rows = torch.arange(len(features[0]))
         added = (lowest - 1 - rows // self.tiles) * self.tiles + rows % self.tiles
         return self._of(levels, torch.cat([self.indices, added]))
@@ -146,9 +146,7 @@ class TemplateBank:
         count = min(count, len(self) if exclude is None else max(len(self) - 1, 1))
         own = None if exclude is None else self._indices_of(exclude).to(features[2].device)
         places = (
-            current_places(features[2].shape[0])
-            if exclude is None
-            else (exclude % self.tiles).masked_fill(exclude == -1, 0)
+            current_places(features[2].shape[0]) if exclude is None else exclude.clamp_min(0) % self.tiles
         )
         queries = self._placed(key_of(features, self.key_cells), places)
         return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]

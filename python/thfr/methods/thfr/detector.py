@@ -15,7 +15,7 @@ from thfr.errors import InputError
 from thfr.methods.base import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.restoring import RestoringDetector
-from thfr.methods.common.tiles import each_place, tiles_of
+from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
@@ -95,8 +95,7 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         """
         if self.bank is None:
             return super().taught(images, learnt)
-        tiles = tiles_of(images, self.config.model)
-        found = [levels for _, levels in feature_batches(self.extractor, tiles, self.device)]
+        found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
         return self._renewed(
             bank=self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
         )
