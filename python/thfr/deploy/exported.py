@@ -53,7 +53,10 @@ class ExportedModel:
         self._run = runner
         self._inputs: RunInputs | None = None
 
-    precision = "fp32"
+    @property
+    def precision(self) -> str:
+        """What it computes in: ``fp32``, ``bf16`` or ``int8``."""
+        return str(self.metadata.get("precision", "fp32"))
 
     @property
     def digest(self) -> str:
@@ -228,7 +231,7 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> Exported
     if not model.is_file():
         raise InputError(f"load: {folder} holds no {model.name}")
     try:
-        runner = _RUNNERS[kind](model, threads)
+        runner = _RUNNERS[kind](model, threads, str(metadata.get("precision", "fp32")))
     except ImportError as error:
         extra = f"pip install 'thfr-ext[{kind}]'" if kind != "torch" else "pip install torch"
         raise InputError(f"load: the runtime of the {kind} model in {folder} is absent: {extra}") from error
@@ -257,7 +260,7 @@ def open_detector(folder: str | os.PathLike[str], device: str = "auto", precisio
     return Detector.load(Path(folder), device, precision)  # type: ignore[arg-type]
 
 
-def _onnx_runner(model: Path, threads: int | None) -> _Runner:
+def _onnx_runner(model: Path, threads: int | None, precision: str) -> _Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -271,10 +274,10 @@ def _onnx_runner(model: Path, threads: int | None) -> _Runner:
     return run
 
 
-def _openvino_runner(model: Path, threads: int | None) -> _Runner:
+def _openvino_runner(model: Path, threads: int | None, precision: str) -> _Runner:
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = openvino.Core().compile_model(model, "CPU", settings)
@@ -288,7 +291,7 @@ def _openvino_runner(model: Path, threads: int | None) -> _Runner:
     return run
 
 
-def _torch_runner(model: Path, threads: int | None) -> _Runner:
+def _torch_runner(model: Path, threads: int | None, precision: str) -> _Runner:
     import torch
 
     if threads is not None:
@@ -303,7 +306,7 @@ def _torch_runner(model: Path, threads: int | None) -> _Runner:
     return run
 
 
-_RUNNERS: dict[str, Callable[[Path, int | None], _Runner]] = {
+_RUNNERS: dict[str, Callable[[Path, int | None, str], _Runner]] = {
     "onnx": _onnx_runner,
     "openvino": _openvino_runner,
     "torch": _torch_runner,
