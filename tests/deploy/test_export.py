@@ -83,7 +83,7 @@ def test_the_gate() -> None:
 _KILLED = """
 import sys, time
 from thfr.deploy.export import formats, run
-def write(program, format, folder):
+def write(program, format, folder, calibration):
     (folder / "model.pt2").write_bytes(b"half of it")
     print("writing", flush=True)
     time.sleep(600)

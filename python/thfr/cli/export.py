@@ -34,6 +34,12 @@ def add_parser(commands: Commands) -> None:
         metavar="FOLDER",
         help="good images to compare on, instead of those that set the run's threshold",
     )
+    parser.add_argument(
+        "--input",
+        choices=("resized", "native"),
+        default="resized",
+        help="native: the model takes images at their own size and resizes them itself (default: resized)",
+    )
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
         "--int8",
@@ -56,8 +62,9 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Result:
     from thfr.deploy.export.run import GateFailed, export_run
 
+    native = args.input == "native"
     try:
-        found = export_run(args.run_folder, args.out, args.format, args.images, args.precision)
+        found = export_run(args.run_folder, args.out, args.format, args.images, args.precision, native)
     except GateFailed as error:
         values = {"out": None, "error": str(error), "parity": error.parity.as_dict()}
         return Result(f"thfr {error}", values, exit_code=1)

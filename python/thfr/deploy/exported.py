@@ -133,14 +133,8 @@ class ExportedModel:
         Raises:
             InputError: no image, or one of another type or shape.
         """
-        if len(images) == 0:
-            raise InputError("ExportedModel: images is empty")
         prepared = np.empty((len(images), *self.size, 3), dtype=np.uint8)
-        for index, image in enumerate(images):
-            array = isinstance(image, np.ndarray)
-            if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
-                raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
+        for index, image in enumerate(_checked(images)):
             prepared[index] = framed(image, self.size, self.inputs.options)
         return prepared
 
@@ -171,9 +165,48 @@ class ExportedModel:
             for anomaly_map, score in self.score_read(prepared[some], sizes):
                 maps.append(anomaly_map)
                 scores.append(score)
+        return self._scores(maps, scores)
+
+    def _scores(self, maps: list[np.ndarray], scores: list[float]) -> ExportedScores:
         found = np.array(scores, dtype=np.float32)
         verdicts: list[Verdict] = ["bad" if bad else "good" for bad in found > np.float32(self.limit)]
         return ExportedScores(maps, found, verdicts)
+
+
+class NativeModel(ExportedModel):
+    """One that takes images at their own size: its graph resizes them."""
+
+    def score(
+        self,
+        images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
+        batch_size: int = 1,
+    ) -> ExportedScores:
+        """As of any exported model; one image after the other, since their sizes differ."""
+        most = int(self.metadata["input"]["largest_edge"])
+        maps: list[np.ndarray] = []
+        scores: list[float] = []
+        for index, image in enumerate(_checked(images)):
+            if max(image.shape) > most:
+                got = list(image.shape)
+                raise InputError(
+                    f"ExportedModel: images[{index}] must have edges of at most {most}, got {got}"
+                )
+            anomaly_map, score, _ = self._run(image[None])
+            maps.append(resampled(anomaly_map[0], image.shape[:2]))
+            scores.append(float(score[0]))
+        return self._scores(maps, scores)
+
+
+def _checked(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The images, if they are some, and uint8 [H,W,3]."""
+    if len(images) == 0:
+        raise InputError("ExportedModel: images is empty")
+    for index, image in enumerate(images):
+        array = isinstance(image, np.ndarray)
+        if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
+            raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
+    return images
 
 
 def resampled(
@@ -237,7 +270,8 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> Exported
         raise InputError(f"load: the runtime of the {kind} model in {folder} is absent: {extra}") from error
     except Exception as error:  # each runtime has its own
         raise InputError(f"load: {model} cannot be read: {type(error).__name__}: {error}") from error
-    return ExportedModel(Path(folder), metadata, runner)
+    kind_of_model = NativeModel if metadata.get("native_input") else ExportedModel
+    return kind_of_model(Path(folder), metadata, runner)
 
 
 def open_detector(folder: str | os.PathLike[str], device: str = "auto", precision: str = "fp32") -> Any:

@@ -16,6 +16,7 @@ from thfr.deploy.export import formats
 from thfr.deploy.export.graph import trace
 from thfr.deploy.export.images import calibration_paths
 from thfr.deploy.export.parity import Parity, compare
+from thfr.deploy.export.resizing import largest_edge
 from thfr.deploy.exported import load
 from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_json, file_sha256, read_image
@@ -51,6 +52,7 @@ def export_run(
     format: str = "onnx",
     images: str | os.PathLike[str] | None = None,
     precision: str = "fp32",
+    native: bool = False,
 ) -> dict[str, Any]:
     """Write a run as one graph with its metadata and the proof that it says what the run says.
 
@@ -62,6 +64,7 @@ def export_run(
         precision: ``int8`` (ONNX: convolutions, calibrated on the same good images) and ``bf16`` (OpenVINO,
             on processors that have it) are faster, and held to wider limits
             (:data:`thfr.deploy.export.parity.LIMITS`).
+        native: the graph takes images at their own size and resizes them itself.
 
     Returns:
         What ``export.json`` holds, and ``parity``: what ``parity.json`` does.
@@ -75,6 +78,8 @@ def export_run(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"export: out must be a new or empty folder, got {target}")
     formats.require(format, precision)
+    if native and precision == "bf16":
+        raise InputError("export: --input native: its resize needs fp32, got --bf16")
     detector = Detector.load(source, "cpu")
     threshold = detector.threshold
     if threshold is None:
@@ -83,7 +88,7 @@ def export_run(
         )
     paths, words = calibration_paths(source, detector, images)
     limit = exported_limit(threshold)
-    program = trace(detector, limit)
+    program = trace(detector, limit, native)
     _remove_left_over(target)
     with atomic_path(target) as folder:
         folder.mkdir()
@@ -91,6 +96,8 @@ def export_run(
         written = formats.write(program, format, folder, calibration)
         metadata = _metadata(source, detector, threshold, limit, format, written, folder)
         metadata["precision"] = precision
+        if native:
+            _say_native(metadata, largest_edge(detector.size))
         atomic_write_json(folder / files.METADATA, metadata)
         parity = compare(detector, load(folder), paths, words, precision)
         if not parity.passed:
@@ -143,6 +150,7 @@ def _metadata(
         "format": format,
         "method": detector.config.label,
         "model": detector.config.summary(),
+        "dataset": detector.config.dataset,
         "size": plain(detector.size),
         "input": {
             "name": "image",
@@ -165,6 +173,13 @@ def _metadata(
         },
         "versions": {"thfr-ext": version("thfr-ext"), **written},
     }
+
+
+def _say_native(metadata: dict[str, Any], most: int) -> None:
+    """The metadata of a graph that resizes by itself."""
+    metadata["native_input"] = True
+    metadata["input"] |= {"shape": ["batch", "height", "width", 3], "largest_edge": most}
+    metadata["preprocessing"]["in_graph"].insert(0, "resize")
 
 
 def _score_words(detector: Detector[Any]) -> str:
