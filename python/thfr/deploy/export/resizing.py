@@ -47,7 +47,7 @@ def resized(
 
 def largest_edge(size: tuple[int, int]) -> int:
     """Pixels a side of the largest image whose weights 32-bit integers hold."""
-    return min(8192, math.isqrt((1 << 18) * min(size)) - 1)
+    return min(8192, math.isqrt((1 << 17) * min(size)))
 
 
 def require_plain(detector: Detector[Any]) -> None:
