@@ -17,12 +17,14 @@ from thfr.cli.arguments import (
 )
 from thfr.cli.output import Result, with_notes
 from thfr.data.registry import dataset_names
+from thfr.errors import InputError
 
 _DESCRIPTION = """\
 Score anomaly maps with the published protocol: image AUROC, pixel AUROC and AU-PRO, and for
 MVTec LOCO AD the official figures by kind, AUROC and AU-sPRO. All maps are scored at native size.
 
   thfr evaluate RUN                 predict the run's test images and write RUN/metrics.json
+  thfr evaluate DIR --data ROOT     the same of an exported model
   thfr evaluate RUN --maps-out DIR  keep scores and maps, for `thfr report RUN --maps DIR`
   thfr evaluate --maps DIR ...      score any method's maps, DIR/<category>/test/<kind>/<id>.tiff
 """
@@ -95,23 +97,39 @@ def run(args: argparse.Namespace) -> Result:
         wrong = [f"--{name}" for name in ("dataset", "category", "roi") if name in given]
         if wrong:
             args.parser.error(f"{', '.join(wrong)}: only with --maps, RUN knows its own")
-        from thfr.evaluation import evaluate_run
         from thfr.runs import files
 
-        metrics = evaluate_run(
-            args.run_folder,
-            data=given.get("data"),
-            out=given.get("out"),
-            maps_out=given.get("maps_out"),
-            device=given.get("device", "auto"),
-            progress=True,
-        )
+        metrics = _evaluate_run(args.run_folder, given)
         out = given.get("out", args.run_folder / files.METRICS)
 
     from thfr.evaluation import metrics_table
 
     text = with_notes(f"{metrics_table(metrics)}\n\nwritten to {out}", metrics.get("notes", ()))
     return Result(text, metrics)
+
+
+def _evaluate_run(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """A run, or an exported one."""
+    from thfr.deploy.exported import is_exported
+
+    if is_exported(folder):
+        from thfr.deploy.exported_figures import evaluate_exported
+
+        if given.get("device") == "cuda":
+            raise InputError(f"evaluate: {folder} is an exported model, which computes on the CPU; got cuda")
+        return evaluate_exported(
+            folder, given.get("data"), out=given.get("out"), maps_out=given.get("maps_out"), progress=True
+        )
+    from thfr.evaluation import evaluate_run
+
+    return evaluate_run(
+        folder,
+        data=given.get("data"),
+        out=given.get("out"),
+        maps_out=given.get("maps_out"),
+        device=given.get("device", "auto"),
+        progress=True,
+    )
 
 
 def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from thfr.runs.folder import read_data
 _OWN = ("folder", "table")  # their category is a name of one's own, which may change
 
 
-def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | None = None) -> Dataset:
-    """The data set that a run was trained on: at ``data``, or where it was at training.
+def data_of_run(
+    run: Path, trained_on: Mapping[str, str | int], data: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """The data set that a run was trained on, ``config.dataset``: at ``data``, or where it was at training.
 
     Raises:
         InputError: it cannot be found, has no test images, or the run was trained on a list of images.
     """
-    trained_on = detector.config.dataset
     name, category = trained_on.get("name"), trained_on.get("category")
     if name is None:
         raise InputError(
@@ -88,7 +89,7 @@ def evaluate_run(
     folder = Path(run)
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
-    dataset = data_of_run(folder, detector, data)
+    dataset = data_of_run(folder, detector.config.dataset, data)
     remove_figures(target)
     metrics = evaluate_detector(
         detector, dataset, maps_out=maps_out, batch_size=batch_size, progress=progress
