@@ -11,6 +11,7 @@ from thfr.cli.arguments import (
     add_command,
     add_device,
     add_run,
+    byte_count,
     existing_folder,
     existing_path,
 )
@@ -68,6 +69,13 @@ def add_parser(commands: Commands) -> None:
         metavar="NAME",
         help="its folder in ROOT, and the maps' folder in DIR",
     )
+    maps.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="BYTES",
+        help="keep at most this much of the pixels (64M, 2G): for sets that do not fit into memory. Figures "
+        "then come with error_bounds; without it all pixels are kept, 5 bytes each, and figures are exact",
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -84,7 +92,7 @@ def run(args: argparse.Namespace) -> Result:
                 args.parser.error(f"--{name.replace('_', '-')}: only with RUN")
         metrics, out = _evaluate_maps(args), args.out
     else:
-        wrong = [f"--{name}" for name in ("dataset", "category") if name in given]
+        wrong = [f"--{name}" for name in ("dataset", "category", "memory") if name in given]
         if wrong:
             args.parser.error(f"{', '.join(wrong)}: only with --maps, RUN knows its own")
         from thfr.evaluation import evaluate_run
@@ -108,13 +116,16 @@ def run(args: argparse.Namespace) -> Result:
 
 def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     from thfr.data import load_dataset
+    from thfr.data.parallel import usable_cpus
     from thfr.evaluation import evaluate_maps, open_maps
-    from thfr.evaluation.run import remove_figures
+    from thfr.evaluation.figures import remove_figures
     from thfr.io import atomic_write_json
 
     dataset = load_dataset(args.dataset, args.data, args.category)
     remove_figures(args.out)
-    metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), progress=True)
+    threads, memory = min(16, 2 * usable_cpus()), getattr(args, "memory", None)
+    maps = open_maps(args.maps, dataset)
+    metrics = evaluate_maps(dataset, maps, progress=True, threads=threads, memory=memory)
     metrics["notes"] = list(dataset.notes)
     atomic_write_json(args.out, metrics)
     return metrics

@@ -11,6 +11,7 @@ import numpy as np
 
 from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
+from thfr.evaluation.figures import remove_figures
 from thfr.evaluation.protocols import evaluate_maps
 from thfr.inference.scoring import score_items, source_of, unreadable
 from thfr.io import atomic_write_json, printable
@@ -97,23 +98,6 @@ def evaluate_run(
     metrics["data"] = fingerprint(dataset, progress=progress)
     atomic_write_json(target, metrics)
     return metrics
-
-
-def remove_figures(path: Path) -> None:
-    """Make sure that figures can be written to a file, and that none of an earlier call stay if this one
-    fails.
-
-    Raises:
-        InputError: they cannot.
-    """
-    if path.is_dir():
-        raise InputError(f"evaluate: out must be a file to write, got the folder {path}")
-    try:
-        path.unlink(missing_ok=True)
-        atomic_write_json(path, {})
-        path.unlink()
-    except OSError as error:
-        raise InputError(f"evaluate: cannot write {path} ({error}); say where: --out FILE") from error
 
 
 def evaluate_detector(
