@@ -1,6 +1,6 @@
 """Time `thfr evaluate --maps` on made-up maps of official size, as any method's user would run it.
 
-    python benchmarks/evaluate_maps.py [--images 110] [--height 1600] [--width 800] [--against FOLDER] [--json]
+    python benchmarks/evaluate_maps.py [--images 110] [--height 1600] [--width 800] [--against PATH]
 
 Writes a made-up category of MVTec LOCO AD with ``--images`` test images of each of the three kinds into a
 temporary folder (the default is the size of juice_bottle: 330 maps, 1.7 GB), two regions an anomalous image,

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from thfr import distributed
 from thfr.cli import (
     ablate,
     bench,
@@ -36,6 +37,8 @@ from thfr.cli import (
 )
 from thfr.cli.output import Result, close_broken_streams, complain, open_streams, show
 from thfr.errors import InputError
+
+_SHARED = ("train", "predict", "evaluate")  # the commands that torchrun's processes do together
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -86,9 +89,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     command = f"thfr {args.command}"
     try:
+        if distributed.launched() and args.command not in _SHARED:
+            raise InputError(f"torchrun: only {', '.join(_SHARED)} share their work, start this one alone")
         # Libraries may print as they please: with --json, stdout is for the result alone.
         with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
-            result: Result = args.run(args)
+            with distributed.process_group(getattr(args, "device", "auto")):
+                result: Result = args.run(args)
+                if not distributed.is_main():  # the main process tells what was found
+                    return result.exit_code
         if result.problems:
             complain(command, result.problems)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from thfr import distributed
 from thfr.cli.arguments import (
     Commands,
     add_command,
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> Result:
         missing = [name for name in ("dataset", "category", "out", "data") if name not in given]
         if missing:
             args.parser.error(f"--maps also needs {', '.join(f'--{name}' for name in missing)}")
+        if distributed.launched():
+            args.parser.error("--maps: one process reads all maps, start it without torchrun")
         for name in ("device", "maps_out"):
             if name in given:
                 args.parser.error(f"--{name.replace('_', '-')}: only with RUN")
@@ -104,9 +107,11 @@ def run(args: argparse.Namespace) -> Result:
             out=given.get("out"),
             maps_out=given.get("maps_out"),
             device=given.get("device", "auto"),
-            progress=True,
+            progress=distributed.is_main(),
         )
         out = given.get("out", args.run_folder / files.METRICS)
+        if not metrics:  # the main process of torchrun has them
+            return Result("")
 
     from thfr.evaluation import metrics_table
 

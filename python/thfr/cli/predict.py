@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thfr import distributed
 from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
 from thfr.cli.output import Result, with_notes
 
@@ -28,12 +29,17 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.deploy.exported import open_detector
-    from thfr.inference.scoring import unreadable
+    from thfr.inference.predict import BATCH
+    from thfr.inference.scoring import help_to_score, unreadable
     from thfr.io import printable
     from thfr.predictions import files
+    from thfr.predictions.sources import collect
     from thfr.visualization.inspection import inspect
 
     detector = open_detector(args.run_folder, args.device, args.precision)
+    if not distributed.is_main():
+        help_to_score(detector, collect(args.images, args.out).items, BATCH, images=True)
+        return Result("")
     results = inspect(detector, args.images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from thfr import distributed
 from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.figures import remove_figures
 from thfr.evaluation.protocols import evaluate_maps
-from thfr.inference.scoring import score_items, source_of, unreadable
+from thfr.inference.scoring import help_to_score, score_items, source_of, unreadable
 from thfr.io import atomic_write_json, printable
 from thfr.methods import Detector
 from thfr.predictions.sources import collect
@@ -78,6 +79,9 @@ def evaluate_run(
         batch_size: images predicted at once.
         progress: show a progress bar on stderr.
 
+    Under ``torchrun`` all processes score images, each of them once; the main one has the figures, the
+    others an empty dict.
+
     Returns:
         The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
         the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`).
@@ -90,6 +94,9 @@ def evaluate_run(
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector, data)
+    if not distributed.is_main():
+        help_to_score(detector, collect(dataset, Path()).items, batch_size)
+        return {}
     remove_figures(target)
     metrics = evaluate_detector(
         detector, dataset, maps_out=maps_out, batch_size=batch_size, progress=progress

@@ -24,8 +24,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import thfr_ext
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.distributed.coreset import greedy_coreset_of_group
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
@@ -34,6 +36,7 @@ from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
 
+_BATCH = 8  # images
 _PROJECTION, _CANDIDATES = 5, 6  # independent random streams
 
 
@@ -105,18 +108,15 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     ) -> tuple[PatchCoreDetector, dict[str, Any]]:
         """Two passes over the images instead of a store of patches: the first keeps what the coreset
         compares, the second the patches that it chose. So memory is that of the bank and ``projection``
-        values a candidate.
+        values a candidate. The processes of ``torchrun`` share the images, and so the candidates; each has
+        the whole bank in the end, the same one as a single process to the bit (on CPUs).
         """
         total = len(context.images) * (config.model.size // 8) ** 2
         candidates = _candidates(total, config.training)
         size = bank_size(total, len(candidates), config.model)
         chosen = candidates
         if size < len(candidates):
-            projected = _projected(config, extractor, context, candidates)
-            with tqdm(total=size, desc="coreset", unit="patch", disable=not context.progress) as bar:
-                order = thfr_ext.greedy_coreset(
-                    projected, size, config.training.seed, progress=lambda done, _: bar.update(done - bar.n)
-                )
+            order = _chosen(config, extractor, context, candidates, size)
             chosen = candidates[order.cpu()].sort().values
         patches = _collected(config, extractor, context, chosen)
         metadata = {"patches": total, "candidates": len(candidates), "bank": size}
@@ -205,6 +205,30 @@ def bank_size(total: int, candidates: int, model: PatchCoreModelConfig) -> int:
     return min(wanted, candidates, model.bank_limit or wanted)
 
 
+def _chosen(
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, candidates: Tensor, size: int
+) -> Tensor:  # int64 [size], places among the candidates
+    """The coreset."""
+    seed = config.training.seed
+    own = _own(config, candidates)
+    projected = _projected(config, extractor, context, candidates, int(own.sum()))
+    if distributed.world() > 1:
+        return greedy_coreset_of_group(projected, own.nonzero().flatten(), size, seed, context.progress)
+    with tqdm(total=size, desc="coreset", unit="patch", disable=not context.progress) as bar:
+        return thfr_ext.greedy_coreset(  # type: ignore[no-any-return]
+            projected, size, seed, progress=lambda done, _: bar.update(done - bar.n)
+        )
+
+
+def _own(
+    config: PatchCoreConfig,
+    indices: Tensor,  # int64 [n], among all patches of all images
+) -> Tensor:  # bool [n]
+    """Which of these patches are of the image batches that this process takes."""
+    batch = indices // (config.model.size // 8) ** 2 // _BATCH
+    return batch % distributed.world() == distributed.rank()
+
+
 def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int64, ascending
     if training.candidates is None or training.candidates >= total:
         return torch.arange(total)
@@ -219,11 +243,19 @@ def _selected(
     indices: Tensor,  # int64 [n], ascending, among all patches of all images
     description: str,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """These patches, an image batch at a time: the part of ``indices`` that they are, and fp32 [.,D]."""
+    """These patches, an image batch of this process at a time: the part of ``indices`` that they are, and
+    fp32 [.,D].
+    """
     model = config.model
     each = (model.size // 8) ** 2
     batches = feature_batches(
-        extractor, context.images, context.device, progress=context.progress, description=description
+        extractor,
+        context.images,
+        context.device,
+        _BATCH,
+        progress=context.progress,
+        description=description,
+        turns=True,
     )
     for image, levels in batches:
         first = image * each
@@ -235,16 +267,18 @@ def _selected(
 
 
 def _projected(
-    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, indices: Tensor
-) -> Tensor:  # fp32 [n,projection]
-    """What the coreset compares: random projections (Johnson and Lindenstrauss) of the patches."""
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, indices: Tensor, own: int
+) -> Tensor:  # fp32 [own,projection]
+    """What the coreset compares: random projections (Johnson and Lindenstrauss) of this process's patches."""
     training = config.training
     rng = generator(training.seed, _PROJECTION, 0)
-    projection, projected = None, torch.empty(len(indices), training.projection, device=context.device)
-    for chosen, patches in _selected(config, extractor, context, indices, "features"):
+    projection, projected = None, torch.empty(own, training.projection, device=context.device)
+    done = 0
+    for _, patches in _selected(config, extractor, context, indices, "features"):
         if projection is None:
             projection = torch.randn(patches.shape[1], training.projection, generator=rng).to(patches)
-        torch.mm(patches, projection, out=projected[chosen])
+        torch.mm(patches, projection, out=projected[done : done + len(patches)])
+        done += len(patches)
     return projected
 
 
@@ -256,5 +290,19 @@ def _collected(
         if bank is None:
             bank = torch.empty(len(indices), patches.shape[1], dtype=torch.float16, device=context.device)
         bank[chosen] = patches
-    assert bank is not None
-    return bank
+    return _together(bank, _own(config, indices))
+
+
+def _together(bank: Tensor | None, own: Tensor) -> Tensor:
+    """The rows of all processes; those of this one are ``own``."""
+    if distributed.world() == 1:
+        assert bank is not None
+        return bank
+    mine = None if bank is None else bank[own.to(bank.device)].cpu()
+    parts = distributed.gather_objects((own.nonzero().flatten(), mine))
+    like = next(rows for _, rows in parts if rows is not None)
+    whole = like.new_empty(len(own), like.shape[1])
+    for places, rows in parts:
+        if rows is not None:
+            whole[places] = rows
+    return whole

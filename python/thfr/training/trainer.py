@@ -9,12 +9,14 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig, TrainingConfig
 from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
@@ -65,6 +67,9 @@ def train(
     unbroken run would (on one machine, with as many threads); on a finished run it says so and only loads
     it. ``out`` is locked meanwhile.
 
+    Under ``torchrun`` all processes share the work, and the main one writes; ``out`` and the images must be
+    on a file system that all see.
+
     Args:
         weights: file of the backbone's weights.
         checkpoint_seconds: time between checkpoints (0: every step).
@@ -98,17 +103,23 @@ def train(
     )
     if _finished_before(out, config):
         return Detector.load(out, device)
-    with locked(out, "train"):
-        if _finished_before(out, config):
+    main = distributed.is_main()
+    distributed.barrier()  # all have looked before the main one makes the folder
+    with locked(out, "train") if main else nullcontext():
+        if main and _finished_before(out, config):
             return Detector.load(out, device)
-        if not is_claimed(out):
+        if main and not is_claimed(out):
             claim(out, config.to_yaml())
-        context = FitContext(images, indices, out, where, progress, checkpoint_seconds, cache_budget)
+        distributed.barrier()
+        context = FitContext(images, indices, out, where, progress and main, checkpoint_seconds, cache_budget)
         started = time.monotonic()
         placed = None if extractor is None else extractor.to(where)
         detector, metadata = detector_class(config.method).fit(config, placed, context)
         detector.inputs = inputs
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
+        if not main:
+            distributed.barrier()  # until the main one has written everything
+            return Detector.load(out, device)
         if good is not None:
             detector.calibrate(good, false_alarm_rate, "good images not learnt from")
         elif detector.good_maps() is not None:
@@ -117,6 +128,7 @@ def train(
         if isinstance(dataset, Dataset):
             write_data(out, _where(dataset))
         _finish(out, detector, {**metadata, "notes": notes}, context, good)
+        distributed.barrier()
     return detector
 
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
@@ -182,7 +183,7 @@ class _Fitting:
     def losses(self, step: int) -> dict[str, Tensor]:
         settings = self.settings
         chosen = self.learnt[batch_indices(len(self.learnt), settings.batch_size, settings.seed, step)]
-        images, features = self._taken(chosen)
+        images, features = self._taken(distributed.mine(chosen))
         with self.optimiser.computing():
             return self.network.losses(images, features)
 
