@@ -35,7 +35,6 @@ class CoresetShard:
         # One row more: the newest of the chosen ones, wherever it is from.
         self._rows = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
         self._distances = torch.full((self._count + 1,), torch.inf, dtype=torch.float64, device=rows.device)
-        self._distances[-1] = -1
 
     def __len__(self) -> int:
         return self._count
@@ -60,6 +59,7 @@ class CoresetShard:
             return -1.0, -1
         if self._rows.device.type == "cpu":
             chosen = torch.tensor([self._count, -1])
+            self._distances[-1] = 0  # a row that can be chosen, as the newest one was
             threads = torch.get_num_threads()
             _C.greedy_coreset(view(self._rows), 1.0, view(self._distances), view(chosen), 1, 2, threads)
             best = int(chosen[1])

@@ -73,11 +73,8 @@ def _costs(
         part = slice(begin, begin + step)
         near = codes[part].float() * scales[part, None]
         if metric == "l2":
-            score, slack = (
-                torch.cdist(queries, near, compute_mode="donot_use_mm_for_euclid_dist"),
-                errors[part],
-            )
-            size = score + norms
+            score = torch.cdist(queries, near, compute_mode="donot_use_mm_for_euclid_dist")
+            slack, size = errors[part], score + norms
         else:
             score = queries @ near.T
             slack, size = norms * errors[part], norms * (near.norm(dim=1) + errors[part])

@@ -141,7 +141,7 @@ class ShardedBank:
 
         Args:
             shards: look at these alone: for several processes, whose results
-                :func:`thfr_ext.merge_nearest` joins. Where they hold fewer than k rows, the rest has index -1.
+                :func:`thfr_ext.merge_nearest` joins. Where they hold fewer than k rows, index -1 is no row.
 
         Raises:
             ValueError: as :func:`thfr_ext.nearest_templates`.

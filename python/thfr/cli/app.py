@@ -92,11 +92,11 @@ def _run(args: argparse.Namespace) -> int:
         if distributed.launched() and args.command not in _SHARED:
             raise InputError(f"torchrun: only {', '.join(_SHARED)} share their work, start this one alone")
         # Libraries may print as they please: with --json, stdout is for the result alone.
-        with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
-            with distributed.process_group(getattr(args, "device", "auto")):
-                result: Result = args.run(args)
-                if not distributed.is_main():  # the main process tells what was found
-                    return result.exit_code
+        stdout = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
+        with stdout, distributed.process_group(getattr(args, "device", "auto")):
+            result: Result = args.run(args)
+            if not distributed.is_main():  # the main process tells what was found
+                return result.exit_code
         if result.problems:
             complain(command, result.problems)
     except KeyboardInterrupt:

@@ -116,15 +116,12 @@ def compute_features(
         InputError: a feature is not finite or exceeds the range of fp16.
     """
     batches = feature_batches(extractor, images, device, batch_size, progress, turns=True)
-    done: list[tuple[int, list[Tensor]]] = [
-        (start, [level.half().cpu() for level in keep(found)])
-        for start, found in itertools.islice(batches, 1)
-    ]
+    kept_of = ((start, [level.half().cpu() for level in keep(found)]) for start, found in batches)
+    done = list(itertools.islice(kept_of, 1))
     shapes = [tuple(level.shape[1:]) for _, levels in done for level in levels]
     shapes = next(found for found in distributed.gather_objects(shapes) if found)  # a process may have none
     levels, file = _allocate([(len(images), *shape) for shape in shapes], folder, budget)
-    rest = ((start, [level.half().cpu() for level in keep(found)]) for start, found in batches)
-    for start, features in itertools.chain(done, rest):
+    for start, features in itertools.chain(done, kept_of):
         for kept, level in zip(levels, features, strict=True):
             kept[start : start + len(level)] = level
     if file is None:

@@ -24,6 +24,8 @@ from thfr.runs.folder import append_log
 
 _LOG_EVERY = 10  # steps
 
+Losses = Callable[[int], Mapping[str, Tensor]]
+"""The parts of the loss by name, each a tensor of shape [], at a step."""
 Schedule = Callable[[int, int], float]
 """Factor on the learning rate at a step, from 0, of so many."""
 
@@ -130,8 +132,8 @@ class Optimiser:
         may change when a run is resumed.
 
         Args:
-            losses: the parts of the loss by name, each a tensor of shape [], at the step of that number: means
-                over the process's share of a batch.
+            losses: the parts of the loss by name, each a tensor of shape [], at the step of that number:
+                means over the process's share of a batch.
             started: ``time.monotonic()`` when the fitting began; None: now.
             checkpoint: name of the checkpoint's file.
             logged: append every tenth step to the run's log.
@@ -171,16 +173,12 @@ class Optimiser:
                     saved = time.monotonic()
         return spent + time.monotonic() - started
 
-    def _parallel(
-        self, losses: Callable[[int], Mapping[str, Tensor]]
-    ) -> Callable[[int], Mapping[str, Tensor]]:
+    def _parallel(self, losses: Losses) -> Losses:
         """``losses`` whose gradients are averaged over the processes, if there are several."""
         if distributed.world() == 1:
             return losses
-        parallel = nn.parallel.DistributedDataParallel(
-            _Losses(self.network, losses), find_unused_parameters=True
-        )
-        return lambda step: parallel(step)  # type: ignore[no-any-return]
+        network = _Losses(self.network, losses)
+        return nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
 
     def _resumed(self, path: Path, command: str) -> tuple[int, float]:
         """Restore a checkpoint if there is one: its step, and the seconds spent before it."""
