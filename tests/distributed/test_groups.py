@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from thfr.cli import main
 import thfr_ext
 
 METHODS = ("patchcore", "thfr")
-CHILD = Path(group_child.__file__)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo groups are tested where fork is")
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +67,20 @@ def groups(request: pytest.FixtureRequest, alone: Path, folder: Path, data: Path
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": str(request.param), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all of them
+    context.set_forkserver_preload(["support.group_child"])
     children = [
-        subprocess.Popen(
-            [sys.executable, str(CHILD), str(out), str(data), str(folder), *METHODS],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+        context.Process(
+            target=group_child.child,
+            args=(rank, request.param, port, out, data, folder, list(METHODS)),
         )
         for rank in range(request.param)
     ]
-    errors = [child.communicate(timeout=200)[1] for child in children]
-    for child, error in zip(children, errors, strict=True):
-        assert child.returncode == 0, error[-3000:]
+    for child in children:
+        child.start()
+    for rank, child in enumerate(children):
+        child.join(timeout=200)
+        assert child.exitcode == 0, (out / f"error{rank}.txt").read_text()[-3000:]
     return out
 
 

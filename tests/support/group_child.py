@@ -5,15 +5,23 @@ python group_child.py OUT DATA CONFIG_FOLDER METHOD...
 
 from __future__ import annotations
 
-import sys
+import os
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
+import torch._dynamo
 from thfr import distributed
 from thfr.banks import ShardedBank
 from thfr.banks.processes import search_of_group
 from thfr.cli import main
 from thfr.distributed.coreset import greedy_coreset_of_group
+from thfr.evaluation import evaluate_run
+from thfr.training import train
+from thfr.visualization.inspection import inspect
+
+_IMPORTED = evaluate_run, inspect, train, torch._dynamo  # once, in the fork server, not in each process
 
 
 def command(*words: object) -> None:
@@ -44,7 +52,19 @@ def run(out: Path, data: Path, configs: Path, methods: list[str]) -> None:
     command("predict", out / methods[0], data / "plate" / "test", "--device", "cpu", "--out", out / "results")
 
 
-if __name__ == "__main__":
+def child(rank: int, world: int, port: int, out: Path, data: Path, configs: Path, methods: list[str]) -> None:
+    """What one process of the group does, as torchrun would start it."""
+    started = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in started.items()}, MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
-    with distributed.process_group("cpu"):
-        run(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+    try:
+        with (
+            Path(os.devnull).open("w") as nothing,
+            redirect_stdout(nothing),
+            redirect_stderr(nothing),
+            distributed.process_group("cpu"),
+        ):
+            run(out, data, configs, methods)
+    except BaseException:
+        (out / f"error{rank}.txt").write_text(traceback.format_exc())
+        raise

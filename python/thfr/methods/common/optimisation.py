@@ -178,7 +178,7 @@ class Optimiser:
         if distributed.world() == 1:
             return losses
         network = _Losses(self.network, losses)
-        return nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
+        return nn.parallel.DistributedDataParallel(network)
 
     def _resumed(self, path: Path, command: str) -> tuple[int, float]:
         """Restore a checkpoint if there is one: its step, and the seconds spent before it."""
