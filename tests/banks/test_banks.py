@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from thfr.banks import BankWriter, FaissBank, SearchProcesses, ShardedBank, measured_recall
+from thfr.banks.quantised import bounds, quantised
 from thfr.errors import InputError
 
 import thfr_ext
@@ -45,14 +46,11 @@ def test_a_search_of_shards_is_that_of_one_bank(tmp_path: Path, keys: str, metri
 
 def test_codes_take_half_the_bytes_and_few_rows_are_read(tmp_path: Path) -> None:
     """Codes are worth it only if they rule nearly all rows out."""
-    from thfr.banks.quantised import _costs, quantised
-
     rows = rows_of(2000, 64)
     tensors = quantised(rows, "l2")
     assert tensors["codes"].numel() * tensors["codes"].element_size() == rows.numel()
     queries = rows[:8].float() + 0.1
-    norms = queries.norm(dim=1, keepdim=True)
-    low, high = (_costs(queries, norms, tensors, "l2", 1.0, side) for side in (-1.0, 1.0))
+    low, high = bounds(queries, tensors, "l2")
     true = torch.cdist(queries, rows.float())
     assert bool((low <= true).all())
     assert bool((true <= high).all())

@@ -29,12 +29,18 @@ def quantised(
     rows: Tensor,  # fp16 [n,D]
     metric: Metric,
 ) -> dict[str, Tensor]:
-    """``codes`` int8 [n,D], ``scales`` and ``errors`` fp32 [n]."""
+    """``codes`` int8 [n,D]; ``scales``, ``errors`` and ``norms`` (of ``scale * code``) fp32 [n]."""
     values = _values(rows, metric)
     scales = values.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
     codes = (values / scales[:, None]).round().clamp(-127, 127)
-    errors = (values - codes * scales[:, None]).double().norm(dim=1) * (1 + _ROUNDING)
-    return {"codes": codes.to(torch.int8), "scales": scales, "errors": errors.float()}
+    near = codes * scales[:, None]
+    errors = (values - near).double().norm(dim=1) * (1 + _ROUNDING)
+    return {
+        "codes": codes.to(torch.int8),
+        "scales": scales,
+        "errors": errors.float(),
+        "norms": near.norm(dim=1),
+    }
 
 
 def nearest_of_codes(
@@ -44,11 +50,7 @@ def nearest_of_codes(
     metric: Metric,
 ) -> tuple[Tensor, Tensor]:
     """The k best rows of a shard, to the bit those of :func:`thfr_ext.nearest_templates`."""
-    plain = _values(queries, metric)
-    sign = 1.0 if metric == "l2" else -1.0  # scores are compared as costs
-    norms = plain.norm(dim=1, keepdim=True)
-    low = _costs(plain, norms, tensors, metric, sign, -1.0)
-    high = _costs(plain, norms, tensors, metric, sign, 1.0)
+    low, high = bounds(_values(queries, metric), tensors, metric)
     kth = high.kthvalue(k, dim=1, keepdim=True).values
     candidate = low <= kth  # every row that may be among the k best
     best_scores = torch.empty((len(queries), k), dtype=torch.float32)
@@ -62,24 +64,28 @@ def nearest_of_codes(
     return best_scores, best
 
 
-def _costs(
-    queries: Tensor, norms: Tensor, tensors: dict[str, Tensor], metric: Metric, sign: float, side: float
-) -> Tensor:  # fp32 [Q,n]
-    """A bound of each row's cost, from below (``side`` -1) or above (1)."""
-    codes, scales, errors = tensors["codes"], tensors["scales"], tensors["errors"]
-    result = torch.empty((len(queries), len(codes)))
+def bounds(
+    queries: Tensor,  # fp32 [Q,D]; of norm 1 for cosine
+    tensors: dict[str, Tensor],
+    metric: Metric,
+) -> tuple[Tensor, Tensor]:  # fp32 [Q,n]
+    """Each row's cost (a distance, or a similarity with its sign turned) from below and from above."""
+    codes, scales, errors, sizes = (tensors[name] for name in ("codes", "scales", "errors", "norms"))
+    products = torch.empty((len(queries), len(codes)))
     step = max(1, _CHUNK // codes.shape[1])
     for begin in range(0, len(codes), step):
         part = slice(begin, begin + step)
-        near = codes[part].float() * scales[part, None]
-        if metric == "l2":
-            score = torch.cdist(queries, near, compute_mode="donot_use_mm_for_euclid_dist")
-            slack, size = errors[part], score + norms
-        else:
-            score = queries @ near.T
-            slack, size = norms * errors[part], norms * (near.norm(dim=1) + errors[part])
-        result[:, part] = sign * score + side * (slack + _ROUNDING * size)
-    return result
+        torch.mm(queries, codes[part].float().T, out=products[:, part])
+    products *= scales
+    norms = queries.norm(dim=1, keepdim=True)
+    if metric != "l2":
+        slack = norms * (errors + _ROUNDING * (sizes + errors))
+        return -products - slack, -products + slack
+    squares = (norms.square() + sizes.square()).sub_(products, alpha=2).clamp_(min=0)
+    wrong = _ROUNDING * (norms + sizes).square()  # of the squares
+    distances = squares.sqrt_()
+    slack = errors + wrong / torch.maximum(distances, wrong.sqrt())
+    return distances - slack, distances + slack
 
 
 def _values(rows: Tensor, metric: Metric) -> Tensor:
