@@ -101,8 +101,8 @@ class MeanDetector(Detector[MeanConfig]):
         precision: str,
     ) -> MeanDetector:
         means = [state[f"mean{number}"] for number in range(3)]
-        for mean, channels, stride in zip(means, extractor.channels, (4, 8, 16), strict=True):
-            expected = (channels, config.model.size // stride, config.model.size // stride)
+        for mean, channels, grid in zip(means, extractor.channels, config.model.grids, strict=True):
+            expected = (channels, *grid)
             if mean.shape != expected:  # a damaged file, or one of another configuration
                 raise ValueError(f"expected means of {list(expected)}, got {list(mean.shape)}")
         return cls(config, extractor, means, device, precision)

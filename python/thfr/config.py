@@ -11,10 +11,11 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
-from thfr.backbones.specs import BACKBONES
+from thfr.backbones.specs import BackboneSpec, backbone_spec
 from thfr.errors import InputError
 
 _Config = TypeVar("_Config", bound="_Base")
@@ -68,18 +69,63 @@ class _Base(BaseModel):
 class ModelConfig(_Base):
     """Settings of the model that every method has: a frozen backbone and an input size."""
 
+    follows_backbone: ClassVar[bool] = True
+    """False: the input size need not suit the backbone, because the method does without one."""
+
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
-    size: int = Field(default=256, ge=64, le=2048, multiple_of=32)
-    """Edge of the square that images are resized to, in pixels."""
+    depths: tuple[int, int, int] | None = None
+    """Blocks of a vision transformer, counted from 0, whose outputs are the three levels; None: its defaults.
+    Other backbones have none to choose.
+    """
+    size: int = Field(default=None, ge=64, le=2048, validate_default=True)
+    """Edge of the square that images are resized to, in pixels, a multiple of what the backbone asks for; not
+    given: the backbone's default.
+    """
 
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
-        if value not in BACKBONES:
-            raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
+        backbone_spec(value)
         return value
+
+    @field_validator("depths")
+    @classmethod
+    def _has_depths(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and "backbone" in info.data:
+            backbone_spec(info.data["backbone"], value)
+        return value
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _default_size(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            return value
+        name = info.data.get("backbone")
+        return 256 if name is None else backbone_spec(name).size  # None: named as wrong already
+
+    @field_validator("size")
+    @classmethod
+    def _multiple(cls, value: int, info: ValidationInfo) -> int:
+        name = info.data.get("backbone")
+        if cls.follows_backbone and name is not None:
+            spec = backbone_spec(name)
+            if value % spec.multiple:
+                near = " or ".join(map(str, spec.nearest_sizes(value)))
+                wanted = f"a multiple of {spec.multiple} for {name}, the nearest being {near}"
+                raise ValueError(f"expected {wanted}, got {value}")
+        return value
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """The data of the backbone."""
+        return backbone_spec(self.backbone, self.depths)
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Height and width of each of the backbone's levels at this input size, the finest first."""
+        return self.spec.grids((self.size, self.size))
 
     @property
     def uses_templates(self) -> bool:

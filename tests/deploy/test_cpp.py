@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     openvino = pytest.importorskip("openvino", reason="the extra openvino is absent: no C++ runtime")
     if shutil.which("cmake") is None or shutil.which("c++") is None:
         pytest.skip("no CMake or no C++ compiler")
@@ -37,7 +37,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / "thfr_score"
 
 
-def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path, tmp_path: Path) -> None:
+def test_the_same_verdicts_and_scores_as_in_python(binary: Path, exported: Path, tmp_path: Path) -> None:
     """Images larger and smaller than the input, and of its own size."""
     paths = []
     for number, size in enumerate([(80, 100), (64, 64), (500, 321), (64, 40)]):
@@ -46,7 +46,7 @@ def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path
                 picture[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = (10, 200, 30)
             paths.append(tmp_path / f"{number}-{index}.png")
             Image.fromarray(picture).save(paths[-1])
-    command = [str(program), str(exported), *map(str, paths)]
+    command = [str(binary), str(exported), *map(str, paths)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     wanted = load(exported).score([read_image(path) for path in paths])
     rows = [line.split("\t") for line in lines]
@@ -56,10 +56,10 @@ def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path
     assert set(wanted.verdicts) == {"good", "bad"}
 
 
-def test_what_cannot_be_read(program: Path, exported: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read(binary: Path, exported: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(program), str(exported), str(tmp_path / "none.png")], capture_output=True, text=True, check=False
+        [str(binary), str(exported), str(tmp_path / "none.png")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "none.png" in done.stderr
-    assert subprocess.run([str(program)], capture_output=True, check=False).returncode == 2
+    assert subprocess.run([str(binary)], capture_output=True, check=False).returncode == 2

@@ -64,7 +64,9 @@ def add_parser(commands: Commands) -> None:
         "--config", type=existing_file, metavar="FILE",
         help="YAML of fields to change, by method, as in `rd4ad: {training: {epochs: 10}}`",
     )  # fmt: skip
-    parser.add_argument("--size", type=positive, default=256, help="edge of the input in pixels")
+    parser.add_argument(
+        "--size", type=positive, help="edge of the input in pixels (default: each backbone's)"
+    )
     parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", default=[0], help="seeds")
     parser.add_argument("--keep-runs", action="store_true", help="keep the fitted runs, OUT/runs")
     add_device(parser)

@@ -60,7 +60,8 @@ def add_parser(commands: Commands) -> None:
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
-        help=f"extractor: {', '.join(BACKBONES)}; tf_efficientnet_lite0 needs no download",
+        help=f"extractor: {', '.join(BACKBONES)}, or another model of timm, see docs/backbones.md; "
+        "tf_efficientnet_lite0 needs no download",
     )
     model.add_argument(
         "--weights",
@@ -69,7 +70,9 @@ def add_parser(commands: Commands) -> None:
         help="the backbone's weights, .safetensors or .pth; else fetched",
     )
     model.add_argument(
-        "--size", type=positive, default=256, help="edge of the square that images are resized to, in pixels"
+        "--size",
+        type=positive,
+        help="edge of the square that images are resized to, in pixels (default: the backbone's)",
     )
     parser.add_argument(
         "--epochs",

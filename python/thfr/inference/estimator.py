@@ -63,7 +63,8 @@ class THFR:
         backbone: ``wide_resnet50_2``, ``resnet18`` or ``tf_efficientnet_lite0`` (which needs no download).
         weights: file of the backbone's weights; without it they come from an installed package or are
             fetched.
-        size: edge of the square that images are resized to, a multiple of 32.
+        size: edge of the square that images are resized to, a multiple of what the backbone asks for;
+            None: its default.
         epochs: passes over the training images; None: the method's own number, and more for a small set.
         batch_size: images a training step, and images predicted at once.
         learning_rate: of Adam.
@@ -84,7 +85,7 @@ class THFR:
         variant: str = _DEFAULTS.model.variant,
         backbone: str = _DEFAULTS.model.backbone,
         weights: str | os.PathLike[str] | None = None,
-        size: int = _DEFAULTS.model.size,
+        size: int | None = None,
         epochs: int | None = None,
         batch_size: int = _DEFAULTS.training.batch_size,
         learning_rate: float = _DEFAULTS.training.learning_rate,

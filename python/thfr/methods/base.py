@@ -282,8 +282,7 @@ class Detector(ABC, Generic[ConfigT]):
         self,
         images: Tensor,  # uint8 [B,3,S,S]
     ) -> list[Tensor]:
-        """The extractor's three feature levels, [B,C_l,S/s,S/s] for strides s = 4, 8, 16, in the precision
-        asked for.
+        """The extractor's three feature levels, [B,C_l,H_l,W_l], in the precision asked for.
 
         Raises:
             InputError: the method uses no backbone.
@@ -401,7 +400,9 @@ class Detector(ABC, Generic[ConfigT]):
         with torch.random.fork_rng(devices=[]):  # modules are made with random weights first
             extractor = None
             if config.uses_backbone:
-                extractor = create_backbone(config.model.backbone, pretrained=False)
+                extractor = create_backbone(
+                    config.model.backbone, pretrained=False, depths=config.model.depths
+                )
                 load_tensors(extractor, folder / files.BACKBONE)
                 extractor.weights_digest = config.weights_digest
             try:

@@ -22,7 +22,7 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.patches import averaged, concatenated, location_vectors
+from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
 
@@ -39,7 +39,7 @@ class SPADEModelConfig(ModelConfig):
     place_neighbours: int = Field(default=1, ge=1, le=64)
     """Locations, kappa, whose mean squared distance is that of a location."""
     stride: Literal[4, 8, 16] = 4
-    """Pixels between locations."""
+    """Least pixels between locations; a transformer's are its patches."""
 
 
 class SPADEConfig(RunConfig):
@@ -84,7 +84,10 @@ class SPADEDetector(Detector[SPADEConfig]):
         store = context.compute_features(
             extractor,
             batch_size=8,
-            keep=lambda levels: [*averaged(levels, config.model.stride), image_keys(levels)],
+            keep=lambda levels: [
+                *averaged(levels, extractor.strides, config.model.stride),
+                image_keys(levels),
+            ],
         )
         *gallery, keys = store.levels
         detector = cls(config, extractor, gallery, keys, context.device)
@@ -96,7 +99,7 @@ class SPADEDetector(Detector[SPADEConfig]):
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
         scores, neighbours = self._stage("retrieval of images", lambda: self._nearest_images(features))
-        levels = averaged(features, self.config.model.stride)
+        levels = averaged(features, self.extractor.strides, self.config.model.stride)
         distances = self._stage(
             "retrieval of locations",
             lambda: torch.stack(
@@ -143,10 +146,8 @@ class SPADEDetector(Detector[SPADEConfig]):
     ) -> SPADEDetector:
         *gallery, keys = (state[name] for name in ("level0", "level1", "level2", "keys"))
         model, images = config.model, len(keys)
-        wanted = [
-            (images, channels, *2 * (model.size // max(stride, model.stride),))
-            for channels, stride in zip(extractor.channels, extractor.strides, strict=True)
-        ]
+        grids = averaged_grids(model.grids, extractor.strides, model.stride)
+        wanted = [(images, channels, *grid) for channels, grid in zip(extractor.channels, grids, strict=True)]
         for found, shape in zip([*gallery, keys], [*wanted, wanted[-1][:2]], strict=True):
             if found.shape != shape or found.dtype != torch.float16:
                 got = f"{found.dtype} {list(found.shape)}"

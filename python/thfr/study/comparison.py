@@ -31,7 +31,7 @@ _HEAD = ("image AUROC", "pixel AUROC", "AU-PRO", "fit, s", "ms an image", "memor
 def method_config(
     method: str,
     backbone: str,
-    size: int = 256,
+    size: int | None = None,
     budget: str = "paper",
     changes: Mapping[str, Any] | None = None,
 ) -> RunConfig:
@@ -72,7 +72,7 @@ def comparison_trials(
     weights: Path | None,
     *,
     budget: str,
-    size: int,
+    size: int | None,
     changes: Mapping[str, Any],
     seeds: Sequence[int],
     first: bool,

@@ -189,7 +189,7 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)  # only a test's random weights depend on it
-        return create_backbone(model.backbone, weights, model.pretrained)
+        return create_backbone(model.backbone, weights, model.pretrained, model.depths)
 
 
 def divide(

@@ -77,8 +77,8 @@ def train_visualizer(
         InputError: a field is out of range, ``run`` holds a network of another configuration, the training
             images are not those of the run, or a file is damaged.
     """
-    config, facts = _claim(run, detector, asked)
-    if "error" in facts:
+    config, metadata = _claim(run, detector, asked)
+    if "error" in metadata:
         return load_visualizer(run, detector)
     learnt, _, _ = divide(dataset, detector.config.training)
     images = load_images(learnt, (detector.size, detector.size), detector.inputs.options, progress=progress)
@@ -99,20 +99,20 @@ def train_visualizer(
     )
     trainer = _Trainer(context, detector, config)
     try:
-        facts |= trainer.run()
+        metadata |= trainer.run()
     finally:
         trainer.store.close()
-    visualizer = Visualizer(trainer.network.eval(), detector.device, facts)
-    facts["error"] |= _test_errors(visualizer, detector, dataset, progress)
+    visualizer = Visualizer(trainer.network.eval(), detector.device, metadata)
+    metadata["error"] |= _test_errors(visualizer, detector, dataset, progress)
     save_tensors(trainer.network.state_dict(), run / files.VISUALIZER)
-    atomic_write_json(run / files.VISUALIZER_METADATA, facts)
+    atomic_write_json(run / files.VISUALIZER_METADATA, metadata)
     (run / files.VISUALIZER_CHECKPOINT).unlink(missing_ok=True)
     return visualizer
 
 
 def has_visualizer(run: Path) -> bool:
     """Whether the run folder holds a finished visualization network."""
-    return (run / files.VISUALIZER_METADATA).is_file() and "error" in _read_facts(run)
+    return (run / files.VISUALIZER_METADATA).is_file() and "error" in _read_metadata(run)
 
 
 def load_visualizer(run: Path, detector: Detector) -> Visualizer:
@@ -123,14 +123,14 @@ def load_visualizer(run: Path, detector: Detector) -> Visualizer:
     """
     if not has_visualizer(run):
         raise InputError(f"visualize: {run} holds no visualization network; thfr visualize trains one")
-    facts = _read_facts(run)
-    _check_belongs(run, facts, detector)
-    network = VisualizationNetwork(detector.extractor.channels)
+    metadata = _read_metadata(run)
+    _check_belongs(run, metadata, detector)
+    network = VisualizationNetwork(detector.extractor.channels, detector.extractor.strides)
     try:
         load_tensors(network, run / files.VISUALIZER)
     except InputError as error:
         raise InputError(f"visualize: {str(error).removeprefix('Detector.load: ')}") from error
-    return Visualizer(network.to(detector.device).eval(), detector.device, facts)
+    return Visualizer(network.to(detector.device).eval(), detector.device, metadata)
 
 
 def features_of(detector: Detector) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class _Trainer:
         self.store = context.compute_features(detector.extractor, self.images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = VisualizationNetwork(detector.extractor.channels)
+            network = VisualizationNetwork(detector.extractor.channels, detector.extractor.strides)
         self.network = network.to(self.device)
         self.optimiser = Optimiser(
             self.network, self.device, config.steps, config.learning_rate, schedule=warm_up_and_decay
@@ -223,15 +223,15 @@ def _claim(
     run: Path, detector: Detector, asked: Mapping[str, Any]
 ) -> tuple[VisualizationConfig, dict[str, Any]]:
     """Make the run's visualization network one of this configuration, or refuse."""
-    facts = _read_facts(run) if (run / files.VISUALIZER_METADATA).is_file() else {}
-    there = facts.get("config", {})
+    metadata = _read_metadata(run) if (run / files.VISUALIZER_METADATA).is_file() else {}
+    there = metadata.get("config", {})
     try:
         config = VisualizationConfig.model_validate({**there, **asked})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputError(f"visualize: {problems}") from error
-    if facts:
-        _check_belongs(run, facts, detector)
+    if metadata:
+        _check_belongs(run, metadata, detector)
         differing = [
             f"{name} ({getattr(config, name)!r} here, {value!r} there)"
             for name, value in there.items()
@@ -242,16 +242,16 @@ def _claim(
                 f"visualize: {run} holds a visualization network of another configuration: "
                 f"{', '.join(differing)}; remove {run / files.VISUALIZER_METADATA} to train a new one"
             )
-        return config, facts
-    facts = {"config": config.model_dump(), "features": features_of(detector)}
+        return config, metadata
+    metadata = {"config": config.model_dump(), "features": features_of(detector)}
     (run / files.VISUALIZER_CHECKPOINT).unlink(missing_ok=True)  # of a network that was given up
-    atomic_write_json(run / files.VISUALIZER_METADATA, facts)
-    return config, facts
+    atomic_write_json(run / files.VISUALIZER_METADATA, metadata)
+    return config, metadata
 
 
-def _check_belongs(run: Path, facts: Mapping[str, Any], detector: Detector) -> None:
+def _check_belongs(run: Path, metadata: Mapping[str, Any], detector: Detector) -> None:
     mine = features_of(detector)
-    differing = [name for name in mine if facts.get("features", {}).get(name) != mine[name]]
+    differing = [name for name in mine if metadata.get("features", {}).get(name) != mine[name]]
     if differing:
         raise InputError(
             f"visualize: {run / files.VISUALIZER_METADATA} belongs to other features than those of the run: "
@@ -268,12 +268,12 @@ def _check_images(run: Path, detector: Detector, dataset: Dataset, images: Tenso
         )
 
 
-def _read_facts(run: Path) -> dict[str, Any]:
+def _read_metadata(run: Path) -> dict[str, Any]:
     path = run / files.VISUALIZER_METADATA
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("config"), dict):
             raise ValueError("no configuration in it")
     except (OSError, ValueError) as error:
         raise InputError(f"visualize: {path} is damaged ({error}); remove it to train a new one") from error
-    return facts
+    return metadata

@@ -13,13 +13,15 @@ from thfr.methods.draem.networks import MULTIPLE
 class DRAEMModelConfig(ModelConfig):
     """The two networks. ``backbone`` is not used; its default is the one whose weights come with us."""
 
+    follows_backbone: ClassVar[bool] = False
+
     backbone: str = "tf_efficientnet_lite0"
     reconstruction_width: int = Field(default=128, ge=1)
     """Channels of the auto-encoder's first stage."""
     discrimination_width: int = Field(default=64, ge=1)
     """Channels of the U-Net's first stage."""
     network_size: int | None = Field(default=None, ge=MULTIPLE, multiple_of=MULTIPLE)
-    """Edge of the square that the networks see, at most ``size``; None: ``size``."""
+    """Edge of the square that the networks see, at most ``size``; None: the largest such multiple of 32."""
     smoothing: int = Field(default=21, ge=1)
     """Edge of the mean filter over the map, in pixels at ``size``; odd."""
 
@@ -33,8 +35,8 @@ class DRAEMModelConfig(ModelConfig):
 
     @property
     def edge(self) -> int:
-        """``network_size``, or ``size``."""
-        return self.network_size or self.size
+        """``network_size``, or its default."""
+        return self.network_size or self.size // MULTIPLE * MULTIPLE
 
 
 class DRAEMTrainingConfig(OptimisationConfig):

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thfr.backbones.specs import backbone_spec
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 
 Variant = Literal["thfr", "gl", "gbn", "lbn"]
@@ -25,11 +24,15 @@ class THFRModelConfig(ModelConfig):
     global_blocks: int = Field(default=3, ge=1)
     """Residual blocks of the global bottleneck at its stride."""
     global_stride: Literal[32, 64, 128, 256] = 32
-    """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256."""
+    """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256. Behind a transformer
+    two, four, ... of its patches.
+    """
     local_reduction: int = Field(default=16, ge=1)
     """The local bottleneck keeps 1/this of a level's channels."""
     compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
-    """Levels at which the template compensates, 1 at stride 4 to 3 at stride 16; without any, thfr is gl."""
+    """Levels at which the template compensates, 1 the finest (at stride 4, or a transformer's earliest block)
+    to 3; without any, thfr is gl.
+    """
     template_residual: bool = True
     """Where the template compensates, the output is its features at the matching locations plus what the
     decoder adds to them; False: what the decoder makes of them.
@@ -60,7 +63,7 @@ class THFRModelConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> THFRModelConfig:
-        if self.size % self.global_stride:
+        if self.spec.kind == "pyramid" and self.size % self.global_stride:
             raise ValueError(
                 f"global_stride: expected a divisor of size, {self.size}, got {self.global_stride}"
             )
@@ -69,7 +72,7 @@ class THFRModelConfig(ModelConfig):
     @property
     def bottleneck_width(self) -> int:
         """``bottleneck_channels``, or the backbone's default."""
-        return self.bottleneck_channels or backbone_spec(self.backbone).bottleneck_channels
+        return self.bottleneck_channels or self.spec.bottleneck_channels
 
     @property
     def uses_templates(self) -> bool:

@@ -159,9 +159,8 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         if config.model.uses_templates:
             held = part(state, _BANK)
             levels = [held[f"level{number}"] for number in range(3)]
-            size = config.model.size
-            for level, channels, stride in zip(levels, extractor.channels, extractor.strides, strict=True):
-                wanted = (len(held["rows"]), channels, size // stride, size // stride)
+            for level, channels, grid in zip(levels, extractor.channels, config.model.grids, strict=True):
+                wanted = (len(held["rows"]), channels, *grid)
                 if level.shape != wanted or level.dtype != torch.float16:
                     got = f"{level.dtype} {list(level.shape)}"
                     raise InputError(f"THFR: the bank must be fp16 {list(wanted)}, got {got}")
