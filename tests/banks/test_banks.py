@@ -103,7 +103,7 @@ def test_a_faiss_index_is_a_bank_with_a_recall(tmp_path: Path, metric: str) -> N
     torch.testing.assert_close(flat.search(queries, 3)[0], scores, rtol=1e-3, atol=1e-3)
     few = FaissBank.build(bank, "IVF16,Flat", probes=1)
     few.save(tmp_path / "index.faiss")
-    again = FaissBank.load(tmp_path / "index.faiss", probes=1)
+    again = FaissBank.load(tmp_path / "index.faiss", bank, probes=1)
     recall = measured_recall(bank, again, queries, 3)
     assert 0.05 < recall < 0.99
     assert recall < measured_recall(bank, FaissBank.load(tmp_path / "index.faiss", probes=16), queries, 3)

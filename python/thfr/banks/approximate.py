@@ -29,17 +29,20 @@ class FaissBank:
 
     Args:
         index: a faiss index of metric L2, or inner product (for unit rows the cosine).
+        bank: whose rows they are; without one :meth:`rows` has none.
         probes: lists that an IVF index looks at; more are slower and miss less.
     """
 
-    def __init__(self, index: Any, probes: int | None = None) -> None:
-        self._faiss, self.index = _faiss(), index
+    def __init__(self, index: Any, bank: ShardedBank | None = None, probes: int | None = None) -> None:
+        self._faiss, self.index, self.bank = _faiss(), index, bank
         self.metric = "l2" if index.metric_type == self._faiss.METRIC_L2 else "dot"
         if probes is not None:
             self._faiss.extract_index_ivf(index).nprobe = probes
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], probes: int | None = None) -> FaissBank:
+    def load(
+        cls, path: str | os.PathLike[str], bank: ShardedBank | None = None, probes: int | None = None
+    ) -> FaissBank:
         """An index that ``faiss.write_index`` wrote; its lists stay on disk.
 
         Raises:
@@ -50,7 +53,7 @@ class FaissBank:
             index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise InputError(f"bank: {path} is no faiss index that can be read: {error}") from error
-        return cls(index, probes)
+        return cls(index, bank, probes)
 
     @classmethod
     def build(
@@ -72,13 +75,27 @@ class FaissBank:
             index.train(_rows(bank.rows(sample), cosine))
         for start, rows in zip(bank.index.starts, bank.index.shards, strict=True):
             index.add(_rows(bank.rows(torch.arange(start, start + rows)), cosine))
-        return cls(index, probes if hasattr(index, "nprobe") else None)
+        return cls(index, bank, probes if hasattr(index, "nprobe") else None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         self._faiss.write_index(self.index, os.fspath(Path(path)))
 
+    @property
+    def width(self) -> int:
+        return int(self.index.d)
+
     def __len__(self) -> int:
         return int(self.index.ntotal)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Rows of the bank that the index was built from.
+
+        Raises:
+            InputError: it was loaded without one.
+        """
+        if self.bank is None:
+            raise InputError("FaissBank: rows are in the bank that it was built from, which was not given")
+        return self.bank.rows(indices)
 
     def search(
         self,

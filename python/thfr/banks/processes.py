@@ -37,8 +37,15 @@ class SearchProcesses:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    @property
+    def width(self) -> int:
+        return self._bank.width
+
     def __len__(self) -> int:
         return len(self._bank)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self._bank.rows(indices)
 
     def search(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """As :meth:`ShardedBank.search`."""

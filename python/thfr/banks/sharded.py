@@ -128,6 +128,10 @@ class ShardedBank:
     def exists(cls, folder: str | os.PathLike[str]) -> bool:
         return (Path(folder) / INDEX).is_file()
 
+    @property
+    def width(self) -> int:
+        return self.index.width
+
     def __len__(self) -> int:
         return self.index.rows
 
@@ -147,6 +151,7 @@ class ShardedBank:
             ValueError: as :func:`thfr_ext.nearest_templates`.
             InputError: a shard's file is missing or damaged.
         """
+        queries = queries.float().cpu()
         if not 1 <= k <= len(self):
             raise ValueError(f"ShardedBank.search: k: expected 1 to {len(self)}, got {k}")
         metric, starts = self.index.metric, self.index.starts

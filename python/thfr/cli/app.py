@@ -17,6 +17,7 @@ from importlib.metadata import version
 from thfr import distributed
 from thfr.cli import (
     ablate,
+    bank,
     bench,
     calibrate,
     compare,
@@ -70,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
         *(demo, train, calibrate, predict, serve, watch, evaluate, report, gallery, visualize),
-        *(export, ablate, compare, tables, synth, verify, doctor, bench),
+        *(export, bank, ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)
     return parser

@@ -13,9 +13,10 @@ Where the paper leaves a choice, or this differs:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field, field_validator
@@ -84,6 +85,33 @@ class PatchCoreConfig(RunConfig):
     training: PatchCoreTrainingConfig = PatchCoreTrainingConfig()
 
 
+class PatchBank(Protocol):
+    """A memory: rows that are searched by Euclidean distance (:mod:`thfr.banks` has larger ones)."""
+
+    @property
+    def width(self) -> int: ...
+    def __len__(self) -> int: ...
+    def search(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]: ...
+    def rows(self, indices: Tensor) -> Tensor: ...
+
+
+class InMemory:
+    """The memory of a run."""
+
+    def __init__(self, patches: Tensor) -> None:
+        self.patches, self.width = patches, patches.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def search(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        scores, indices = thfr_ext.nearest_templates(queries, self.patches, k=k, metric="l2")
+        return scores, indices
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self.patches[indices]
+
+
 @register_method("patchcore", PatchCoreConfig)
 class PatchCoreDetector(Detector[PatchCoreConfig]):
     """The map is the distance of each patch to the nearest one in the bank, ``patches``, fp16 [M,D]; the
@@ -101,6 +129,20 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     ) -> None:
         super().__init__(config, extractor, device, precision, threshold)
         self.patches = patches.to(self.device)
+        self.bank: PatchBank | None = None
+
+    def with_bank(self, bank: PatchBank) -> PatchCoreDetector:
+        """The same detector with another memory than its own: one in shards on disk, or an index of faiss.
+
+        Raises:
+            InputError: its rows are of another width.
+        """
+        if bank.width != self.patches.shape[1]:
+            width = self.patches.shape[1]
+            raise InputError(f"PatchCore: bank: expected rows of {width} values, got {bank.width}")
+        other = copy.copy(self)
+        other.bank = bank
+        return other
 
     @classmethod
     def fit(
@@ -128,9 +170,8 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         height, width = model.grids[1]
         features = self._stage("extractor", lambda: self.features(images))
         queries = location_vectors(patch_features(features, model.neighbourhood, model.dimension))
-        found = self._stage(
-            "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
-        )
+        bank = InMemory(self.patches) if self.bank is None else self.bank
+        found = self._stage("retrieval", lambda: bank.search(queries, 1))
         distances, nearest = (result.view(-1, height * width) for result in found)
         scores, worst_at = distances.max(1)
         if model.support:
@@ -138,7 +179,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
             at = worst_at[:, None, None].expand(-1, 1, queries.shape[1])
             worst = by_image.gather(1, at)[:, 0]  # take_along_dim would fix the batch size of an export
             closest = nearest.gather(1, worst_at[:, None])[:, 0]
-            scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
+            scores = scores * reweighting(worst, closest, scores, bank, model.support)
         maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, height, width)]))
         return maps, scores
 
@@ -187,7 +228,7 @@ def reweighting(
     worst: Tensor,  # fp32 [B,D], each image's most anomalous patch
     nearest: Tensor,  # int64 [B], its nearest patch of the bank
     distances: Tensor,  # fp32 [B], to that
-    bank: Tensor,  # [M,D]
+    bank: PatchBank,
     support: int,
 ) -> Tensor:  # fp32 [B]
     """The factor on the image score, equation 7: nearly 1 where the nearest patch of the bank is a rare one,
@@ -195,8 +236,8 @@ def reweighting(
     ``1 - 1 / support``.
     """
     count = min(support, len(bank))
-    around = thfr_ext.nearest_templates(bank[nearest], bank, k=count, metric="l2")[1]
-    others = (bank[around].float() - worst[:, None]).norm(dim=2)
+    around = bank.search(bank.rows(nearest), count)[1]
+    others = (bank.rows(around.flatten()).unflatten(0, around.shape).float() - worst[:, None]).norm(dim=2)
     return 1 - (distances - others.logsumexp(1)).exp()
 
 
@@ -226,7 +267,7 @@ def _own(
     indices: Tensor,  # int64 [n], among all patches of all images
 ) -> Tensor:  # bool [n]
     """Which of these patches are of the image batches that this process takes."""
-    batch = indices // (config.model.size // 8) ** 2 // _BATCH
+    batch = indices // math.prod(config.model.grids[1]) // _BATCH
     return batch % distributed.world() == distributed.rank()
 
 
