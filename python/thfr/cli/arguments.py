@@ -208,7 +208,17 @@ def add_study_settings(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="keep the trained networks, OUT/runs, for predict and evaluate",
     )
+    add_ray(parser)
     add_device(parser)
+
+
+def add_ray(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="carry the trials out on a Ray cluster (auto, HOST:6379, or local to start one here), whose "
+        "machines see the same folders; needs thfr-ext[ray]",
+    )
 
 
 def existing_file(text: str) -> Path:
