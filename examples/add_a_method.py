@@ -73,18 +73,18 @@ class MeanDetector(Detector[MeanConfig]):
     def _score(
         self,
         images: Tensor,  # uint8 [B,3,S,S]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         levels = self._stage("extractor", lambda: self.features(images))  # stages that `thfr bench` times
         return self._stage("scoring", lambda: self._compare(levels))
 
     def _compare(
         self,
         levels: list[Tensor],  # three [B,C_l,H_l,W_l]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         means = [
             mean.to(level.dtype).expand_as(level) for mean, level in zip(self.means, levels, strict=True)
         ]
-        size = (self.size, self.size)
+        size = self.config.model.size
         maps, scores = thfr_ext.anomaly_map(levels, means, size=size, sigma=self.config.model.sigma)
         return maps, scores
 

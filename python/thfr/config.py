@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -17,8 +19,16 @@ from pydantic import (
 
 from thfr.backbones.specs import BackboneSpec, backbone_spec
 from thfr.errors import InputError
+from thfr.io.sizes import canvas, in_words, parse_grid, parse_size, plain
 
 _Config = TypeVar("_Config", bound="_Base")
+_SMALLEST, _LARGEST, _MOST_TILES = 64, 2048, 1024
+InputSize = Annotated[tuple[int, int], BeforeValidator(parse_size), PlainSerializer(plain)]
+"""(height, width); given and written as one number for a square, else as ``[height, width]``; also taken is
+``"256x640"``, HEIGHTxWIDTH.
+"""
+Grid = Annotated[tuple[int, int], BeforeValidator(parse_grid), PlainSerializer(list)]
+"""(rows, columns); also taken is ``"3x2"``."""
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -79,10 +89,18 @@ class ModelConfig(_Base):
     """Blocks of a vision transformer, counted from 0, whose outputs are the three levels; None: its defaults.
     Other backbones have none to choose.
     """
-    size: int = Field(default=None, ge=64, le=2048, validate_default=True)
-    """Edge of the square that images are resized to, in pixels, a multiple of what the backbone asks for; not
-    given: the backbone's default.
+    size: InputSize = Field(default=None, validate_default=True)
+    """(height, width) that images, or their tiles, are resized to, in pixels: multiples of what the backbone
+    asks for; not given: a square of the backbone's default edge.
     """
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """How an image of another aspect comes into that size: stretched, or as it is with bars around it."""
+    tiles: Grid = (1, 1)
+    """(rows, columns) of tiles that an image is seen in, each of ``size``; one model for all of them."""
+    overlap: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of a tile's edge that it has in common with the next one; there their maps are blended."""
+    region: str | None = None
+    """SHA-256 of the region of interest; filled in by training. The region itself is in ``inputs.json``."""
 
     @field_validator("backbone")
     @classmethod
@@ -107,14 +125,17 @@ class ModelConfig(_Base):
 
     @field_validator("size")
     @classmethod
-    def _multiple(cls, value: int, info: ValidationInfo) -> int:
+    def _usable_size(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if not _SMALLEST <= min(value) <= max(value) <= _LARGEST:
+            raise ValueError(f"expected edges from {_SMALLEST} to {_LARGEST}, got {in_words(value)}")
         name = info.data.get("backbone")
         if cls.follows_backbone and name is not None:
             spec = backbone_spec(name)
-            if value % spec.multiple:
-                near = " or ".join(map(str, spec.nearest_sizes(value)))
-                wanted = f"a multiple of {spec.multiple} for {name}, the nearest being {near}"
-                raise ValueError(f"expected {wanted}, got {value}")
+            for edge in value:
+                if edge % spec.multiple:
+                    near = " or ".join(map(str, spec.nearest_sizes(edge)))
+                    wanted = f"a multiple of {spec.multiple} for {name}, the nearest being {near}"
+                    raise ValueError(f"expected {wanted}, got {edge}")
         return value
 
     @property
@@ -125,7 +146,30 @@ class ModelConfig(_Base):
     @property
     def grids(self) -> list[tuple[int, int]]:
         """Height and width of each of the backbone's levels at this input size, the finest first."""
-        return self.spec.grids((self.size, self.size))
+        return self.spec.grids(self.size)
+
+    @field_validator("tiles")
+    @classmethod
+    def _usable_tiles(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] * value[1] > _MOST_TILES:
+            raise ValueError(f"expected at most {_MOST_TILES} tiles, got {value[0]}x{value[1]}")
+        return value
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of a whole image, in pixels at which the network sees it: what its tiles cover."""
+        return canvas(self.size, self.tiles, self.overlap)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of an image, 1 for one that is seen as a whole."""
+        return self.tiles[0] * self.tiles[1]
+
+    @property
+    def size_in_words(self) -> str:
+        """Height and width for people: ``256 x 256 pixels``, with the tiles."""
+        seen = f"{self.size[0]} x {self.size[1]} pixels"
+        return seen if self.tile_count == 1 else f"{self.tiles[0]} x {self.tiles[1]} tiles of {seen}"
 
     @property
     def uses_templates(self) -> bool:
@@ -176,6 +220,8 @@ class RunConfig(_Base):
     paper: ClassVar[str]
     uses_backbone: ClassVar[bool] = True
     """False: no weights are loaded or stored, and ``model.backbone`` means nothing."""
+    least_images: ClassVar[int] = 2
+    """Good images that the method needs at least."""
 
     method: str
     model: SerializeAsAny[ModelConfig]
@@ -198,10 +244,14 @@ class RunConfig(_Base):
     def summary(self) -> dict[str, Any]:
         """What matters most, for JSON."""
         model = self.model
+        odd: dict[str, str] = {"fit": model.fit} if model.fit != "stretch" else {}
+        if model.tile_count > 1:
+            odd |= {"tiles": f"{model.tiles[0]}x{model.tiles[1]}", "overlap": str(model.overlap)}
         return {
             "method": self.method,
             "backbone": model.backbone,
-            "size": model.size,
+            "size": in_words(model.size),
+            **odd,
             "seed": self.training.seed,
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thfr.backbones.specs import BackboneSpec
+from thfr.backbones.definition import BackboneSpec
 from thfr.backbones.torchvision_guard import guard_torchvision
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thfr.backbones.specs import STRIDES, BackboneSpec, behind, quarters
+from thfr.backbones.definition import STRIDES, BackboneSpec, behind, quarters
 from thfr.backbones.torchvision_guard import guard_torchvision
 from thfr.errors import InputError
 

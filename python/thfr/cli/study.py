@@ -38,7 +38,7 @@ def _configured(pinned: RunConfig, args: argparse.Namespace, changes: dict[str, 
     if args.backbone is not None and args.backbone != pinned.model.backbone:
         # a width pinned for one backbone says nothing about another, which has its own default
         model = {"backbone": args.backbone, "bottleneck_channels": None}
-        if pinned.model.size % backbone_spec(args.backbone).multiple:
+        if any(edge % backbone_spec(args.backbone).multiple for edge in pinned.model.size):
             model["size"] = None
     if args.size is not None:
         model["size"] = args.size

@@ -6,13 +6,18 @@ import argparse
 from pathlib import Path
 
 from thfr import distributed
-from thfr.backbones.specs import BACKBONES
+from thfr.backbones.specs import BACKBONES, backbone_spec
 from thfr.cli.arguments import (
+    AUTO,
+    SIZE_HELP,
     Commands,
     add_command,
     add_device,
+    add_tiles,
     existing_file,
     existing_path,
+    geometry,
+    input_size_or_auto,
     not_negative,
     positive,
     rate,
@@ -71,8 +76,17 @@ def add_parser(commands: Commands) -> None:
     )
     model.add_argument(
         "--size",
-        type=positive,
-        help="edge of the square that images are resized to, in pixels (default: the backbone's)",
+        type=input_size_or_auto,
+        metavar="SIZE",
+        help=f"{SIZE_HELP} (default: the backbone's, 256 for most); auto: at the training images' "
+        "median aspect, of as many pixels as that",
+    )
+    add_tiles(model)
+    model.add_argument(
+        "--roi",
+        type=existing_file,
+        metavar="FILE",
+        help="region of interest, a mask image or polygons in JSON: outside of it nothing scores or counts",
     )
     parser.add_argument(
         "--epochs",
@@ -114,7 +128,7 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.data import load_dataset
     from thfr.runs.folder import read_metadata
     from thfr.study.presets import changed, read_changes
-    from thfr.training import train
+    from thfr.training import auto_size, train
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
@@ -122,17 +136,22 @@ def run(args: argparse.Namespace) -> Result:
     holdout = args.holdout
     if holdout is None:
         holdout = 0.1 if args.dataset in ("folder", "table") else 0.0
+    dataset = load_dataset(args.dataset, args.data, args.category)
+    seen = geometry(args)
+    if args.size == AUTO:
+        whole = {name: seen[name] for name in ("tiles", "overlap") if name in seen}
+        spec = backbone_spec(args.backbone)
+        seen["size"] = auto_size(dataset, area=spec.size**2, multiple=spec.multiple, **whole)
     config = config_from_values(
         {
             "method": args.method,
-            "model": {"backbone": args.backbone, "size": args.size, **variant},
+            "model": {"backbone": args.backbone, **seen, **variant},
             "training": {"seed": args.seed, "holdout": holdout, **epochs},
         },
         "options",
     )
     if args.config is not None:
         config = changed(config, read_changes(args.config), str(args.config))
-    dataset = load_dataset(args.dataset, args.data, args.category)
     detector = train(
         config,
         dataset,
@@ -142,6 +161,7 @@ def run(args: argparse.Namespace) -> Result:
         progress=distributed.is_main(),
         false_alarm_rate=args.false_alarm_rate,
         bit_depth=args.bit_depth,
+        roi=args.roi,
     )
     metadata = read_metadata(args.out)
     values = {

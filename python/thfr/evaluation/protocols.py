@@ -20,7 +20,7 @@ from thfr.errors import InputError
 from thfr.evaluation.localisation import BoundedPixels, PixelFigures, Question, TestPixels
 from thfr.evaluation.maps import listed
 from thfr.evaluation.native import native_module, view
-from thfr.io import printable
+from thfr.io import Region, printable
 
 Maps = Mapping[Sample, np.ndarray] | Callable[[Sample], np.ndarray]
 
@@ -33,6 +33,7 @@ def evaluate_maps(
     scores: Mapping[Sample, float] | None = None,
     *,
     threshold: float | None = None,
+    region: Region | None = None,
     progress: bool = False,
     threads: int = 1,
     memory: int | None = None,
@@ -45,6 +46,9 @@ def evaluate_maps(
             A function is called once for each image, in the order of ``dataset.test``.
         scores: for each test image its anomaly score; without it the maximum of its map.
         threshold: on the scores, above which an image is called bad, for ``image_f1``.
+        region: of interest: pixels outside of it are in no figure, a defect is its part inside, and an
+        anomalous
+            image with no anomalous pixel inside is left out of the image figures.
         progress: show a progress bar on stderr.
         threads: images looked at at once; with more than one, ``maps`` is called from several threads, in no
             order.
@@ -66,6 +70,8 @@ def evaluate_maps(
           images. ``image_auroc`` is the mean of ``auc_roc`` over the kinds that are there; for ``au_pro``
           each PNG is one region that saturates at its whole area.
 
+        With ``region`` also ``region``: the ``share`` of the image that counts, ``images_left_out``.
+
         A figure that the data do not define is None: that of a kind with no image and a mean that would
         need it, an AUROC without good or without anomalous images, everything about pixels without masks.
 
@@ -81,40 +87,56 @@ def evaluate_maps(
     questions = _questions(dataset)
     pixels = TestPixels() if memory is None else BoundedPixels(memory, questions)
 
-    def take(number: int) -> float:
+    def take(number: int) -> float | None:
+        """The image's score; None if no anomalous pixel lies within the region."""
         sample = dataset.test[number]
         anomaly_map = _checked_map(maps, dataset, sample)
+        score = _image_score(scores, sample, anomaly_map, region)
+        if region is not None and dataset.has_masks:
+            from thfr.evaluation.region import regions_of, within  # takes scipy
+
+            inside, parts = within(anomaly_map, regions_of(dataset, sample), region)
+            pixels.add(number, sample.kind, inside, parts)
+            return None if sample.kind != GOOD and not len(parts.masks) else score
         if dataset.has_masks:
             truth = dataset.regions(sample) if loco else dataset.mask(sample)
             pixels.add(number, sample.kind, anomaly_map, truth)
-        return _image_score(scores, sample, anomaly_map)
+        return score
 
     image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
+    left_out = 0
     for sample, score in zip(dataset.test, _taken(take, len(dataset.test), threads, progress), strict=True):
-        image_scores[sample.kind].append(score)
+        if score is None:
+            left_out += 1
+        else:
+            image_scores[sample.kind].append(score)
     found = pixels.figures(questions)
 
     counts = {kind: len(values) for kind, values in image_scores.items()}
     head = {"dataset": dataset.name, "category": dataset.category, "images": counts}
     good = image_scores[GOOD]
     bad = [value for kind, values in image_scores.items() if kind != GOOD for value in values]
-    more = {
+    more: dict[str, Any] = {
         "image_aupr": image_aupr(good, bad),
         "image_f1": None if threshold is None else image_f1(good, bad, threshold),
         "au_pro_limit": dataset.PRO_LIMIT,
     }
     if found.error_bounds is not None:
         more["error_bounds"] = found.error_bounds
+    if region is not None:
+        more["region"] = {"share": region.share, "images_left_out": left_out}
     return head | (_loco_figures if loco else _ad_figures)(image_scores, found) | more
 
 
-def _taken(take: Callable[[int], float], count: int, threads: int, progress: bool) -> list[float]:
+def _taken(
+    take: Callable[[int], float | None], count: int, threads: int, progress: bool
+) -> list[float | None]:
     """The images' scores. With one thread the first problem ends it; with more, all of them are told."""
     if threads == 1:
         numbers = tqdm(range(count), desc="evaluate", unit="image", disable=not progress, leave=False)
         return [take(number) for number in numbers]
 
-    def attempt(number: int) -> float | InputError:
+    def attempt(number: int) -> float | InputError | None:
         try:
             return take(number)
         except InputError as error:
@@ -224,9 +246,11 @@ def _checked_map(maps: Maps, dataset: Dataset, sample: Sample) -> np.ndarray:
     return np.ascontiguousarray(value, dtype=np.float32)
 
 
-def _image_score(scores: Mapping[Sample, float] | None, sample: Sample, anomaly_map: np.ndarray) -> float:
+def _image_score(
+    scores: Mapping[Sample, float] | None, sample: Sample, anomaly_map: np.ndarray, region: Region | None
+) -> float:
     if scores is None:
-        return float(anomaly_map.max())
+        return float((anomaly_map if region is None else anomaly_map[region.scaled(anomaly_map.shape)]).max())
     if sample not in scores:
         raise InputError(f"evaluate: scores has no score for the test image {sample.path}")
     return float(scores[sample])

@@ -16,6 +16,7 @@ from thfr.data import load_images
 from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_json, find_images, printable
 from thfr.methods.common.patches import location_vectors
+from thfr.methods.common.tiles import tiles_of
 from thfr.methods.patchcore import PatchCoreDetector, patch_features
 from thfr.runs.json_file import read_object
 
@@ -106,10 +107,9 @@ def _patches(
     if not listing.images:
         raise InputError(f"bank: no image in {printable(images)}")
     model, options = detector.config.model, detector.inputs.options
-    size = (detector.size, detector.size)
     starts = range(0, len(listing.images), _BATCH)
     for start in tqdm(starts, "bank", unit="batch", disable=not progress, leave=False):
-        batch = load_images(listing.images[start : start + _BATCH], size, options)
+        batch = load_images(listing.images[start : start + _BATCH], detector.size, options)
         with torch.inference_mode():
-            levels = detector.features(batch)
-            yield location_vectors(patch_features(levels, model.neighbourhood, model.dimension))
+            levels = detector.features(tiles_of(batch, model))
+            yield location_vectors(patch_features(levels, model))

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -22,13 +23,16 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.io import atomic_write_text, resize_for_model
+from thfr.io import atomic_write_text, framed
+from thfr.io.framing import box_of, counted, native_counted
 from thfr.methods.common.features import FeatureStore, compute_features
+from thfr.methods.common.tiles import Score, score_tiles
 from thfr.methods.registry import detector_class, read_config
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
 from thfr.runs.digest import check_files
 from thfr.runs.inputs import RunInputs
+from thfr.runs.reference import FeatureReference
 from thfr.runs.tensors import load_tensors, read_tensors, save_tensors
 from thfr.runs.threshold import Threshold
 
@@ -54,9 +58,13 @@ class FitContext:
     """What a method is fitted on, where, and how."""
 
     images: Tensor
-    """uint8 [N,3,S,S], RGB, good, at input size."""
+    """uint8 [N,3,H,W], RGB, good, at the network's input size: whole images, or all their tiles, those of an
+    image together.
+    """
     indices: Tensor
-    """int64 [N]: their indices among the images given to :func:`thfr.training.train`."""
+    """int64 [N]: their indices among the images given to :func:`thfr.training.train`; of T tiles an image
+    index * T + place.
+    """
     out: Path
     """The run folder, for log, checkpoints and memory-mapped files."""
     device: torch.device
@@ -68,7 +76,7 @@ class FitContext:
     def compute_features(
         self,
         extractor: FeatureExtractor,
-        images: Tensor | None = None,  # uint8 [N,3,S,S]
+        images: Tensor | None = None,  # uint8 [N,3,H,W]
         **options: Any,
     ) -> FeatureStore:
         """Features of ``images``, by default those to be fitted on; ``options`` as of
@@ -96,6 +104,31 @@ def timed_stages(timer: Timer) -> Iterator[None]:
         _timer.reset(token)
 
 
+_observer: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed_features() -> Iterator[list[np.ndarray]]:
+    """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile; of a
+    batch of images that are seen in tiles one array a place.
+    """
+    found: list[np.ndarray] = []
+    token = _observer.set(found.append)
+    try:
+        yield found
+    finally:
+        _observer.reset(token)
+
+
+def image_means(
+    means: Sequence[np.ndarray],  # float32 [B,C] each, of observed_features
+    tiles: int,
+) -> np.ndarray | None:  # float32 [N,C]
+    """The mean features of whole images; None where nothing was observed."""
+    parts = [np.mean(means[start : start + tiles], 0) for start in range(0, len(means), tiles)]
+    return np.concatenate(parts) if parts else None
+
+
 def resolve_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU."""
     if device == "auto":
@@ -108,7 +141,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def native_map(
-    single: Tensor,  # fp32 [S,S]
+    single: Tensor,  # fp32 [H,W]
     size: tuple[int, int],
 ) -> np.ndarray:  # float32 [H,W]
     """An anomaly map at its image's own size, (height, width): bilinear."""
@@ -120,10 +153,10 @@ class Detector(ABC, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
     Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
-    colours of its maps, None where nothing is known of good images; ``inputs``: how it reads images;
-    ``digest`` of the run folder that it was
-    read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
-    fp16 (CUDA only) and bf16 the features are channels-last.
+    colours of its maps, and ``reference``, mean features, both None where nothing is known of good images;
+    ``inputs``: how it reads images; ``digest`` of the run folder that it was read from or written to;
+    ``device``; ``precision``: what convolutions and matrix products compute in; in fp16 (CUDA only) and bf16
+    the features are channels-last.
     """
 
     def __init__(
@@ -140,6 +173,7 @@ class Detector(ABC, Generic[ConfigT]):
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
         self.config, self.precision, self.threshold = config, precision, threshold
         self.scale: ColourScale | None = None
+        self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
         self.digest: str | None = None
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
@@ -175,15 +209,17 @@ class Detector(ABC, Generic[ConfigT]):
     def _smoothed(
         self,
         levels: list[Tensor],  # [B,h_l,w_l]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         """The sum of maps of any resolution, up-sampled to the input size and blurred, and its maximum."""
-        maps, scores = thfr_ext.upsample_blur(levels, (self.size, self.size), sigma=4.0, combine="sum")
+        maps, scores = thfr_ext.upsample_blur(levels, self.config.model.size, sigma=4.0, combine="sum")
         return maps, scores
 
     @property
-    def size(self) -> int:
-        """Edge of the square input in pixels."""
-        return self.config.model.size
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a prepared image in pixels. The network's own input, ``config.model.size``, is
+        smaller where the image is seen in tiles.
+        """
+        return self.config.model.canvas
 
     @property
     def label(self) -> str:
@@ -197,10 +233,11 @@ class Detector(ABC, Generic[ConfigT]):
 
     def nearest_templates(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
+        images: Tensor,  # uint8 [B,3,H,W]
     ) -> Tensor | None:
         """Index of the training image that each image is compared with first, int64 [B], counted as in
-        :func:`thfr.training.train`; None for a method that keeps none.
+        :func:`thfr.training.train`, below -1 for an image of :meth:`taught`; None for a method that keeps
+        none.
         """
         return None
 
@@ -223,8 +260,8 @@ class Detector(ABC, Generic[ConfigT]):
     @abstractmethod
     def _score(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+        images: Tensor,  # uint8 [B,3,H,W]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         """Anomaly maps and image scores; larger is more anomalous."""
 
     @abstractmethod
@@ -247,15 +284,50 @@ class Detector(ABC, Generic[ConfigT]):
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the image score is the largest value of the map and :meth:`good_maps` are those that the
+        images would have had, were they not learnt from: they can then set the threshold.
+        """
+        return False
+
+    def taught(
+        self: DetectorT,
+        images: Tensor,  # uint8 [N,3,h,w], good, at the network's input size, as in FitContext
+        learnt: int,
+    ) -> DetectorT:
+        """A detector that also keeps these good images, without training; this one stays as it is. It has no
+        threshold and no colour scale: :meth:`calibrate` it with images that it does not keep.
+
+        Args:
+            learnt: images, or tiles, that this one was learnt from.
+
+        Raises:
+            InputError: the method keeps no good images, or no image was given.
+        """
+        raise InputError(
+            f"teach: {self.config.label} keeps no good images that others could be added to: train it again "
+            "with these among its images"
+        )
+
+    def _renewed(self: DetectorT, **learnt: Any) -> DetectorT:
+        """This detector with other attributes, and without what was found with the old ones."""
+        other = copy(self)
+        other.threshold = other.scale = other.reference = other.digest = None
+        for name, value in learnt.items():
+            setattr(other, name, value)
+        return other
+
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Batches of maps, fp32 [B,S,S], of good training images, each as if it were new, where the method
+        """Batches of maps, fp32 [B,H,W], of good training images, each as if it were new, where the method
         can make them from what it keeps; None where it cannot. Called once, when training ends: the colour
         scale of good images is taken from them.
         """
         return None
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Resize RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor [B,3,S,S].
+        """Bring RGB images [h,w,3] to the run's size as in training, anti-aliased bilinear, stretched or
+        letterboxed, blank outside of its region of interest: uint8 [B,3,H,W].
 
         uint8 is taken as it is; a run on deeper images (:class:`thfr.runs.inputs.RunInputs`) also takes their
         numbers and scales them by its range.
@@ -265,8 +337,7 @@ class Detector(ABC, Generic[ConfigT]):
         """
         if len(images) == 0:
             raise InputError("Detector: images is empty")
-        edge = (self.size, self.size)
-        prepared = torch.empty((len(images), 3, *edge), dtype=torch.uint8)
+        prepared = torch.empty((len(images), 3, *self.size), dtype=torch.uint8)
         for index, image in enumerate(images):
             try:
                 pixels = self.inputs.pixels_of(image)
@@ -274,13 +345,15 @@ class Detector(ABC, Generic[ConfigT]):
                 raise InputError(
                     f"Detector: images[{index}] must be a uint8 array [H,W,3], {error}"
                 ) from error
-            prepared[index] = torch.from_numpy(resize_for_model(pixels, edge)).permute(2, 0, 1)
+            prepared[index] = torch.from_numpy(framed(pixels, self.size, self.inputs.options)).permute(
+                2, 0, 1
+            )
         return prepared
 
     @torch.inference_mode()
     def features(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
+        images: Tensor,  # uint8 [B,3,H,W]
     ) -> list[Tensor]:
         """The extractor's three feature levels, [B,C_l,H_l,W_l], in the precision asked for.
 
@@ -289,27 +362,76 @@ class Detector(ABC, Generic[ConfigT]):
         """
         pixels = images.to(self.device).float().div_(255)
         if self.precision == "fp32":
-            return self.extractor(pixels)
-        with self._computing():
-            levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
-        return [level.to(PRECISIONS[self.precision]) for level in levels]
+            levels = self.extractor(pixels)
+        else:
+            with self._computing():
+                found = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
+            levels = [level.to(PRECISIONS[self.precision]) for level in found]
+        observe = _observer.get()
+        if observe is not None:
+            observe(levels[-1].float().mean((2, 3)).cpu().numpy())
+        return levels
 
     @torch.inference_mode()
     def score_prepared(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
-        """Anomaly maps and scores of images of the input size: one batch, all at once.
+        images: Tensor,  # uint8 [B,3,H,W]
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
+        """Anomaly maps and scores of prepared images (:attr:`size`): one batch, all at once.
+
+        The score is the method's own. Where an image is seen in tiles, letterboxed or by a region of
+        interest it is the maximum of the map over what counts, and the map has its least value elsewhere.
+
+        Args:
+            sizes: (height, width) of each image before it was prepared: where a letterboxed one lies; None:
+            all
+                of a letterboxed input counts.
 
         Raises:
             ValueError: images of another dtype or shape.
         """
-        if images.dtype != torch.uint8 or images.shape[1:] != (3, self.size, self.size):
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, *self.size):
             raise ValueError(
-                f"Detector: images must be uint8 [B,3,{self.size},{self.size}], "
+                f"Detector: images must be uint8 [B,3,{self.size[0]},{self.size[1]}], "
                 f"got {images.dtype} {list(images.shape)}"
             )
-        return self._score(images)
+        return self.score_whole(images, self._score, score_tiles, sizes)
+
+    def score_whole(
+        self,
+        images: Tensor,  # uint8 [B,3,H,W]
+        score: Score,
+        in_tiles: Callable[[Tensor, Any, Score], Tensor],
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
+        """:meth:`score_prepared` with another way to score the network's input, or its tiles; for export."""
+        model, options = self.config.model, self.inputs.options
+        if model.tile_count == 1:
+            maps, scores = score(images)
+        else:
+            maps = in_tiles(images, model, score)
+            scores = maps.amax((1, 2))
+        natives: Sequence[tuple[int, int] | None] = sizes or [None]
+        masks = [counted(one, self.size, options.fit, options.region) for one in natives]
+        if all(mask is None for mask in masks):
+            return maps, scores
+        full = np.ones(self.size, dtype=bool)
+        inside = torch.from_numpy(np.stack([full if mask is None else mask for mask in masks]))
+        inside = inside.to(maps.device)
+        scores = maps.masked_fill(~inside, -torch.inf).amax((1, 2))
+        least = maps.masked_fill(~inside, torch.inf).amin((1, 2), keepdim=True)
+        return torch.where(inside, maps, least), scores
+
+    def native_map(
+        self,
+        single: Tensor,  # fp32 [H,W]
+        size: tuple[int, int],
+    ) -> np.ndarray:  # float32 [h,w]
+        """The map of a prepared image over the image itself, ``size`` = (height, width)."""
+        options = self.inputs.options
+        box = box_of(size, self.size, options.fit)
+        return native_counted(native_map(single[box.slices], size), options.region)
 
     def score(
         self,
@@ -325,46 +447,52 @@ class Detector(ABC, Generic[ConfigT]):
         maps: list[np.ndarray] = []
         scores: list[Tensor] = []
         for start in range(0, len(prepared), batch_size):
-            batch, values = self.score_prepared(prepared[start : start + batch_size])
+            sizes = [(image.shape[0], image.shape[1]) for image in images[start : start + batch_size]]
+            batch, values = self.score_prepared(prepared[start : start + batch_size], sizes)
             scores.append(values.cpu())
-            for image, single in zip(images[start : start + batch_size], batch, strict=True):
-                maps.append(native_map(single, image.shape[:2]))
+            maps += [self.native_map(single, size) for single, size in zip(batch, sizes, strict=True)]
         return Scores(maps, torch.cat(scores).numpy())
 
     def score_read(
         self,
-        pixels: np.ndarray,  # uint8 [B,S,S,3]: what thfr.io.read_input gives, at input size
+        pixels: np.ndarray,  # uint8 [B,H,W,3]: what thfr.io.read_input gives, at input size
         sizes: Sequence[tuple[int, int]],
     ) -> Iterator[tuple[np.ndarray, float]]:
         """For each image its map at ``sizes``, (height, width), one at a time, and its score."""
         images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
-        maps, scores = self.score_prepared(images)
+        maps, scores = self.score_prepared(images, sizes)
         for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
-            yield native_map(single, size), score
+            yield self.native_map(single, size), score
 
     def calibrate(
         self,
-        images: Tensor,  # uint8 [N,3,S,S], good, not seen by training
+        images: Tensor,  # uint8 [N,3,H,W], good, not seen by training
         rate: float,
         source: str,
         batch_size: int = 8,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> Threshold:
-        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it, and
-        :attr:`scale` by the images' maps.
+        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it,
+        :attr:`scale` by the images' maps, and :attr:`reference` by their features.
 
         Args:
             source: which images they are, in words.
+            sizes: of the images before they were prepared, see :meth:`score_prepared`.
 
         Raises:
             InputError: no image, or a rate outside of (0, 1).
         """
         scores: list[float] = []
         builder = ScaleBuilder()
-        for batch in images.split(batch_size) if len(images) else ():
-            maps, values = self.score_prepared(batch)
-            scores += values.tolist()
-            for anomaly_map in maps.cpu().numpy():
-                builder.add(anomaly_map)
+        with observed_features() as means:
+            for start in range(0, len(images), batch_size):
+                some = slice(start, start + batch_size)
+                maps, values = self.score_prepared(images[some], None if sizes is None else sizes[some])
+                scores += values.tolist()
+                for anomaly_map in maps.cpu().numpy():
+                    builder.add(anomaly_map)
+        observed = image_means(means, self.config.model.tile_count)
+        self.reference = None if observed is None else FeatureReference.of(observed)
         self.threshold = Threshold.from_scores(scores, rate, source)
         self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
         return self.threshold
@@ -379,7 +507,7 @@ class Detector(ABC, Generic[ConfigT]):
         atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
         if self.inputs != RunInputs():  # else an older run, whose digest must not change
             self.inputs.save(folder)
-        for part in (self.threshold, self.scale):  # last: the threshold holds the digest of the others
+        for part in (self.threshold, self.scale, self.reference):  # last: a digest of the others is in it
             if part is not None:
                 part.save(folder)
 
@@ -413,4 +541,5 @@ class Detector(ABC, Generic[ConfigT]):
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
+        detector.reference = FeatureReference.load(folder)
         return detector

@@ -16,13 +16,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
+from thfr.methods.common.tiles import current_places
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
 
@@ -40,6 +43,10 @@ class SPADEModelConfig(ModelConfig):
     """Locations, kappa, whose mean squared distance is that of a location."""
     stride: Literal[4, 8, 16] = 4
     """Least pixels between locations; a transformer's are its patches."""
+    place_weight: float = Field(default=0.2, ge=0)
+    """Of images seen in tiles: the squared distance, in squared mean lengths of a key, that is added for a
+    tile of another place.
+    """
 
 
 class SPADEConfig(RunConfig):
@@ -76,6 +83,7 @@ class SPADEDetector(Detector[SPADEConfig]):
     ) -> None:
         super().__init__(config, extractor, device, precision, threshold)
         self.gallery, self.keys = [level.to(self.device) for level in gallery], keys.to(self.device)
+        self._place_length = float(keys.float().norm(dim=1).mean()) * (config.model.place_weight / 2) ** 0.5
 
     @classmethod
     def fit(
@@ -114,8 +122,16 @@ class SPADEDetector(Detector[SPADEConfig]):
 
     def _nearest_images(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:  # fp32 [B], int64 [B,K]
         count = min(self.config.model.image_neighbours, len(self.keys))
-        found = thfr_ext.nearest_templates(image_keys(features).float(), self.keys, k=count, metric="l2")
+        keys, bank = image_keys(features).float(), self.keys
+        if self.config.model.tile_count > 1:  # the gallery's tiles lie image by image, place by place
+            keys = self._with_place(keys, current_places(keys.shape[0]))
+            bank = self._with_place(bank.float(), torch.arange(len(bank)) % self.config.model.tile_count)
+        found = thfr_ext.nearest_templates(keys, bank, k=count, metric="l2")
         return found[0].square().mean(1), found[1]
+
+    def _with_place(self, keys: Tensor, places: Tensor) -> Tensor:
+        axes = F.one_hot(places.to(keys.device), self.config.model.tile_count).to(keys)
+        return torch.cat([keys, axes * self._place_length], 1)
 
     def _location_distances(
         self,
@@ -131,6 +147,18 @@ class SPADEDetector(Detector[SPADEConfig]):
             found = thfr_ext.nearest_templates(queries, bank, k=count, metric="l2")[0]
             nearest = torch.cat([nearest, found], 1).topk(count, 1, largest=False).values
         return nearest.square().mean(1).view(max(level.shape[1:] for level in levels))
+
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> SPADEDetector:
+        """The images join the gallery."""
+        parts = [self.gallery]
+        keys = [self.keys]
+        for _, levels in feature_batches(self.extractor, images, self.device):
+            finest = averaged(levels, self.extractor.strides, self.config.model.stride)
+            parts.append([level.half() for level in finest])
+            keys.append(image_keys(levels).half())
+        gallery = [torch.cat(level) for level in zip(*parts, strict=True)]
+        return self._renewed(gallery=gallery, keys=torch.cat(keys))
 
     def state(self) -> dict[str, Tensor]:
         return {**{f"level{index}": level for index, level in enumerate(self.gallery)}, "keys": self.keys}

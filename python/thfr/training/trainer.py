@@ -18,14 +18,15 @@ from torch import Tensor
 
 from thfr import distributed
 from thfr.backbones import FeatureExtractor, create_backbone
-from thfr.config import RunConfig, TrainingConfig
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
 from thfr.data.images import Loaded
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.io import file_sha256
+from thfr.io import Region, file_sha256, image_size, read_region
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
+from thfr.methods.common.tiles import tiles_of
 from thfr.methods.registry import read_config
 from thfr.runs import files
 from thfr.runs.digest import combined, file_digests
@@ -36,6 +37,7 @@ from thfr.runs.folder import (
     claim,
     is_claimed,
     is_finished,
+    read_metadata,
     write_data,
     write_metadata,
 )
@@ -43,7 +45,7 @@ from thfr.runs.inputs import RunInputs, find_options
 from thfr.runs.lock import locked
 from thfr.runs.threshold import DEFAULT_RATE
 from thfr.training.memory import peak_memory
-from thfr.training.scale import good_scale
+from thfr.training.scale import calibrate_without_itself, good_scale
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ def train(
     cache_budget: int = 4 << 30,
     false_alarm_rate: float = DEFAULT_RATE,
     bit_depth: int | None = None,
+    roi: str | os.PathLike[str] | None = None,
 ) -> Detector[Any]:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
@@ -73,24 +76,33 @@ def train(
     Args:
         weights: file of the backbone's weights.
         checkpoint_seconds: time between checkpoints (0: every step).
-        cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
+        cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``. Training images
+            (at input size) of more bytes go to one beside it.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
-            images and those held out; without any the run has none (``thfr calibrate`` sets it later).
+            images and those held out; without any by training images scored as new ones, where the method can
+            (:attr:`thfr.methods.Detector.leaves_out`), else the run has none (``thfr calibrate`` sets it
+            later).
         bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
             (:func:`thfr.io.find_pixel_range`).
+        roi: file of the region of interest, see :func:`thfr.io.read_region`; what lies outside of it is
+        neither
+            learnt from nor scored. Polygons without a size are those of the first image.
 
     Raises:
-        InputError: images or weights that cannot be used; fewer than two images to learn from; ``out`` holds
+        InputError: images or weights that cannot be used; too few images to learn from; ``out`` holds
             something else, or a run of another configuration (names the fields that differ), or another
             training is at work in it.
     """
     out, where = Path(out), resolve_device(device)
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
-    samples, indices, unseen = divide(dataset, config.training)
+    samples, indices, unseen = divide(dataset, config.training, config.least_images)
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
-    size = config.model.size
-    loaded, good, inputs, notes = _read(samples, unseen, (size, size), bit_depth, progress)
+    region = None if roi is None else read_region(roi, _native_size(samples[0]))
+    config = _with_region(config, region)
+    loaded, good, inputs, notes = _read(
+        samples, unseen, config.model, bit_depth, region, progress, cache_budget, out.parent
+    )
     if isinstance(dataset, Dataset):
         notes += dataset.notes
     images = loaded.images
@@ -106,12 +118,17 @@ def train(
     main = distributed.is_main()
     distributed.barrier()  # all have looked before the main one makes the folder
     with locked(out, "train") if main else nullcontext():
-        if main and _finished_before(out, config):
+        if distributed.world() == 1 and _finished_before(out, config):
             return Detector.load(out, device)
         if main and not is_claimed(out):
             claim(out, config.to_yaml())
         distributed.barrier()
-        context = FitContext(images, indices, out, where, progress and main, checkpoint_seconds, cache_budget)
+        count = config.model.tile_count
+        tiles = (indices[:, None] * count + torch.arange(count)).flatten()
+        shown = progress and main
+        context = FitContext(
+            tiles_of(images, config.model), tiles, out, where, shown, checkpoint_seconds, cache_budget
+        )
         started = time.monotonic()
         placed = None if extractor is None else extractor.to(where)
         detector, metadata = detector_class(config.method).fit(config, placed, context)
@@ -121,7 +138,10 @@ def train(
             distributed.barrier()  # until the main one has written everything
             return Detector.load(out, device)
         if good is not None:
-            detector.calibrate(good, false_alarm_rate, "good images not learnt from")
+            words = "good images not learnt from"
+            detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
+        elif detector.leaves_out:
+            calibrate_without_itself(detector, false_alarm_rate)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)
         detector.save(out)
@@ -135,34 +155,48 @@ def train(
 def _read(
     samples: Sequence[Any],
     unseen: Sequence[Any],
-    size: tuple[int, int],
+    model: ModelConfig,
     bit_depth: int | None,
+    region: Region | None,
     progress: bool,
-) -> tuple[Loaded, Tensor | None, RunInputs, list[str]]:
+    budget: int,
+    folder: Path,
+) -> tuple[Loaded, Loaded | None, RunInputs, list[str]]:
     """The images to learn from, those that set the threshold, how both are read, and notes."""
     every = [*samples, *unseen]
     paths = [Path(one.path if isinstance(one, Sample) else one) for one in every]
     oriented = [one.oriented if isinstance(one, Sample) else True for one in every]
-    options = find_options(paths, oriented, bit_depth)
-    loaded = load_inputs(samples, size, options, progress=progress)
+    options, size = find_options(paths, oriented, bit_depth, model.fit, region), model.canvas
+    loaded = load_inputs(samples, size, options, progress=progress, budget=budget, folder=folder)
     notes = [*loaded.notes]
     good = None
     if unseen:
-        others = load_inputs(unseen, size, options, progress=progress)
-        good, notes = others.images, [*notes, *others.notes]
+        good = load_inputs(unseen, size, options, progress=progress)
+        notes += good.notes
     return loaded, good, RunInputs(options, ImageProfile.of(loaded)), gathered(notes)
 
 
+def _with_region(config: RunConfig, region: Region | None) -> RunConfig:
+    digest = None if region is None else region.digest
+    return config.model_copy(update={"model": config.model.model_copy(update={"region": digest})})
+
+
+def _native_size(sample: Any) -> tuple[int, int]:
+    if isinstance(sample, Sample):
+        return image_size(sample.path, sample.oriented)
+    return image_size(sample, True)
+
+
 def _finish(
-    out: Path, detector: Detector, metadata: dict[str, Any], context: FitContext, good: Tensor | None
+    out: Path, detector: Detector, metadata: dict[str, Any], context: FitContext, good: Loaded | None
 ) -> None:
     """Mark the run folder as finished."""
     config, digests = detector.config, file_digests(out)
     detector.digest = combined(digests)
     found = {
         "steps": config.training.steps(len(context.images)),
-        "images": len(context.images),
-        "calibration_images": 0 if good is None else len(good),
+        "images": len(context.images) // config.model.tile_count,
+        "calibration_images": 0 if good is None else len(good.images),
         "peak_memory_bytes": peak_memory(),
         "device": context.device.type,
         "weights_digest": config.weights_digest,
@@ -193,16 +227,21 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
 
 
 def divide(
-    dataset: Dataset | Sequence[Any], settings: TrainingConfig
+    dataset: Dataset | Sequence[Any], settings: TrainingConfig, least: int = 1
 ) -> tuple[Sequence[Any], Tensor, Sequence[Any]]:
-    """The images to learn from with their indices, and the good ones that only set the threshold."""
+    """The images to learn from with their indices, and the good ones that only set the threshold.
+
+    Raises:
+        InputError: there are fewer than ``least`` images to learn from.
+    """
     samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
     validation = dataset.validation if isinstance(dataset, Dataset) else ()
     held = held_out(len(samples), settings.holdout, settings.seed).tolist()
     learnt = sorted(set(range(len(samples))).difference(held))
-    if len(learnt) < 2:
+    if len(learnt) < least:
         kept = f" of {len(samples)} with holdout {settings.holdout}" if held else ""
-        raise InputError(f"train: needs at least two good images to learn from, got {len(learnt)}{kept}")
+        wanted = "one good image" if least == 1 else f"{least} good images"
+        raise InputError(f"train: needs at least {wanted} to learn from, got {len(learnt)}{kept}")
     unseen = [*(samples[number] for number in held), *validation]
     return [samples[number] for number in learnt], torch.tensor(learnt), unseen
 
@@ -216,7 +255,7 @@ def _describe(dataset: Dataset | Sequence[Any], images: Tensor) -> dict[str, str
 
 
 def pixels_sha256(
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
 ) -> str:
     """SHA-256 of the pixels, in hexadecimal digits."""
     return hashlib.sha256(images.contiguous().numpy().data).hexdigest()
@@ -237,5 +276,7 @@ def _finished_before(out: Path, config: RunConfig) -> bool:
     if differing:
         raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
     if is_finished(out):
+        if read_metadata(out).parent is not None:
+            raise InputError(f"train: {out} holds a run of thfr teach; expected another folder")
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
     return is_finished(out)

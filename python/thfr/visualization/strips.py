@@ -207,7 +207,7 @@ def write_strips(
     config = results.detector.config
     model = config.model
     caption = (
-        f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
+        f"{model.backbone}, {model.size_in_words}. Recon (from extracted features) and "
         f"restored: {visualizer.note()} The anomaly map is that of "
         f"{config.label} ({results.run.name}), its colour scale by {results.scale.source}."
     )
@@ -258,7 +258,7 @@ def _templates(
     nearest = detector.nearest_templates(batch)
     assert nearest is not None  # the caller asked whether there are templates
     for index in nearest.tolist():
-        path = results.training_images[index]
+        path = results.training_images.get(index)
         if path is None:
             found.append({})
             continue

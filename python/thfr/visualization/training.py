@@ -21,6 +21,7 @@ from tqdm import tqdm
 from thfr.data import Dataset, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.io.sizes import plain
 from thfr.methods import Detector, FitContext
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
@@ -74,19 +75,23 @@ def train_visualizer(
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``run``.
 
     Raises:
-        InputError: a field is out of range, ``run`` holds a network of another configuration, the training
+        InputError: a run with tiles, a field is out of range, ``run`` holds a network of another
+        configuration, the training
             images are not those of the run, or a file is damaged.
     """
+    if detector.config.model.tile_count > 1:
+        raise InputError(
+            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose "
+            "restored features are not put together"
+        )
     config, metadata = _claim(run, detector, asked)
     if "error" in metadata:
         return load_visualizer(run, detector)
     learnt, _, _ = divide(dataset, detector.config.training)
-    images = load_images(learnt, (detector.size, detector.size), detector.inputs.options, progress=progress)
+    images = load_images(learnt, detector.size, detector.inputs.options, progress=progress)
     _check_images(run, detector, dataset, images)
     if config.test_images:
-        test = load_images(
-            dataset.test, (detector.size, detector.size), detector.inputs.options, progress=progress
-        )
+        test = load_images(dataset.test, detector.size, detector.inputs.options, progress=progress)
         images = torch.cat([images, test])
     context = FitContext(
         images,
@@ -138,7 +143,7 @@ def features_of(detector: Detector) -> dict[str, Any]:
     model = detector.config.model
     return {
         "backbone": model.backbone,
-        "size": model.size,
+        "size": plain(model.size),
         "weights_digest": detector.config.weights_digest,
         "dataset": dict(detector.config.dataset),
     }
@@ -209,7 +214,7 @@ def _test_errors(
     if visualizer.metadata["trained_on"]["test_images"]:
         return {}
     sums: dict[str, ErrorSum] = {}
-    size = (detector.size, detector.size)
+    size = detector.size
     for start in tqdm(range(0, len(dataset.test), _BATCH), "test images", disable=not progress, leave=False):
         samples = dataset.test[start : start + _BATCH]
         batch = load_images(samples, size, detector.inputs.options)

@@ -14,6 +14,7 @@ from thfr.deploy.export.operators import nearest_rows, plain_operators, upsample
 from thfr.errors import InputError
 from thfr.methods.base import Detector
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated
+from thfr.methods.common.tiles import score_tiles_together
 from thfr.methods.registry import method_names
 
 LARGEST_BATCH = 1024
@@ -38,9 +39,11 @@ class Graph(nn.Module):
 
     def forward(
         self,
-        image: Tensor,  # uint8 [B,S,S,3], RGB
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,S,S], fp32 [B], bool [B]
-        anomaly_map, score = self.score(self.detector, image.permute(0, 3, 1, 2))
+        image: Tensor,  # uint8 [B,H,W,3], RGB
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,H,W], fp32 [B], bool [B]
+        anomaly_map, score = self.detector.score_whole(
+            image.permute(0, 3, 1, 2), lambda images: self.score(self.detector, images), score_tiles_together
+        )
         return anomaly_map, score, score > self.limit
 
 
@@ -60,7 +63,7 @@ def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram
         raise InputError(f"export: expected a detector in fp32 on the CPU, got {got}")
     graph = Graph(_for_one_size(detector), limit).eval()
     image = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (2, detector.size, detector.size, 3), dtype=np.uint8)
+        np.random.default_rng(0).integers(0, 256, (2, *detector.size, 3), dtype=np.uint8)
     )
     with torch.no_grad(), plain_operators():
         graph(image)  # keys, priors and matrices are made on first use, and must be real tensors
@@ -80,7 +83,7 @@ def _for_one_size(detector: Detector[Any]) -> Detector[Any]:
     if not detector.config.uses_backbone:
         return detector
     other = copy(detector)
-    other._extractor = detector.extractor.fixed((detector.size, detector.size))
+    other._extractor = detector.extractor.fixed(detector.config.model.size)
     return other
 
 
@@ -110,7 +113,7 @@ def _score_spade(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         nearest = nearest.topk(model.place_neighbours, 2, largest=False).values
     assert nearest is not None
     grid = averaged_grids(model.grids, strides, model.stride)[0]
-    maps, _ = upsample_blur([nearest.mean(2).view(-1, *grid)], (detector.size, detector.size))
+    maps, _ = upsample_blur([nearest.mean(2).view(-1, *grid)], model.size)
     return maps, scores
 
 

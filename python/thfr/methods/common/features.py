@@ -4,7 +4,9 @@ use.
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -65,7 +67,7 @@ class FeatureStore:
 
 def feature_batches(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     device: torch.device,
     batch_size: int = 8,
     progress: bool = False,
@@ -99,7 +101,7 @@ def feature_batches(
 
 def compute_features(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     device: torch.device,
     folder: Path,
     budget: int = 4 << 30,
@@ -113,7 +115,9 @@ def compute_features(
     ``keep``: makes what is kept of a batch's levels, tensors [B,...]; by default the levels themselves.
 
     Raises:
-        InputError: a feature is not finite or exceeds the range of fp16.
+        InputError: a feature is not finite or exceeds the range of fp16, or the file does not fit on the
+        disk;
+            said after the first batch.
     """
     batches = feature_batches(extractor, images, device, batch_size, progress, turns=True)
     kept_of = ((start, [level.half().cpu() for level in keep(found)]) for start, found in batches)
@@ -151,10 +155,33 @@ def _allocate(shapes: list[tuple[int, ...]], folder: Path, budget: int) -> tuple
     if 2 * sum(counts) <= budget:
         return [torch.empty(shape, dtype=torch.float16) for shape in shapes], None
     file = _File(folder)
+    paths = [Path(file.name) / f"level{index}" for index in range(len(shapes))]
+    try:
+        for path, count in zip(paths, counts, strict=True):
+            if distributed.is_main():
+                _reserve(path, 2 * count)
+    except OSError as error:
+        file.cleanup()
+        free = shutil.disk_usage(folder).free
+        raise InputError(
+            f"compute_features: the features of {shapes[0][0]} images need {2 * sum(counts):,} bytes in "
+            f"{folder}, where {free:,} are free ({error.strerror}); make room, or take a run folder on "
+            "another disk"
+        ) from error
+    distributed.barrier()  # the files are there
     levels = [
-        torch.from_file(
-            str(Path(file.name) / f"level{index}"), shared=True, size=count, dtype=torch.float16
-        ).view(shape)
-        for index, (count, shape) in enumerate(zip(counts, shapes, strict=True))
+        torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)
+        for path, count, shape in zip(paths, counts, shapes, strict=True)
     ]
     return levels, file
+
+
+def _reserve(path: Path, size: int) -> None:
+    """A file of ``size`` bytes that the disk really has: a mapped file without them ends in SIGBUS."""
+    if size > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)

@@ -41,7 +41,7 @@ class RegressionModelConfig(ModelConfig):
     @property
     def network_size(self) -> tuple[int, int]:
         """Height and width of the images that the networks see."""
-        return network_size(self.spec, (self.size, self.size))
+        return network_size(self.spec, self.size)
 
     @field_validator("levels")
     @classmethod
@@ -213,7 +213,7 @@ class _Fitting:
 
 def _as_seen(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [B,3,S,S]
+    images: Tensor,  # uint8 [B,3,H,W]
     device: torch.device,
 ) -> Tensor:  # fp32 [B,3,*network_size]
     """Images as the teacher sees them, at the networks' size."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
+from thfr.io.sizes import in_words
 
 Variant = Literal["thfr", "gl", "gbn", "lbn"]
 VARIANTS: tuple[Variant, ...] = ("thfr", "gl", "gbn", "lbn")
@@ -46,6 +47,10 @@ class THFRModelConfig(ModelConfig):
     """Standard deviation of the positional prior, in cells of stride 16."""
     key_cells: int | None = Field(default=None, ge=1)
     """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
+    place_weight: float = Field(default=0.2, ge=0)
+    """Of images seen in tiles: the cosine similarity by which a template of another place must be the better
+    one; 0: place does not count, 2: never from another place.
+    """
     template_count: int = Field(default=3, ge=1)
     """Templates an image is restored with (fewer if the bank holds fewer): the attention chooses among the
     locations of all of them. Training takes the nearest one, which costs half as much and is as good.
@@ -63,9 +68,9 @@ class THFRModelConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> THFRModelConfig:
-        if self.spec.kind == "pyramid" and self.size % self.global_stride:
+        if self.spec.kind == "pyramid" and any(edge % self.global_stride for edge in self.size):
             raise ValueError(
-                f"global_stride: expected a divisor of size, {self.size}, got {self.global_stride}"
+                f"global_stride: expected a divisor of size, {in_words(self.size)}, got {self.global_stride}"
             )
         return self
 

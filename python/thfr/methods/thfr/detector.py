@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import FitContext, Precision
+from thfr.methods.common.features import feature_batches
 from thfr.methods.common.restoring import RestoringDetector
+from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
@@ -85,6 +88,18 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         other._next_random = seed
         return other
 
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> THFRDetector:
+        """The images become templates, and what they show is accepted where an image shows it at the same
+        place (see :meth:`restorations`): the network restores only what training has shown it.
+        """
+        if self.bank is None:
+            return super().taught(images, learnt)
+        found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
+        return self._renewed(
+            bank=self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
+        )
+
     def _require_bank(self) -> TemplateBank:
         if self.bank is None:
             raise InputError(f"THFR: the variant {self.config.label} has no templates")
@@ -107,18 +122,31 @@ class THFRDetector(RestoringDetector[THFRConfig]):
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         if self.bank is None:
             return None
-        return self.bank.indices[self.bank.nearest(self.features(images))[:, 0].cpu()]
+        bank, model = self.bank, self.config.model
+        found = [
+            bank.indices[bank.nearest(self.features(tiles))[:, 0].cpu()] // model.tile_count
+            for tiles, _, _ in each_place(images, model)
+        ]
+        return torch.stack(found).mode(0).values  # of an image in tiles: that of most of them
 
     @property
     def template_count(self) -> int:
         return 0 if self.bank is None else len(self.bank)
 
     def restorations(self, features: list[Tensor]) -> list[Tensor]:
+        """With images that were taught (:meth:`taught`): at each location the features of one of the nearest
+        of them, where they are nearer to the image's than the restored ones.
+        """
         templates = None
         if self.bank is not None:
             bank = self.bank
             templates = self._stage("retrieval", lambda: bank.gather(self.choose_templates(features)))
-        return self._stage("restoration", lambda: self.restored(features, templates))
+        restored = self._stage("restoration", lambda: self.restored(features, templates))
+        taught = None if self.bank is None else self.bank.added
+        if taught is None:
+            return restored
+        accepted = taught.retrieve(features, count=self.config.model.template_count)
+        return [nearer(*level) for level in zip(features, restored, accepted, strict=True)]
 
     @torch.inference_mode()
     def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
@@ -129,7 +157,7 @@ class THFRDetector(RestoringDetector[THFRConfig]):
             yield self._map(features, self.network(features, templates))[0]
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps fp32 [B,S,S] of at most 64 templates, evenly spread over the bank, each restored with the ones
+        """Maps fp32 [B,H,W] of at most 64 templates, evenly spread over the bank, each restored with the ones
         that it would find were it not in the bank itself; None with fewer than two. From stored features, so
         the extractor does not run: about as long as scoring 64 images takes behind it.
         """
@@ -164,5 +192,20 @@ class THFRDetector(RestoringDetector[THFRConfig]):
                 if level.shape != wanted or level.dtype != torch.float16:
                     got = f"{level.dtype} {list(level.shape)}"
                     raise InputError(f"THFR: the bank must be fp16 {list(wanted)}, got {got}")
-            bank = TemplateBank(levels, held["rows"], config.model.key_cells)
+            model = config.model
+            bank = TemplateBank(levels, held["rows"], model.key_cells, model.tile_count, model.place_weight)
         return cls(config, extractor, network, bank, device, precision)
+
+
+def nearer(
+    features: Tensor,  # [B,C,H,W]
+    restored: Tensor,  # [B,C,H,W]
+    accepted: Tensor,  # [B,K,C,H,W]
+) -> Tensor:  # [B,C,H,W], of the dtype of restored
+    """At each location whichever of the restored and the accepted features has the smallest cosine distance
+    to the image's.
+    """
+    candidates = torch.cat([restored[:, None], accepted.to(restored.dtype)], 1)
+    best = F.cosine_similarity(features[:, None].float(), candidates.float(), dim=2).argmax(1)
+    chosen = best[:, None, None].expand(-1, 1, *restored.shape[1:])
+    return candidates.gather(1, chosen)[:, 0]
