@@ -91,7 +91,8 @@ def _room(shape: tuple[int, ...], budget: int | None, folder: Path | None) -> to
     count = torch.Size(shape).numel()
     if budget is None or count <= budget or sys.platform == "win32":
         return torch.empty(shape, dtype=torch.uint8)
-    with tempfile.NamedTemporaryFile(prefix=".images-", dir=folder) as file:
+    there = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
+    with tempfile.NamedTemporaryFile(prefix=".images-", dir=there) as file:
         return torch.from_file(file.name, shared=True, size=count, dtype=torch.uint8).view(shape)
 
 
