@@ -142,6 +142,8 @@ def test_other_commands_do_not_share_their_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["doctor"]) == 2
     assert "torchrun: only train, predict, evaluate share their work" in capsys.readouterr().err

@@ -20,7 +20,8 @@ _PATIENCE = timedelta(hours=2)  # rank 0 may calibrate and write while the other
 
 def launched() -> bool:
     """Whether ``torchrun`` has started this process beside others."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    given = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return given and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
