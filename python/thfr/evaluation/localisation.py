@@ -160,7 +160,7 @@ class BoundedPixels:
     def add(self, number: int, kind: str, anomaly_map: np.ndarray, truth: Regions | np.ndarray) -> None:
         """As :meth:`TestPixels.add`; nothing is kept of the map."""
         regions = truth if isinstance(truth, Regions) else components(truth)
-        covered = regions.masks.any(axis=0)
+        covered = np.asarray(regions.masks.any(axis=0))
         areas = tuple(int(np.count_nonzero(mask)) for mask in regions.masks)
         with self._lock:
             self._note(0, covered)
@@ -190,13 +190,10 @@ class BoundedPixels:
             )
             if value is not None
         }
-        areas = tuple(
-            dict.fromkeys(one.limits)
-            if values is None
-            else {limit: float(values[limit]) for limit in one.limits}
-            for one, values in zip(questions, found[1:], strict=True)
-        )
-        return PixelFigures(None if found[0] is None else float(found[0]), areas, bounds)
+        areas: list[dict[float, float | None]] = []
+        for one, values in zip(questions, found[1:], strict=True):
+            areas.append({limit: None if values is None else float(values[limit]) for limit in one.limits})
+        return PixelFigures(None if found[0] is None else float(found[0]), tuple(areas), bounds)
 
 
 def _name(question: Question) -> str:
