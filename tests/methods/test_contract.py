@@ -36,7 +36,7 @@ from thfr.training import is_finished
 METHODS = (*method_names(), toy_method.NAME)
 TRAINED = ("cflow", "draem", "gcad", "rd4ad", "student_teacher", "thfr")  # by gradient descent
 SEEDLESS = ("spade", toy_method.NAME)  # which draw nothing
-KEEPING = ("padim", "patchcore", "spade", "thfr")  # good images, so that more can be taught
+KEEPING = ("padim", "patchcore", "spade", "template", "thfr")  # good images, so that more can be taught
 OWN_SCORE = ("patchcore", "spade")  # whose image score is not the largest value of the map
 HOLDOUT = 0.3
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.template.calibration import part_weights, unrelated_difference, weighted
@@ -105,6 +106,14 @@ class TemplateDetector(Detector[TemplateConfig]):
         ]
         detector.weights = part_weights(torch.stack(peaks), torch.tensor(unrelated, device=bank.keys.device))
         return detector
+
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
+        """The images join the bank, and memory and weights are made anew."""
+        found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
+        bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
+        made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
+        return self._renewed(bank=made.bank, memory=made.memory, weights=made.weights)
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
