@@ -125,6 +125,17 @@ def region_scores(
     covered: Sequence[_View],
     threads: int,
 ) -> None: ...
+def sweep_figures(
+    maps: Sequence[_View],
+    covered: Sequence[_View],
+    image_groups: _View,
+    groups: int,
+    scores: _View,
+    offsets: _View,
+    region_groups: _View,
+    questions: Sequence[tuple[int, _View, _View, _View]],
+    threads: int,
+) -> tuple[int, list[int], int, float]: ...
 def spro_area(
     maps: Sequence[_View],
     covered: Sequence[_View],
