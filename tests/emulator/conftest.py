@@ -11,17 +11,20 @@ from types import ModuleType
 
 import pytest
 import torch
+from support.absent import absent
 
 from thfr_ext.core import devices
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    built = "THFR_EMULATED" in os.environ
+    return None if built else absent(module_path, parent, "the emulator is not built: make emulate")
 
 
 @pytest.fixture(scope="session")
 def emulated() -> ModuleType:
     """The module, which has the ``cuda_*`` functions of ``thfr_ext._C``."""
-    folder = os.environ.get("THFR_EMULATED")
-    if folder is None:
-        pytest.skip("the emulator is not built: make emulate")
-    path = next(Path(folder).glob("_emulated*.so"))
+    path = next(Path(os.environ["THFR_EMULATED"]).glob("_emulated*.so"))
     spec = importlib.util.spec_from_file_location("_emulated", path)
     assert spec is not None
     assert spec.loader is not None
