@@ -16,9 +16,9 @@ namespace thfr::cuda {
 
 constexpr std::int64_t most_listed = 64;  // neighbours of a query that a list holds
 
-// Queries [Q,D] with their facts (f64 [Q,2] from describe_queries) and what they look for.
+// Queries [Q,D] with their metadata (f64 [Q,2] from describe_queries) and what they look for.
 struct Search {
-  TensorView queries, facts, bank;
+  TensorView queries, metadata, bank;
   Metric metric;
   TensorView exclude;  // i64 [Q], or null data
   TensorView bad;
@@ -29,8 +29,8 @@ struct Lists {
   TensorView keys, rows;
 };
 
-// facts: norm and exponent of each query, the norm NaN if it is not finite.
-const char* describe_queries(const TensorView& queries, const TensorView& facts, void* stream);
+// metadata: norm and exponent of each query, the norm NaN if it is not finite.
+const char* describe_queries(const TensorView& queries, const TensorView& metadata, void* stream);
 
 // Lists a query (L) that search_bank fills.
 std::int64_t bank_strips(std::int64_t rows, std::int64_t width);

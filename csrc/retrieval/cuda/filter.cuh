@@ -122,17 +122,17 @@ __global__ void __launch_bounds__(search_threads, 2)
   double* const own_keys = keys + q * k;
   std::int64_t* const own_rows = rows + q * k;
   const Candidates candidates{to, products, q, products.query_gains[q]};
-  const Facts facts = to.facts[q];
+  const Metadata metadata = to.metadata[q];
   const List list = list_at(memory, search_warps, warp, k);
   clear(list);
   double threshold = below<T>(to.metric, reached_by(candidates, k, best, kth[0]));
   if (products.first > 0 && own_rows[k - 1] != no_row) threshold = fmax(threshold, below_key<T>(to.metric, own_keys[k - 1]));
   for (std::int64_t begin = 32 * warp; begin < products.count; begin += search_threads) {
     const std::int64_t i = begin + lane;
-    const bool there = i < products.count && !isnan(facts.norm) && !(candidates.range(i).high < threshold);
+    const bool there = i < products.count && !isnan(metadata.norm) && !(candidates.range(i).high < threshold);
     for (unsigned left = __ballot_sync(all_lanes, there); left != 0; left &= left - 1) {
       const std::int64_t n = products.first + begin + __ffs(static_cast<int>(left)) - 1;
-      const double key = pair_key<U, T>(to.metric, to.queries, q, facts, to.bank, n);
+      const double key = pair_key<U, T>(to.metric, to.queries, q, metadata, to.bank, n);
       if (isnan(key) || (to.exclude != nullptr && to.exclude[q] == n) || !list.takes(key, n)) continue;
       insert(list, key, n);
       threshold = fmax(threshold, below_key<T>(to.metric, list.keys[k - 1]));
@@ -162,7 +162,7 @@ __device__ inline __half part_of(Number x, bool rest) {
   return rest ? __float2half_rn(static_cast<float>(x - static_cast<Number>(__half2float(high)))) : high;
 }
 
-// Rows as operands, `warps` warps of a block a row. bad: null for queries, whose facts say it.
+// Rows as operands, `warps` warps of a block a row. bad: null for queries, whose metadata say it.
 template <typename T>
 __global__ void __launch_bounds__(search_threads)
     pack_kernel(const __grid_constant__ Rows rows, Operands out, Metric metric, int warps, Gain* gains, std::int64_t* bad) {

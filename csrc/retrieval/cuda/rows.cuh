@@ -20,15 +20,15 @@ struct Rows {
   bool packed = false;  // rows are 16-byte loads
 };
 
-// What is known of a query: see RowFacts of the CPU. The exponent is 0 but for fp64 rows beyond 1e120 or below 1e-120.
-struct Facts {
+// What is known of a query: see RowMetadata of the CPU. The exponent is 0 but for fp64 rows beyond 1e120 or below 1e-120.
+struct Metadata {
   double norm, exponent;
 };
 
 // What is searched for, and where.
 struct Target {
   Rows queries, bank;
-  const Facts* facts;
+  const Metadata* metadata;
   Metric metric;
   const std::int64_t* exclude;
   std::int64_t* bad;
@@ -184,9 +184,9 @@ __device__ inline int exponent_of(double largest) {
   return exponent < -1000 ? -1000 : exponent;
 }
 
-// Facts of a row, by a warp.
+// Metadata of a row, by a warp.
 template <typename T>
-__device__ __noinline__ Facts describe(const Rows& rows, std::int64_t i) {
+__device__ __noinline__ Metadata describe(const Rows& rows, std::int64_t i) {
   const double square = sum_pair<T, T, false>(rows, i, 1, rows, i, 1).sum;
   if (is_moderate(square) || (sizeof(T) < 8 && isfinite(square))) return {sqrt(square), 0};
   const double largest = largest_of<T>(rows, i);
@@ -203,7 +203,7 @@ __device__ inline double rounded(double score) {
 
 // Whether sum and square say all, or the rows must be brought nearer to 1 first: some fp64 rows.
 template <typename T>
-__device__ inline bool is_plain(Metric metric, const Facts& x, const Pair& pair) {
+__device__ inline bool is_plain(Metric metric, const Metadata& x, const Pair& pair) {
   if (sizeof(T) < 8) return true;
   if (metric == Metric::l2) return pair.sum > 1e-280 && pair.sum < 1e280;
   return x.exponent == 0 && is_moderate(pair.square);
@@ -211,7 +211,7 @@ __device__ inline bool is_plain(Metric metric, const Facts& x, const Pair& pair)
 
 // Larger is better: the rounded score, or minus the distance. NaN if a row is not finite.
 template <typename T>
-__device__ inline double key_of(Metric metric, const Facts& x, double y_norm, double sum, int exponent) {
+__device__ inline double key_of(Metric metric, const Metadata& x, double y_norm, double sum, int exponent) {
   if (!isfinite(sum)) return sum - sum;
   if (metric == Metric::l2) return rounded<T>(-ldexp(sqrt(sum), exponent));
   if (metric == Metric::dot) return rounded<T>(ldexp(sum, exponent));
@@ -222,9 +222,9 @@ __device__ inline double key_of(Metric metric, const Facts& x, double y_norm, do
 
 // By a warp, of rows that are not plain.
 template <typename U, typename T>
-__device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, std::int64_t q, const Facts& x, const Rows& bank,
+__device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, std::int64_t q, const Metadata& x, const Rows& bank,
                                           std::int64_t n) {
-  const Facts y = describe<T>(bank, n);
+  const Metadata y = describe<T>(bank, n);
   if (isnan(x.norm) || isnan(y.norm)) return x.norm + y.norm;
   const int of_x = static_cast<int>(x.exponent), of_y = static_cast<int>(y.exponent);
   if (metric != Metric::l2) {
@@ -238,7 +238,7 @@ __device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, st
 
 // The key of a pair, by a warp.
 template <typename U, typename T>
-__device__ inline double pair_key(Metric metric, const Rows& queries, std::int64_t q, const Facts& x, const Rows& bank,
+__device__ inline double pair_key(Metric metric, const Rows& queries, std::int64_t q, const Metadata& x, const Rows& bank,
                                   std::int64_t n) {
   const Pair pair =
       metric == Metric::l2 ? sum_pair<U, T, true>(queries, q, 1, bank, n, 1) : sum_pair<U, T, false>(queries, q, 1, bank, n, 1);

@@ -6,12 +6,12 @@
 
 namespace thfr::cuda {
 
-const char* describe_queries(const TensorView& queries, const TensorView& facts, void* stream) {
+const char* describe_queries(const TensorView& queries, const TensorView& metadata, void* stream) {
   if (queries.size[0] == 0) return nullptr;
   return with_type(queries.dtype, [&](auto of) {
     using T = typename decltype(of)::type;
     return launch(describe_kernel<T>, looping_blocks(queries.size[0], search_warps), search_threads, 0, stream, to_rows(queries),
-                  facts.as<Facts>());
+                  metadata.as<Metadata>());
   });
 }
 

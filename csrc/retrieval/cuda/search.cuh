@@ -16,19 +16,19 @@ __device__ inline void take_pairs(const Target& to, std::int64_t q, std::int64_t
   bool there = lane % lanes == 0 && pair < pairs && query < to.queries.count && row < to.bank.count;
   Pair sums{total, 0};
   if constexpr (!L2) sums.square = __shfl_sync(all_lanes, total, pair < pairs ? (pairs + pair / QT) * lanes : 0);
-  const Facts facts = there ? to.facts[query] : Facts{0, 0};
-  const bool plain = is_plain<T>(to.metric, facts, sums);
-  double key = key_of<T>(to.metric, facts, sqrt(sums.square), sums.sum, 0);
+  const Metadata metadata = there ? to.metadata[query] : Metadata{0, 0};
+  const bool plain = is_plain<T>(to.metric, metadata, sums);
+  double key = key_of<T>(to.metric, metadata, sqrt(sums.square), sums.sum, 0);
   if constexpr (sizeof(T) == 8) {
     for (unsigned left = __ballot_sync(all_lanes, there && !plain); left != 0; left &= left - 1) {
       const int one = __ffs(static_cast<int>(left)) - 1;
       const std::int64_t its_query = __shfl_sync(all_lanes, query, one), its_row = __shfl_sync(all_lanes, row, one);
-      const double found = scaled_key<U, T>(to.metric, to.queries, its_query, to.facts[its_query], to.bank, its_row);
+      const double found = scaled_key<U, T>(to.metric, to.queries, its_query, to.metadata[its_query], to.bank, its_row);
       if (lane == one) key = found;
     }
   }
   if (there && isnan(key)) {
-    if (!isnan(facts.norm)) *to.bad = 1;
+    if (!isnan(metadata.norm)) *to.bad = 1;
     there = false;
   }
   there = there && (to.exclude == nullptr || to.exclude[query] != row);
@@ -74,21 +74,21 @@ __global__ void __launch_bounds__(search_threads, 1)
   const std::int64_t pairs = to.queries.count * count, step = std::int64_t{gridDim.x} * search_warps;
   for (std::int64_t i = std::int64_t{blockIdx.x} * search_warps + threadIdx.x / 32; i < pairs; i += step) {
     const std::int64_t q = i / count, n = first + i % count;
-    const Facts facts = to.facts[q];
-    double key = pair_key<U, T>(to.metric, to.queries, q, facts, to.bank, n);
+    const Metadata metadata = to.metadata[q];
+    double key = pair_key<U, T>(to.metric, to.queries, q, metadata, to.bank, n);
     if (threadIdx.x % 32 != 0) continue;
-    if (isnan(key) && !isnan(facts.norm)) *to.bad = 1;
+    if (isnan(key) && !isnan(metadata.norm)) *to.bad = 1;
     if (to.exclude != nullptr && to.exclude[q] == n) key = NAN;
     costs[i] = 0.0 - key;
   }
 }
 
 template <typename T>
-__global__ void __launch_bounds__(search_threads) describe_kernel(const __grid_constant__ Rows rows, Facts* facts) {
+__global__ void __launch_bounds__(search_threads) describe_kernel(const __grid_constant__ Rows rows, Metadata* metadata) {
   const std::int64_t step = std::int64_t{gridDim.x} * search_warps;
   for (std::int64_t i = std::int64_t{blockIdx.x} * search_warps + threadIdx.x / 32; i < rows.count; i += step) {
-    const Facts found = describe<T>(rows, i);
-    if (threadIdx.x % 32 == 0) facts[i] = found;
+    const Metadata found = describe<T>(rows, i);
+    if (threadIdx.x % 32 == 0) metadata[i] = found;
   }
 }
 
@@ -105,7 +105,7 @@ struct Results {
 __device__ inline void put_result(const Target& to, const Results& out, std::int64_t q, std::int64_t place, double key,
                                   std::int64_t row) {
   const bool outside = to.exclude != nullptr && (to.exclude[q] < -1 || to.exclude[q] >= to.bank.count);
-  const bool none = row == no_row || outside || isnan(to.facts[q].norm) || *to.bad != 0;
+  const bool none = row == no_row || outside || isnan(to.metadata[q].norm) || *to.bad != 0;
   const double score = none ? NAN : (to.metric == Metric::l2 ? 0.0 - key : key);
   if (out.wide) {
     static_cast<double*>(out.scores)[place] = score;
