@@ -14,8 +14,8 @@ from thfr_ext.retrieval import torch_path as retrieval
 from thfr_ext.scoring import torch_path as scoring
 
 TORCH = (  # the end of what torch says
-    "this operation is not deterministic because it uses CuBLAS and you have CUDA >= 10.2. [...] you must set "
-    "an environment variable: CUBLAS_WORKSPACE_CONFIG=:4096:8 or CUBLAS_WORKSPACE_CONFIG=:16:8."
+    "this operation is not deterministic because it uses CuBLAS and you have CUDA >= 10.2. [...] you must "
+    "set an environment variable: CUBLAS_WORKSPACE_CONFIG=:4096:8 or CUBLAS_WORKSPACE_CONFIG=:16:8."
 )
 
 CALLS: dict[str, Callable[[], Any]] = {
