@@ -134,7 +134,7 @@ class Recorder:
 
     NUMBERS = (
         "cuda_bank_strips", "cuda_coreset_blocks", "cuda_sweep_segments", "cuda_sweep_chunks",
-        "cuda_covered_bytes",
+        "cuda_covered_bytes", "cuda_select_strips",
     )  # fmt: skip
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -109,7 +109,7 @@ def nearest_templates(
 
 
 def _by_strips(search: _Search, k: int, stream: int) -> _Lists:
-    strips = devices.native.cuda_bank_strips(*search.bank.shape)
+    strips = devices.native.cuda_bank_strips(len(search.queries), *search.bank.shape)
     lists = _Lists.empty(search.queries, len(search.queries), strips, k)
     devices.native.cuda_search_bank(search.views(), lists.views(), stream)
     return lists
@@ -209,12 +209,13 @@ def _even(count: int, most: int, unit: int) -> int:
 
 def _by_products(search: _Search, k: int, stream: int) -> _Lists:
     how = _choose_operands(search.given, search.bank)
-    lists = _Lists.empty(search.queries, len(search.queries), 1, k)
     packed = max(1, PACKED_BYTES // (2 * how.width))  # rows
-    at_once = min(len(search.queries), MOST_QUERIES, packed)
+    at_once = _even(len(search.queries), min(MOST_QUERIES, packed), 1)
     block = PRODUCT_BYTES // (4 * how.planes * at_once)
     block = _even(len(search.bank), block if how.parts == 0 else min(block, packed), 64)
     slack = how.slack(search.bank.shape[1])
+    strips = devices.native.cuda_select_strips(len(search.queries) % at_once or at_once, block)
+    lists = _Lists.empty(search.queries, len(search.queries), strips, k)
     for part, some in search.parts(at_once):
         x, query_gains = _make_operands(some.given, how, False, some, stream)
         for first in range(0, len(search.bank), block):

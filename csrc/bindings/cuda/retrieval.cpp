@@ -90,10 +90,11 @@ void select(const SearchTuple& search_tuple, const TensorView& products, const T
             std::uintptr_t stream) {
   const cuda::Search search = to_search(search_tuple);
   const cuda::Lists lists = to_lists(lists_tuple);
-  require(is_search(search) && are_lists(lists, search.queries.size[0]) && are_short(lists) && lists.keys.size[1] == 1 &&
+  require(is_search(search) && are_lists(lists, search.queries.size[0]) && are_short(lists) &&
               is_array(products, DType::f32, 3) && products.size[1] == search.queries.size[0] && first >= 0 &&
               first <= search.bank.size[0] && products.size[2] <= search.bank.size[0] - first &&
               is_vector(query_gains, DType::i64, products.size[1]) && is_vector(bank_gains, DType::i64, products.size[2]) &&
+              lists.keys.size[1] <= 0x7fffffff && lists.keys.size[1] >= cuda::select_strips(products.size[1], products.size[2]) &&
               slack > 0 && std::isfinite(slack),
           "cuda_select_rows");
   require_launch("nearest_templates",
@@ -135,11 +136,12 @@ void coreset(const TensorView& bank, const TensorView& largest_bits, std::int64_
 
 void bind_cuda_retrieval(py::module_& module) {
   module.def("cuda_describe_queries", &describe, py::arg("queries"), py::arg("metadata"), py::arg("stream"));
-  module.def("cuda_bank_strips", &cuda::bank_strips, py::arg("rows"), py::arg("width"));
+  module.def("cuda_bank_strips", &cuda::bank_strips, py::arg("queries"), py::arg("rows"), py::arg("width"));
   module.def("cuda_search_bank", &search_bank, py::arg("search"), py::arg("lists"), py::arg("stream"));
   module.def("cuda_pair_costs", &pair_costs, py::arg("search"), py::arg("first"), py::arg("costs"), py::arg("stream"));
   module.def("cuda_pack_rows", &pack, py::arg("rows"), py::arg("parts"), py::arg("is_bank"), py::arg("metric"),
              py::arg("operands"), py::arg("gains"), py::arg("bad"), py::arg("stream"));
+  module.def("cuda_select_strips", &cuda::select_strips, py::arg("queries"), py::arg("rows"));
   module.def("cuda_select_rows", &select, py::arg("search"), py::arg("products"), py::arg("query_gains"), py::arg("bank_gains"),
              py::arg("slack"), py::arg("first"), py::arg("lists"), py::arg("stream"));
   module.def("cuda_conclude", &conclude, py::arg("search"), py::arg("lists"), py::arg("scores"), py::arg("indices"),
