@@ -74,7 +74,8 @@ __device__ inline float rounded_down(double value) {
   return static_cast<double>(nearest) > value ? nextafterf(nearest, -INFINITY) : nearest;
 }
 
-constexpr int strip_items = 16;  // rows of a thread: their bounds stay in registers
+constexpr int strip_items = 16;   // rows of a thread: their bounds stay in registers
+constexpr int gains_at_once = 8;  // loads of a thread that are on their way
 constexpr int strip_rows = search_threads * strip_items;
 
 struct Products {
@@ -103,13 +104,10 @@ struct Candidates {
 
   __device__ const float* part(std::int64_t p) const { return products.at + (p * to.queries.count + q) * products.count + begin; }
   __device__ std::int64_t row(int i) const { return products.first + begin + i; }
-  __device__ Bounds bounds(int i, float product) const {
-    return bounds_of(to.metric, product, gain, products.bank_gains[begin + i], products.slack);
-  }
   __device__ float high(int i) const {
     float sum = 0;
     for (std::int64_t p = 0; p < products.parts; ++p) sum += part(p)[i];
-    return bounds(i, sum).high;
+    return bounds_of(to.metric, sum, gain, products.bank_gains[begin + i], products.slack).high;
   }
   // What every strip_items-th row may be at most, from row `thread` on; returns the most that one is at least.
   __device__ float look(float (&high)[strip_items]) const {
@@ -127,12 +125,20 @@ struct Candidates {
       }
     }
 #pragma unroll
-    for (int j = 0; j < strip_items; ++j) {
-      const int i = j * search_threads + thread;
-      if (i >= count) continue;
-      const Bounds found = bounds(i, high[j]);
-      high[j] = found.high;
-      if (i != excluded) most = fmaxf(most, found.low);
+    for (int first = 0; first < strip_items; first += gains_at_once) {
+      Gain gains[gains_at_once];
+#pragma unroll
+      for (int j = 0; j < gains_at_once; ++j) {
+        const int i = (first + j) * search_threads + thread;
+        gains[j] = i < count ? products.bank_gains[begin + i] : Gain{NAN, 0};
+      }
+#pragma unroll
+      for (int j = 0; j < gains_at_once; ++j) {
+        const int i = (first + j) * search_threads + thread;
+        const Bounds found = bounds_of(to.metric, high[first + j], gain, gains[j], products.slack);
+        high[first + j] = found.high;
+        if (i != excluded) most = fmaxf(most, found.low);
+      }
     }
     return most;
   }

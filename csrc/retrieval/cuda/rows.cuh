@@ -104,11 +104,12 @@ __device__ inline void fold(double (&x)[N]) {
 }
 
 // N sums at once, N a power of two up to 32, each in the tree of lane_sum with a fraction of its shuffles: lane l is left with
-// sum l / (32 / N), in place 0.
+// sum l / (32 / N), in place 0. paired: 1 if odd lanes have sums of their own (N: up to 16), those of a row that 16 lanes hold:
+// the same bits, for the tree of 32 begins by adding zeros.
 template <int N>
-__device__ inline void lane_sums(double (&x)[N]) {
+__device__ inline void lane_sums(double (&x)[N], int paired) {
   fold<N / 2>(x);
-  for (int step = 16 / N; step > 0; step /= 2) x[0] += __shfl_xor_sync(all_lanes, x[0], step);
+  for (int step = 16 / N; step > paired; step /= 2) x[0] += __shfl_xor_sync(all_lanes, x[0], step);
 }
 
 // What two elements add to the sum of their pair.

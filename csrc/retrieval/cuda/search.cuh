@@ -8,14 +8,15 @@ namespace thfr::cuda {
 
 // Totals become keys of pairs, and keys entries of the warp's lists, one of each query. By a warp.
 template <typename U, typename T, bool L2, int QT>
-__device__ inline void take_pairs(const Target& to, std::int64_t q, std::int64_t n, double total, double* memory, int warp,
-                                  int k) {
+__device__ inline void take_pairs(const Target& to, std::int64_t q, std::int64_t n, double total, int paired, double* memory,
+                                  int warp, int k) {
   constexpr int lanes = 32 / sum_count<L2, QT>, pairs = rows_at_once<QT> * QT;  // lanes of a sum
   const int lane = static_cast<int>(threadIdx.x) % 32, pair = lane / lanes;
   const std::int64_t query = q + pair % QT, row = n + pair / QT;
-  bool there = lane % lanes == 0 && pair < pairs && query < to.queries.count && row < to.bank.count;
+  const int odd = lane & paired;
+  bool there = lane % lanes == odd && pair < pairs && query < to.queries.count && row < to.bank.count;
   Pair sums{total, 0};
-  if constexpr (!L2) sums.square = __shfl_sync(all_lanes, total, pair < pairs ? (pairs + pair / QT) * lanes : 0);
+  if constexpr (!L2) sums.square = __shfl_sync(all_lanes, total, pair < pairs ? (pairs + pair / QT) * lanes + odd : 0);
   const Metadata metadata = there ? to.metadata[query] : Metadata{0, 0};
   const bool plain = is_plain<T>(to.metric, metadata, sums);
   double key = key_of<T>(to.metric, metadata, sqrt(sums.square), sums.sum, 0);
@@ -44,15 +45,17 @@ __global__ void __launch_bounds__(search_threads, 2)
   THFR_DYNAMIC_SHARED(double, memory);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const bool wide_rows = is_wide(to.bank.width);
-  const std::int64_t shares = wide_rows ? 1 : search_warps, step = rows_at_once<QT> * shares * gridDim.x;
-  const std::int64_t begin = rows_at_once<QT> * (blockIdx.x * shares + (wide_rows ? 0 : warp));
+  const int paired = is_paired<T>(to.bank.width), rows_of_warp = rows_at_once<QT> << paired;
+  const std::int64_t shares = wide_rows ? 1 : search_warps, step = rows_of_warp * shares * gridDim.x;
+  const std::int64_t begin = rows_of_warp * (blockIdx.x * shares + (wide_rows ? 0 : warp));
   int turn = 0;
   for (std::int64_t q = 0; q < to.queries.count; q += QT) {
     if (q > 0) __syncthreads();  // the lists have been read
     for (int i = 0; i < QT; ++i) clear(list_at(memory, search_warps * QT, warp * QT + i, k));
     for (std::int64_t n = begin; n < to.bank.count; n += step) {
-      const double total = sum_rows<U, T, L2, QT>(to.queries, q, to.bank, n, 1, slots, turn);
-      if (!wide_rows || warp == 0) take_pairs<U, T, L2, QT>(to, q, n, total, memory, warp, k);
+      const std::int64_t own = n + (static_cast<int>(threadIdx.x) & paired) * rows_at_once<QT>;
+      const double total = sum_rows<U, T, L2, QT>(to.queries, q, to.bank, own, 1, paired, slots, turn);
+      if (!wide_rows || warp == 0) take_pairs<U, T, L2, QT>(to, q, own, total, paired, memory, warp, k);
     }
     __syncthreads();
     if (warp < QT && q + warp < to.queries.count) {
