@@ -73,18 +73,18 @@ class MeanDetector(Detector[MeanConfig]):
     def _score(
         self,
         images: Tensor,  # uint8 [B,3,S,S]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         levels = self._stage("extractor", lambda: self.features(images))  # stages that `thfr bench` times
         return self._stage("scoring", lambda: self._compare(levels))
 
     def _compare(
         self,
         levels: list[Tensor],  # three [B,C_l,H_l,W_l]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         means = [
             mean.to(level.dtype).expand_as(level) for mean, level in zip(self.means, levels, strict=True)
         ]
-        size = (self.size, self.size)
+        size = self.config.model.size
         maps, scores = thfr_ext.anomaly_map(levels, means, size=size, sigma=self.config.model.sigma)
         return maps, scores
 
@@ -101,8 +101,8 @@ class MeanDetector(Detector[MeanConfig]):
         precision: str,
     ) -> MeanDetector:
         means = [state[f"mean{number}"] for number in range(3)]
-        for mean, channels, stride in zip(means, extractor.channels, (4, 8, 16), strict=True):
-            expected = (channels, config.model.size // stride, config.model.size // stride)
+        for mean, channels, grid in zip(means, extractor.channels, config.model.grids, strict=True):
+            expected = (channels, *grid)
             if mean.shape != expected:  # a damaged file, or one of another configuration
                 raise ValueError(f"expected means of {list(expected)}, got {list(mean.shape)}")
         return cls(config, extractor, means, device, precision)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
-from thfr.backbones.specs import BACKBONES
+from thfr.backbones.specs import BackboneSpec, backbone_spec
 from thfr.errors import InputError
+from thfr.io.sizes import canvas, in_words, parse_grid, parse_size, plain
 
 _Config = TypeVar("_Config", bound="_Base")
+_SMALLEST, _LARGEST, _MOST_TILES = 64, 2048, 1024
+InputSize = Annotated[tuple[int, int], BeforeValidator(parse_size), PlainSerializer(plain)]
+"""(height, width); given and written as one number for a square, else as ``[height, width]``; also taken is
+``"256x640"``, HEIGHTxWIDTH.
+"""
+Grid = Annotated[tuple[int, int], BeforeValidator(parse_grid), PlainSerializer(list)]
+"""(rows, columns); also taken is ``"3x2"``."""
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -68,18 +79,97 @@ class _Base(BaseModel):
 class ModelConfig(_Base):
     """Settings of the model that every method has: a frozen backbone and an input size."""
 
+    follows_backbone: ClassVar[bool] = True
+    """False: the input size need not suit the backbone, because the method does without one."""
+
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
-    size: int = Field(default=256, ge=64, le=2048, multiple_of=32)
-    """Edge of the square that images are resized to, in pixels."""
+    depths: tuple[int, int, int] | None = None
+    """Blocks of a vision transformer, counted from 0, whose outputs are the three levels; None: its defaults.
+    Other backbones have none to choose.
+    """
+    size: InputSize = Field(default=None, validate_default=True)
+    """(height, width) that images, or their tiles, are resized to, in pixels: multiples of what the backbone
+    asks for; not given: a square of the backbone's default edge.
+    """
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """How an image of another aspect comes into that size: stretched, or as it is with bars around it."""
+    tiles: Grid = (1, 1)
+    """(rows, columns) of tiles that an image is seen in, each of ``size``; one model for all of them."""
+    overlap: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of a tile's edge that it has in common with the next one; there their maps are blended."""
+    region: str | None = None
+    """SHA-256 of the region of interest; filled in by training. The region itself is in ``inputs.json``."""
 
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
-        if value not in BACKBONES:
-            raise ValueError(f"expected one of {', '.join(sorted(BACKBONES))}, got {value!r}")
+        backbone_spec(value)
         return value
+
+    @field_validator("depths")
+    @classmethod
+    def _has_depths(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and "backbone" in info.data:
+            backbone_spec(info.data["backbone"], value)
+        return value
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _default_size(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            return value
+        name = info.data.get("backbone")
+        return 256 if name is None else backbone_spec(name).size  # None: named as wrong already
+
+    @field_validator("size")
+    @classmethod
+    def _usable_size(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if not _SMALLEST <= min(value) <= max(value) <= _LARGEST:
+            raise ValueError(f"expected edges from {_SMALLEST} to {_LARGEST}, got {in_words(value)}")
+        name = info.data.get("backbone")
+        if cls.follows_backbone and name is not None:
+            spec = backbone_spec(name)
+            for edge in value:
+                if edge % spec.multiple:
+                    near = " or ".join(map(str, spec.nearest_sizes(edge)))
+                    wanted = f"a multiple of {spec.multiple} for {name}, the nearest being {near}"
+                    raise ValueError(f"expected {wanted}, got {edge}")
+        return value
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """The data of the backbone."""
+        return backbone_spec(self.backbone, self.depths)
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Height and width of each of the backbone's levels at this input size, the finest first."""
+        return self.spec.grids(self.size)
+
+    @field_validator("tiles")
+    @classmethod
+    def _usable_tiles(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] * value[1] > _MOST_TILES:
+            raise ValueError(f"expected at most {_MOST_TILES} tiles, got {value[0]}x{value[1]}")
+        return value
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of a whole image, in pixels at which the network sees it: what its tiles cover."""
+        return canvas(self.size, self.tiles, self.overlap)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of an image, 1 for one that is seen as a whole."""
+        return self.tiles[0] * self.tiles[1]
+
+    @property
+    def size_in_words(self) -> str:
+        """Height and width for people: ``256 x 256 pixels``, with the tiles."""
+        seen = f"{self.size[0]} x {self.size[1]} pixels"
+        return seen if self.tile_count == 1 else f"{self.tiles[0]} x {self.tiles[1]} tiles of {seen}"
 
     @property
     def uses_templates(self) -> bool:
@@ -152,10 +242,14 @@ class RunConfig(_Base):
     def summary(self) -> dict[str, Any]:
         """What matters most, for JSON."""
         model = self.model
+        odd: dict[str, str] = {"fit": model.fit} if model.fit != "stretch" else {}
+        if model.tile_count > 1:
+            odd |= {"tiles": f"{model.tiles[0]}x{model.tiles[1]}", "overlap": str(model.overlap)}
         return {
             "method": self.method,
             "backbone": model.backbone,
-            "size": model.size,
+            "size": in_words(model.size),
+            **odd,
             "seed": self.training.seed,
         }
 

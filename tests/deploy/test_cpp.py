@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import toy_method
+from support.methods import small_config
+from thfr.deploy.export.run import export_run
 from thfr.deploy.exported import load
 from thfr.io import read_image
+from thfr.methods.registry import config_from_values
+from thfr.training import train
 
 from .conftest import pictures
 
@@ -19,7 +24,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     openvino = pytest.importorskip("openvino", reason="the extra openvino is absent: no C++ runtime")
     if shutil.which("cmake") is None or shutil.which("c++") is None:
         pytest.skip("no CMake or no C++ compiler")
@@ -37,7 +42,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / "thfr_score"
 
 
-def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path, tmp_path: Path) -> None:
+def test_the_same_verdicts_and_scores_as_in_python(binary: Path, exported: Path, tmp_path: Path) -> None:
     """Images larger and smaller than the input, and of its own size."""
     paths = []
     for number, size in enumerate([(80, 100), (64, 64), (500, 321), (64, 40)]):
@@ -46,7 +51,7 @@ def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path
                 picture[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = (10, 200, 30)
             paths.append(tmp_path / f"{number}-{index}.png")
             Image.fromarray(picture).save(paths[-1])
-    command = [str(program), str(exported), *map(str, paths)]
+    command = [str(binary), str(exported), *map(str, paths)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     wanted = load(exported).score([read_image(path) for path in paths])
     rows = [line.split("\t") for line in lines]
@@ -56,10 +61,29 @@ def test_the_same_verdicts_and_scores_as_in_python(program: Path, exported: Path
     assert set(wanted.verdicts) == {"good", "bad"}
 
 
-def test_what_cannot_be_read(program: Path, exported: Path, tmp_path: Path) -> None:
+def test_a_letterboxed_rectangle(binary: Path, good_folder: Path, tmp_path: Path) -> None:
+    values = small_config("padim", holdout=0.3).model_dump(mode="json")
+    with toy_method.registered():
+        model = {"size": "64x96", "tiles": "1x2", "fit": "letterbox"}
+        config = config_from_values({"method": "toy", "training": values["training"], "model": model})
+        train(config, sorted(good_folder.iterdir()), tmp_path / "run", progress=False, device="cpu")
+        export_run(tmp_path / "run", tmp_path / "out", "onnx", good_folder)
+    paths = []
+    for number, size in enumerate([(80, 100), (60, 190), (300, 121)]):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pictures(1, *size)[0]).save(paths[-1])
+    command = [str(binary), str(tmp_path / "out"), *map(str, paths)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    wanted = load(tmp_path / "out").score([read_image(path) for path in paths])
+    rows = [line.split("\t") for line in lines]
+    np.testing.assert_allclose([float(row[0]) for row in rows], wanted.scores, rtol=0, atol=1e-3)
+    assert [row[1] for row in rows] == wanted.verdicts
+
+
+def test_what_cannot_be_read(binary: Path, exported: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(program), str(exported), str(tmp_path / "none.png")], capture_output=True, text=True, check=False
+        [str(binary), str(exported), str(tmp_path / "none.png")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "none.png" in done.stderr
-    assert subprocess.run([str(program)], capture_output=True, check=False).returncode == 2
+    assert subprocess.run([str(binary)], capture_output=True, check=False).returncode == 2

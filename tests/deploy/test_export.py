@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from thfr.cli import main
 from thfr.deploy.export import operators
+from thfr.deploy.export import run as export
 from thfr.deploy.export.graph import NOT_EXPORTABLE, exportable, trace
 from thfr.deploy.export.images import calibration_paths, planted
-from thfr.deploy.export.run import GateFailed, export_run, exported_limit
+from thfr.deploy.export.parity import Parity
+from thfr.deploy.export.run import export_run, exported_limit
 from thfr.deploy.exported import load
 from thfr.errors import InputError
 from thfr.io import ReadOptions
 from thfr.methods.thfr import THFRDetector
 from thfr.runs import files
 from thfr.runs.threshold import Threshold
-from torch import Tensor
+from torch import Tensor, nn
 
 import thfr_ext
 
-from .conftest import pictures
+from .conftest import SIZE, pictures
+
+
+class Brightness(nn.Module):
+    """A graph that says something else than the run."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        anomaly_map = image.float().mean(3)
+        score = anomaly_map.amax((1, 2))
+        return anomaly_map, score, score > 1
 
 
 def test_a_model_that_says_something_else_is_not_written(
@@ -40,37 +51,65 @@ def test_a_model_that_says_something_else_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def astray(features: Any, restored: Any, *options: Any, **named: Any) -> tuple[Tensor, Tensor]:
-        maps = operators.anomaly_map(features, restored, *options, **named)[0] * 1.3
-        return maps, maps.amax((1, 2))
-
-    monkeypatch.setitem(operators._TWINS, "anomaly_map", astray)
+    image = torch.zeros((2, SIZE, SIZE, 3), dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    other = torch.export.export(Brightness(), (image,), dynamic_shapes=({0: batch},))
+    monkeypatch.setattr(export, "trace", lambda *given: other)
     out = tmp_path / "model"
     arguments = ["export", str(run_folder), "--out", str(out), "--images", str(good_folder)]
     assert main([*arguments, "--format", "torch", "--json"]) == 1
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["out"] is None
+    assert re.search(r"of a score: .* of a map: .*verdicts", found["error"])
     assert found["parity"]["changed"]
     assert not found["parity"]["passed"]
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(GateFailed, match=r"of a score: .* of a map: .*verdicts"):
-        export_run(run_folder, out, "torch", good_folder)
 
 
-def test_a_killed_export_leaves_no_folder(run_folder: Path, good_folder: Path, tmp_path: Path) -> None:
+def test_the_gate() -> None:
+    """Each figure alone closes it, and so does NaN."""
+    within = Parity(10, 20, "images", 1e-4, 1e-3, 1.0, 1.0, 1e-4, 1e-3, (), 5)
+    assert within.passed
+    for wrong in (
+        {"score_difference": 1.1e-4},
+        {"map_difference": 1.1e-3},
+        {"changed": ("a.png",)},
+        {"score_difference": float("nan")},
+        {"map_difference": float("nan")},
+    ):
+        assert len(replace(within, **wrong).failures()) == 1
+
+
+_KILLED = """
+import sys, time
+from thfr.deploy.export import formats, run
+def write(program, format, folder):
+    (folder / "model.pt2").write_bytes(b"half of it")
+    print("writing", flush=True)
+    time.sleep(600)
+formats.write = write
+run.trace = lambda *given: None  # takes long, and writes nothing
+run.export_run(sys.argv[1], sys.argv[2], "torch", sys.argv[3])
+"""
+
+
+def test_a_killed_export_leaves_no_folder(
+    run_folder: Path,
+    good_folder: Path,
+    program: torch.export.ExportedProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     out = tmp_path / "model"
-    command = [sys.executable, "-m", "thfr", "export", str(run_folder), "--out", str(out)]
-    command += ["--images", str(good_folder), "--format", "torch"]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not any(path.name.startswith(".model.") for path in tmp_path.iterdir()):
-        assert child.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    command = [sys.executable, "-c", _KILLED, str(run_folder), str(out), str(good_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "writing\n"
+        os.kill(child.pid, signal.SIGKILL)
     assert not out.exists()
-    left = list(tmp_path.iterdir())
-    assert left, "it was not killed while writing"
-    export_run(run_folder, out, "torch", good_folder)
+    assert [path.name for path in tmp_path.glob(".model.*/*")] == ["model.pt2"]
+    monkeypatch.setattr(export, "trace", lambda *given: program)
+    export.export_run(run_folder, out, "torch", good_folder)
     assert list(tmp_path.iterdir()) == [out], "what the killed one left is gone"
     assert sorted(path.name for path in out.iterdir()) == ["export.json", "model.pt2", "parity.json"]
     assert load(out, threads=1).score(pictures(2)).verdicts

@@ -302,7 +302,7 @@ def test_half_precision_is_close(detector: THFRDetector) -> None:
         detector.bank,
         precision="bf16",
     )
-    images = torch.randint(0, 256, (2, 3, detector.size, detector.size), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, *detector.size), dtype=torch.uint8)
     maps, scores = detector.score_prepared(images)
     half_maps, half_scores = half.score_prepared(images)
     assert all(level.dtype == torch.bfloat16 for level in half.features(images))

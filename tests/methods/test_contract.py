@@ -263,7 +263,7 @@ def test_configurations(fitted: Run, method: str) -> None:
         with pytest.raises(InputError, match=rf"{section}\.speed"):
             config_from_values({"method": method, section: {"speed": 3}})
     with pytest.raises(InputError, match=r"model\.size"):
-        config_from_values({"method": method, "model": {"size": 100}})
+        config_from_values({"method": method, "model": {"size": 32}})
     with pytest.raises(InputError, match=r"training\.holdout"):
         config_from_values({"method": method, "training": {"holdout": 1.0}})
 

@@ -106,7 +106,7 @@ def test_textures_from_a_folder(stock: torch.Tensor, tmp_path: Path) -> None:
 
 
 def test_masks_cover_a_part(stock: torch.Tensor) -> None:
-    shares = [float(anomaly_mask(64, generator(0, 99, step)).float().mean()) for step in range(60)]
+    shares = [float(anomaly_mask((64, 64), generator(0, 99, step)).float().mean()) for step in range(60)]
     assert 0.02 < sum(shares) / 60 < 0.2
     assert max(shares) < 0.6
 

@@ -28,7 +28,7 @@ needs_cmake = pytest.mark.skipif(
 @needs_cmake
 def test_find_package_consumer(tmp_path: Path) -> None:
     build, prefix, consumer = tmp_path / "build", tmp_path / "prefix", tmp_path / "consumer"
-    run("cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DTHFR_CUDA=off", "-DTHFR_WERROR=ON")
+    run("cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DTHFR_CUDA=off", "-DCMAKE_BUILD_TYPE=Debug")
     run("cmake", "--build", build)
     run("cmake", "--install", build, "--prefix", prefix)
     assert not list(prefix.rglob("*_simd.h")), "internal headers must not be installed"

@@ -234,3 +234,17 @@ def test_refusals(change: dict[str, Any], error: type[Exception], begins: str) -
     with pytest.raises(error) as caught:
         thfr_ext.anomaly_map(**{**GOOD, **change})
     assert str(caught.value).startswith(f"anomaly_map: {begins}")
+
+
+def test_weights_and_arrays_that_would_lose_something() -> None:
+    levels = [torch.ones(1, 2, 2), torch.ones(1, 2, 2)]
+    with pytest.raises(
+        ValueError, match=r"^upsample_blur: weights: expected 2 finite numbers from 0 to 1e\+30"
+    ):
+        thfr_ext.upsample_blur(levels, (4, 4), weights=[1e308, 1e308])
+    assert np.isfinite(thfr_ext.upsample_blur(levels, (4, 4), weights=[1e30, 1e30])[0]).all()
+    masked = np.ma.masked_array(np.ones((1, 3, 2, 2), np.float32), mask=False)
+    with pytest.raises(TypeError, match=r"^cosine_distance: features: .*masked"):
+        thfr_ext.cosine_distance(masked, masked)
+    with pytest.raises(TypeError, match=r"^auroc: scores: .*masked"):
+        thfr_ext.auroc(np.ma.masked_array([0.1, 0.2], mask=[True, False]), np.array([True, False]))

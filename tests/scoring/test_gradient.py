@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from support.scoring_oracle import gradient_error, oracle_gradients
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import thfr_ext
 from thfr_ext import reference
@@ -113,6 +115,52 @@ def test_second_derivative_is_refused() -> None:
     (first,) = torch.autograd.grad(thfr_ext.cosine_distance(x, y).sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match=r"^cosine_distance: the second derivative"):
         first.sum().backward()
+
+
+def _plain(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - torch.nn.functional.cosine_similarity(x, y, dim=1)
+
+
+def _dual(distance: Any, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        found: Tensor = forward_ad.unpack_dual(distance(forward_ad.make_dual(x, t), y)).tangent
+        return found
+
+
+TRANSFORMS: dict[str, Any] = {
+    "jvp": lambda f, x, y, t: torch.func.jvp(f, (x, y), (t, t))[1],
+    "dual": _dual,
+    "linearize": lambda f, x, y, t: torch.func.linearize(lambda a: f(a, y), x)[1](t),
+    "jacfwd": lambda f, x, y, t: torch.func.jacfwd(lambda a: f(x, a))(y),
+    "jacrev": lambda f, x, y, t: torch.func.jacrev(lambda a: f(a, y))(x),
+    "grad": lambda f, x, y, t: torch.func.grad(lambda a: f(a, y).square().sum())(x),
+    "vmap": lambda f, x, y, t: torch.vmap(f, in_dims=(0, None))(torch.stack([x, t]), y),
+    "vmap of grad": lambda f, x, y, t: torch.vmap(torch.func.grad(lambda a: f(a, y).sum()))(
+        torch.stack([x, t], 1).movedim(1, 0)
+    ),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_forward_mode_and_transforms(transform: str) -> None:
+    torch.manual_seed(4)
+    x, y, t = (torch.randn(2, 5, 3, 4, dtype=torch.float64) for _ in range(3))
+    found = TRANSFORMS[transform](thfr_ext.cosine_distance, x, y, t)
+    torch.testing.assert_close(found, TRANSFORMS[transform](_plain, x, y, t))
+
+
+def test_what_has_no_derivative_says_so_in_every_mode() -> None:
+    x, y = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
+    with pytest.raises(NotImplementedError, match=r"^cosine_distance: the second derivative"):
+        torch.func.hessian(lambda a: thfr_ext.cosine_distance(a, y).sum())(x)
+    for function in (
+        lambda a: thfr_ext.anomaly_map([a], [y], (8, 8))[0].sum(),
+        lambda a: thfr_ext.upsample_blur([a[:, 0]], (8, 8))[0].sum(),
+    ):
+        with pytest.raises(NotImplementedError, match="not differentiable"):
+            torch.func.grad(function)(x)
+        with pytest.raises(NotImplementedError, match="not differentiable"):
+            torch.func.jvp(function, (x,), (y,))
 
 
 def test_descent_brings_the_vectors_together() -> None:

@@ -29,7 +29,7 @@ def test_every_method_is_complete(method: str) -> None:
     assert config.paper
     assert type(config).from_yaml(config.to_yaml()) == config
     assert issubclass(detector_class(method), Detector)
-    assert method_config(method, "resnet18", 128, "cpu").model.size == 128  # its smaller fields exist
+    assert method_config(method, "resnet18", 128, "cpu").model.size == (128, 128)  # its smaller fields exist
 
 
 def test_changes_win_over_the_budget() -> None:

@@ -34,7 +34,7 @@ def test_a_grid_is_the_product_with_values_as_the_configuration_has_them() -> No
     ]
     for setting, config in settings:
         assert config.training.learning_rate == setting["training.learning_rate"]
-        assert config.model.size == setting["model.size"]
+        assert config.model.size == (setting["model.size"],) * 2
         assert config.differences(CONFIG)
 
 

@@ -10,7 +10,7 @@ from thfr.study.published import (
     mean_discrepancies,
     methods,
     official_categories,
-    official_facts,
+    official_metadata,
     published_tables,
 )
 
@@ -31,7 +31,7 @@ def test_every_row_is_whole() -> None:
     assert len(official_categories("mvtec_loco")) == 5
     for dataset in ("mvtec_ad", "mvtec_loco"):
         for category in official_categories(dataset):
-            assert set(official_facts(dataset, category)) <= {"size", "train", "validation", "test"}
+            assert set(official_metadata(dataset, category)) <= {"size", "train", "validation", "test"}
 
 
 @pytest.mark.shared

@@ -13,7 +13,7 @@ import pytest
 from thfr.cli import main
 from thfr.errors import InputError
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
-from thfr.study.published import official_categories, official_facts
+from thfr.study.published import official_categories, official_metadata
 from thfr.study.render import as_csv, as_latex, as_markdown, as_values
 from thfr.study.results import Result, configuration_key, find_results, unofficial
 from thfr.study.tables import Table, make_tables
@@ -27,14 +27,14 @@ def make_result(
     category: str, seed: int = 0, value: float | None = 0.5, size: str | None = None, **model: Any
 ) -> Result:
     """An MVTec AD result with ``value`` for every figure, on data as official as can be told."""
-    facts = official_facts("mvtec_ad", category)
+    metadata = official_metadata("mvtec_ad", category)
     config = THFRConfig(
         model=THFRModelConfig(**model), training=THFRTrainingConfig(seed=seed), weights_digest="ab" * 32
     )
     data = {
         split: {
-            "images": {"good": facts.get(split, 7)},
-            "sizes": {size or facts.get("size", "800x800"): 7},
+            "images": {"good": metadata.get(split, 7)},
+            "sizes": {size or metadata.get("size", "800x800"): 7},
             "sha256": f"{split}-{category}",
         }
         for split in ("train", "test")
@@ -149,9 +149,9 @@ def test_every_format_holds_the_figures() -> None:
     assert [(line["category"], float(line["mean"])) for line in measured] == [("bottle", pytest.approx(90.5))]
     assert len([line for line in lines if line["published"] == "True"]) == 3 * 16
     origin = json.loads(json.dumps(as_values(made)))["rows"]["THFR, wide_resnet50_2"]
-    facts = origin["categories"]["mvtec_ad/bottle"]
-    assert (facts["seeds"], facts["weights_sha256"]) == ([0, 1], ["ab" * 32])
-    assert facts["config"]["model"]["local_reduction"] == 16
+    trial = origin["categories"]["mvtec_ad/bottle"]
+    assert (trial["seeds"], trial["weights_sha256"]) == ([0, 1], ["ab" * 32])
+    assert trial["config"]["model"]["local_reduction"] == 16
     for text in (markdown, latex):
         assert "seeds 0 1" in text
         assert "ab" * 32 in text
@@ -191,8 +191,8 @@ def test_runs_are_read_as_cells_are(data: Path, tmp_path: Path, call: Call) -> N
         (row,) = table["rows"]
         assert row["method"] == "LBN, tf_efficientnet_lite0"
         assert row["values"]["plate"]["mean"] == pytest.approx(100 * metrics[table["figure"]])
-    (facts,) = values["rows"]["LBN, tf_efficientnet_lite0"]["categories"].values()
-    assert facts["data"] == metrics["data"]
+    (trial,) = values["rows"]["LBN, tf_efficientnet_lite0"]["categories"].values()
+    assert trial["data"] == metrics["data"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "student_teacher": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
     "gcad": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
     "cflow": {"min_steps": 80, "max_steps": 80, "learning_rate": 2e-3, "batch_size": 16, "locations": 256},
-    "draem": {"min_steps": 90, "max_steps": 90, "learning_rate": 1e-2},
+    "draem": {"min_steps": 120, "max_steps": 120, "learning_rate": 5e-3},
 }
 
 

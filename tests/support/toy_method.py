@@ -46,8 +46,8 @@ class ToyDetector(Detector[ToyConfig]):
         cls, config: ToyConfig, extractor: None, state: dict[str, Tensor], device: Any, precision: Any
     ) -> ToyDetector:
         size = config.model.size
-        if state["mean"].shape != (3, size, size):
-            raise ValueError(f"mean must be [3,{size},{size}], got {list(state['mean'].shape)}")
+        if state["mean"].shape != (3, *size):
+            raise ValueError(f"mean must be {[3, *size]}, got {list(state['mean'].shape)}")
         return cls(config, state["mean"], device, precision)
 
 

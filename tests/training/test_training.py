@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,11 +160,30 @@ def test_damaged_checkpoint_says_what_to_do(images: list[Path], tmp_path: Path) 
 def test_features_left_by_a_killed_run_are_removed(tmp_path: Path) -> None:
     left = tmp_path / ".features-left"
     left.mkdir()
-    levels, file = features._allocate([(2, 3, 4, 4)], tmp_path, budget=0)
-    assert file is not None
-    assert levels[0].shape == (2, 3, 4, 4)
+    extractor = create_backbone("resnet18", pretrained=False)
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    store = compute_features(extractor, images, torch.device("cpu"), tmp_path)
+    assert not store.mapped  # removed even where there is no need for a file
     assert not left.exists()
-    file.cleanup()
+
+
+@pytest.mark.parametrize("full", ["at once", "while it is written"])
+def test_a_disk_too_small_for_the_features_is_said_at_once(
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if full == "at once":
+        usage = shutil.disk_usage(tmp_path)._replace(free=100)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    elif hasattr(os, "posix_fallocate"):
+        monkeypatch.setattr(os, "posix_fallocate", no_space)
+    else:
+        pytest.skip("no posix_fallocate here")
+    with pytest.raises(InputError, match=rf"2 images need 192 bytes in {re.escape(str(tmp_path))}"):
+        features._allocate([(2, 3, 4, 4)], tmp_path, budget=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:

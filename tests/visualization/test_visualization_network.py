@@ -27,15 +27,26 @@ from .conftest import SIZE, Study, small_run
 FEW: dict[str, Any] = {"steps": 4, "batch_size": 2}
 
 
-@pytest.mark.parametrize("channels", [(24, 40, 112), (64, 128, 256), (256, 512, 1024)])
-def test_features_of_any_backbone_become_images(channels: tuple[int, int, int]) -> None:
-    network = VisualizationNetwork(channels)
+@pytest.mark.parametrize(
+    ("channels", "strides", "size"),
+    [
+        ((24, 40, 112), (4, 8, 16), (64, 96)),
+        ((64, 128, 256), (4, 8, 16), (64, 96)),
+        ((256, 512, 1024), (4, 8, 16), (64, 96)),
+        ((192, 192, 192), (16, 16, 16), (48, 80)),
+        ((384, 384, 384), (14, 14, 14), (42, 70)),
+    ],
+)
+def test_features_of_any_backbone_become_images(
+    channels: tuple[int, int, int], strides: tuple[int, int, int], size: tuple[int, int]
+) -> None:
+    network = VisualizationNetwork(channels, strides)
     features = [
-        torch.randn(2, count, 64 // stride, 96 // stride)
-        for count, stride in zip(channels, (4, 8, 16), strict=True)
+        torch.randn(2, count, size[0] // stride, size[1] // stride)
+        for count, stride in zip(channels, strides, strict=True)
     ]
     picture = network(features)
-    assert picture.shape == (2, 3, 64, 96)
+    assert picture.shape == (2, 3, *size)
     assert picture.dtype == torch.float32
     gradients = torch.autograd.grad(picture.square().sum(), [*network.parameters()])
     assert all(bool((gradient != 0).any()) for gradient in gradients)  # no part stands idle

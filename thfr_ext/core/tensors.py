@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 #: dtype codes of ``thfr::DType`` (csrc/include/thfr/tensor_view.h)
 _CODES = {
@@ -44,6 +45,7 @@ def as_tensor(operator: str, argument: str, value: Any) -> Tensor:
         if value.layout != torch.strided:
             raise TypeError(f"{operator}: {argument}: expected a dense tensor, got {value.layout}")
         return value
+    refuse_masked(operator, argument, value)
     try:
         if isinstance(value, np.ndarray):
             # torch holds no negative strides nor foreign byte order, and warns of read-only memory: copied.
@@ -105,3 +107,25 @@ def require_same(operator: str, argument: str, tensor: Tensor, other: str, like:
         raise TypeError(
             f"{operator}: {argument}: expected dtype of {other} ({describe(like)}), got {describe(tensor)}"
         )
+
+
+def refuse_masked(operator: str, argument: str, value: Any) -> None:
+    """Raises TypeError for a masked array of NumPy: its mask would be lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{operator}: {argument}: expected an array without a mask, got a masked one: fill it first"
+        )
+
+
+def is_differentiated(*tensors: Tensor) -> bool:
+    """Whether one of them is a dual tensor, or torch.func differentiates with respect to it."""
+    if has_tangent(*tensors):
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    return any(torch._C._functorch.is_gradtrackingtensor(tensor) for tensor in tensors)
+
+
+def has_tangent(*tensors: Tensor) -> bool:
+    """Whether one of them is a dual tensor of forward-mode differentiation."""
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)

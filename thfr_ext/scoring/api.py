@@ -29,7 +29,8 @@ def cosine_distance(
     """Cosine distance over the channels at each location: ``1 - <x, y> / max(|x| |y|, eps)``.
 
     The anomaly score of feature restoration (THFR; as in Deng and Li, CVPR 2022).
-    Differentiable once in both arguments; each gradient has the memory format of its input, and is 0 where
+    Differentiable once in both arguments, backward and forward (``torch.func``: grad, jvp, jacrev, jacfwd,
+    linearize, vmap); each gradient has the memory format of its input, and is 0 where
     either vector is zero. Agrees with fp64 arithmetic to 1e-6 (1e-13 for fp64 input) at any magnitude and
     number of channels: sums are kept in fp32 over short runs and in fp64 over these, and vectors with a norm
     outside [1e-10, 1e15] (fp64: [1e-70, 1e70]) are scaled and summed in fp64 throughout. Bit-identical across
@@ -50,7 +51,7 @@ def cosine_distance(
     """
     x = as_tensor("cosine_distance", "features", features)
     y = as_tensor("cosine_distance", "restored", restored)
-    return restorer(features)(ops.cosine_distance(x, y, _as_number("cosine_distance", "eps", eps)))
+    return restorer(features)(ops.differentiable_distance(x, y, _as_number("cosine_distance", "eps", eps)))
 
 
 def _as_levels(name: str, argument: str, values: Any) -> list[Tensor]:
@@ -100,7 +101,7 @@ def anomaly_map(
         size: height and width of the map in pixels, each at most 2**20.
         sigma: standard deviation of the Gaussian in pixels of the map, 0 (no blur) to 1e6.
         combine: ``sum`` or ``product`` of the levels.
-        weights: one number of at least 0 a level, default all 1: its factor in a sum, the exponent of its
+        weights: one number from 0 to 1e30 a level, default all 1: its factor in a sum, the exponent of its
             up-sampled distance in a product.
 
     Returns:
@@ -115,6 +116,7 @@ def anomaly_map(
     name = "anomaly_map"
     x, y = _as_levels(name, "features", features), _as_levels(name, "restored", restored)
     require_levels(name, "features", x)
+    ops.refuse_derivatives(name, *x, *y)
     anomaly, score = ops.anomaly_map(x, y, *_as_options(name, len(x), size, sigma, combine, weights))
     restore = restorer(features[0])
     return restore(anomaly), restore(score)
@@ -141,7 +143,7 @@ def upsample_blur(
         size: height and width of the map in pixels, each at most 2**20.
         sigma: standard deviation of the Gaussian in pixels of the map, 0 (no blur) to 1e6.
         combine: ``sum`` or ``product`` of the up-sampled levels.
-        weights: one number of at least 0 a level, default all 1: its factor in a sum, its exponent in a
+        weights: one number from 0 to 1e30 a level, default all 1: its factor in a sum, its exponent in a
             product (where a negative value raised to a fraction is NaN).
 
     Returns:
@@ -155,6 +157,7 @@ def upsample_blur(
     """
     levels = _as_levels("upsample_blur", "distances", distances)
     require_levels("upsample_blur", "distances", levels)
+    ops.refuse_derivatives("upsample_blur", *levels)
     options = _as_options("upsample_blur", len(levels), size, sigma, combine, weights)
     anomaly, score = ops.upsample_blur(levels, *options)
     restore = restorer(distances[0])

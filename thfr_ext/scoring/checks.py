@@ -11,6 +11,7 @@ from thfr_ext.core.tensors import accumulate_dtype, describe, require_float, req
 from thfr_ext.scoring import blur
 
 DEFAULT_EPS = 1e-8  # of cosine_distance
+LARGEST_WEIGHT = 1e30  # of a level: sums stay within fp32
 LARGEST_SIDE = 2**20  # of an anomaly map: far past any image, far below what overflows
 
 
@@ -52,9 +53,9 @@ def check_options(
         raise ValueError(f"{name}: combine: expected 'sum' or 'product', got {combine!r}")
     if weights is None:
         return
-    if len(weights) != levels or not all(0 <= w < math.inf for w in weights):
+    if len(weights) != levels or not all(0 <= w <= LARGEST_WEIGHT for w in weights):
         raise ValueError(
-            f"{name}: weights: expected {levels} finite numbers of at least 0, one a level, "
+            f"{name}: weights: expected {levels} finite numbers from 0 to {LARGEST_WEIGHT:g}, one a level, "
             f"got {list(weights)}"
         )
 

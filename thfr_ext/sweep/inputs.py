@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thfr_ext.core.tensors import as_tensor, describe
+from thfr_ext.core.tensors import as_tensor, describe, refuse_masked
 from thfr_ext.sweep.checks import check_auroc, check_images, check_limits
 
 
@@ -57,6 +57,7 @@ def _saturations(operator: str, image: int, value: Any, regions: int | None) -> 
     name = f"{operator}: saturations: image {image}"
     expected = f"{name}: expected whole numbers [{'R' if regions is None else regions}], one for each region"
     try:
+        refuse_masked(operator, "saturations", value)
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{expected}, got lists of different lengths") from error

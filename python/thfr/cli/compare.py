@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from thfr.cli.arguments import (
+    SIZE_HELP,
     Commands,
     add_command,
     add_device,
+    add_tiles,
     existing_file,
+    geometry,
+    input_size,
     not_negative,
-    positive,
 )
 from thfr.cli.output import Result
 from thfr.data.registry import dataset_names
@@ -64,7 +67,10 @@ def add_parser(commands: Commands) -> None:
         "--config", type=existing_file, metavar="FILE",
         help="YAML of fields to change, by method, as in `rd4ad: {training: {epochs: 10}}`",
     )  # fmt: skip
-    parser.add_argument("--size", type=positive, default=256, help="edge of the input in pixels")
+    parser.add_argument(
+        "--size", type=input_size, metavar="SIZE", help=f"{SIZE_HELP} (default: each backbone's)"
+    )
+    add_tiles(parser)
     parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", default=[0], help="seeds")
     parser.add_argument("--keep-runs", action="store_true", help="keep the fitted runs, OUT/runs")
     add_device(parser)
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> Result:
                 backbone,
                 weights,
                 budget=args.budget,
-                size=args.size,
+                geometry=geometry(args),
                 changes=changes,
                 seeds=list(dict.fromkeys(args.seeds)),
                 first=number == 0,

@@ -163,7 +163,6 @@ def _metrics(results: RunResults, progress: bool) -> dict[str, Any]:
 
 def _report(results: RunResults, metrics: dict[str, Any]) -> Report:
     dataset, metadata = results.dataset, read_metadata(results.run)
-    size = results.detector.size
     return Report(
         title="THFR finds what is wrong on a tray of parts",
         entries=results.entries(),
@@ -174,7 +173,7 @@ def _report(results: RunResults, metrics: dict[str, Any]) -> Report:
         f"not one defect; it learnt for {metadata.train_seconds:.0f} s.",
         metadata={
             "method": "Template-guided Hierarchical Feature Restoration (ICCV 2023)",
-            "features": f"{BACKBONE}, {size} x {size} pixels",
+            "features": f"{BACKBONE}, {results.detector.config.model.size_in_words}",
             "templates": f"{results.detector.template_count} good images",
             "training": f"{metadata.steps} steps on {metadata.device} in {metadata.train_seconds:.0f} s",
         },

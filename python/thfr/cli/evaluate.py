@@ -11,6 +11,7 @@ from thfr.cli.arguments import (
     add_command,
     add_device,
     add_run,
+    existing_file,
     existing_folder,
     existing_path,
 )
@@ -27,6 +28,7 @@ MVTec LOCO AD the official figures by kind, AUROC and AU-sPRO. All maps are scor
 """
 _EPILOG = """\
 A figure that the data do not define (a kind without images) is null in the JSON and "-" in the table.
+Of a run with a region of interest all figures are over what lies in it: "region" in the JSON.
 """
 
 
@@ -62,6 +64,12 @@ def add_parser(commands: Commands) -> None:
         metavar="DIR",
         help="folder of float TIFF maps",
     )
+    maps.add_argument(
+        "--roi",
+        type=existing_file,
+        metavar="FILE",
+        help="region of interest, a mask image or polygons in JSON: figures over it (RUN knows its own)",
+    )
     maps.add_argument("--dataset", choices=dataset_names(), help="layout and protocol")
     maps.add_argument(
         "--category",
@@ -84,7 +92,7 @@ def run(args: argparse.Namespace) -> Result:
                 args.parser.error(f"--{name.replace('_', '-')}: only with RUN")
         metrics, out = _evaluate_maps(args), args.out
     else:
-        wrong = [f"--{name}" for name in ("dataset", "category") if name in given]
+        wrong = [f"--{name}" for name in ("dataset", "category", "roi") if name in given]
         if wrong:
             args.parser.error(f"{', '.join(wrong)}: only with --maps, RUN knows its own")
         from thfr.evaluation import evaluate_run
@@ -110,11 +118,14 @@ def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     from thfr.data import load_dataset
     from thfr.evaluation import evaluate_maps, open_maps
     from thfr.evaluation.run import remove_figures
-    from thfr.io import atomic_write_json
+    from thfr.io import atomic_write_json, read_region
 
     dataset = load_dataset(args.dataset, args.data, args.category)
     remove_figures(args.out)
-    metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), progress=True)
+    region = None
+    if "roi" in args:
+        region = read_region(args.roi, dataset.size(dataset.test[0]) if dataset.test else (1, 1))
+    metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), region=region, progress=True)
     metrics["notes"] = list(dataset.notes)
     atomic_write_json(args.out, metrics)
     return metrics

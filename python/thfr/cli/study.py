@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from thfr.backbones.specs import backbone_spec
 from thfr.config import RunConfig
 from thfr.io import file_sha256
 from thfr.study.grids import Category, find_categories
@@ -37,6 +38,8 @@ def _configured(pinned: RunConfig, args: argparse.Namespace, changes: dict[str, 
     if args.backbone is not None and args.backbone != pinned.model.backbone:
         # a width pinned for one backbone says nothing about another, which has its own default
         model = {"backbone": args.backbone, "bottleneck_channels": None}
+        if any(edge % backbone_spec(args.backbone).multiple for edge in pinned.model.size):
+            model["size"] = None
     if args.size is not None:
         model["size"] = args.size
     training = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thfr.backbones.specs import BACKBONES
+from thfr.backbones.specs import BACKBONES, backbone_spec
 from thfr.cli.arguments import (
+    AUTO,
+    SIZE_HELP,
     Commands,
     add_command,
     add_device,
+    add_tiles,
     existing_file,
     existing_path,
+    geometry,
+    input_size_or_auto,
     not_negative,
     positive,
     rate,
@@ -59,7 +64,8 @@ def add_parser(commands: Commands) -> None:
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
-        help=f"extractor: {', '.join(BACKBONES)}; tf_efficientnet_lite0 needs no download",
+        help=f"extractor: {', '.join(BACKBONES)}, or another model of timm, see docs/backbones.md; "
+        "tf_efficientnet_lite0 needs no download",
     )
     model.add_argument(
         "--weights",
@@ -68,7 +74,18 @@ def add_parser(commands: Commands) -> None:
         help="the backbone's weights, .safetensors or .pth; else fetched",
     )
     model.add_argument(
-        "--size", type=positive, default=256, help="edge of the square that images are resized to, in pixels"
+        "--size",
+        type=input_size_or_auto,
+        metavar="SIZE",
+        help=f"{SIZE_HELP} (default: the backbone's, 256 for most); auto: at the training images' "
+        "median aspect, of as many pixels as that",
+    )
+    add_tiles(model)
+    model.add_argument(
+        "--roi",
+        type=existing_file,
+        metavar="FILE",
+        help="region of interest, a mask image or polygons in JSON: outside of it nothing scores or counts",
     )
     parser.add_argument(
         "--epochs",
@@ -110,7 +127,7 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.data import load_dataset
     from thfr.runs.folder import read_metadata
     from thfr.study.presets import changed, read_changes
-    from thfr.training import train
+    from thfr.training import auto_size, train
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
@@ -118,17 +135,22 @@ def run(args: argparse.Namespace) -> Result:
     holdout = args.holdout
     if holdout is None:
         holdout = 0.1 if args.dataset in ("folder", "table") else 0.0
+    dataset = load_dataset(args.dataset, args.data, args.category)
+    seen = geometry(args)
+    if args.size == AUTO:
+        whole = {name: seen[name] for name in ("tiles", "overlap") if name in seen}
+        spec = backbone_spec(args.backbone)
+        seen["size"] = auto_size(dataset, area=spec.size**2, multiple=spec.multiple, **whole)
     config = config_from_values(
         {
             "method": args.method,
-            "model": {"backbone": args.backbone, "size": args.size, **variant},
+            "model": {"backbone": args.backbone, **seen, **variant},
             "training": {"seed": args.seed, "holdout": holdout, **epochs},
         },
         "options",
     )
     if args.config is not None:
         config = changed(config, read_changes(args.config), str(args.config))
-    dataset = load_dataset(args.dataset, args.data, args.category)
     detector = train(
         config,
         dataset,
@@ -137,6 +159,7 @@ def run(args: argparse.Namespace) -> Result:
         device=args.device,
         false_alarm_rate=args.false_alarm_rate,
         bit_depth=args.bit_depth,
+        roi=args.roi,
     )
     metadata = read_metadata(args.out)
     values = {

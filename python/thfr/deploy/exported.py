@@ -18,7 +18,8 @@ import numpy as np
 
 from thfr.deploy import files
 from thfr.errors import InputError
-from thfr.io import resize_for_model
+from thfr.io import framed
+from thfr.io.framing import box_of, counted, native_counted
 
 if TYPE_CHECKING:
     from thfr.predictions.scale import ColourScale
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from thfr.runs.threshold import Threshold
 
 Verdict = Literal["good", "bad"]
-_Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # fp32 [B,S,S], fp32 [B], bool [B]
-_Runner = Callable[[np.ndarray], _Outputs]  # uint8 [B,S,S,3]
+_Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # fp32 [B,H,W], fp32 [B], bool [B]
+_Runner = Callable[[np.ndarray], _Outputs]  # uint8 [B,H,W,3]
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,17 @@ class ExportedScores:
 
 
 class ExportedModel:
-    """An exported folder, loaded. ``metadata`` is what its ``export.json`` holds, ``size`` the edge of the
-    square input in pixels, ``limit`` the score above which an image is bad.
+    """An exported folder, loaded. ``metadata`` is what its ``export.json`` holds, ``size``
+    (height, width) of the input in pixels, ``limit`` the score above which an image is bad.
     """
 
     def __init__(self, folder: Path, metadata: dict[str, Any], runner: _Runner) -> None:
         self.folder, self.metadata = folder, metadata
-        self.size, self.limit = int(metadata["size"]), float(metadata["threshold"]["limit"])
+        size = metadata["size"]  # one number in older exports, which are square
+        self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.limit = float(metadata["threshold"]["limit"])
         self._run = runner
+        self._inputs: RunInputs | None = None
 
     precision = "fp32"
 
@@ -81,50 +85,70 @@ class ExportedModel:
     @property
     def inputs(self) -> RunInputs:
         """How the run reads its images; that of exports of version 0.2 is 8 bits as stored."""
-        from thfr.runs.inputs import RunInputs
+        if self._inputs is None:
+            from thfr.runs.inputs import RunInputs
 
-        held = self.metadata.get("inputs")
-        return RunInputs() if held is None else RunInputs.from_dict(held)
+            held = self.metadata.get("inputs")
+            self._inputs = RunInputs() if held is None else RunInputs.from_dict(held)
+        return self._inputs
 
     def score_read(
         self,
-        pixels: np.ndarray,  # uint8 [B,S,S,3]
+        pixels: np.ndarray,  # uint8 [B,H,W,3]
         sizes: Sequence[tuple[int, int]],
     ) -> Iterator[tuple[np.ndarray, float]]:
         """As :meth:`thfr.methods.Detector.score_read`."""
         maps, scores, _ = self.score_prepared(pixels)
-        for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
-            yield resampled(single, size), score
+        for single, score, size in zip(maps, scores, sizes, strict=True):
+            yield self._native(single, float(score), size)
+
+    def _native(
+        self,
+        single: np.ndarray,  # float32 [H,W]
+        score: float,
+        size: tuple[int, int],
+    ) -> tuple[np.ndarray, float]:
+        """The map over an image of ``size`` (height, width), and its score: the graph does not know where in
+        the input a letterboxed image lies.
+        """
+        options = self.inputs.options
+        if options.fit == "letterbox":
+            inside = counted(size, self.size, options.fit, options.region)
+            if inside is not None:
+                score = float(single[inside].max())
+                single = np.where(inside, single, single[inside].min())
+        box = box_of(size, self.size, options.fit)
+        return native_counted(resampled(single[box.slices], size), options.region), score
 
     def good_maps(self) -> None:
         """An exported model keeps no images to make maps of; see :attr:`scale`."""
         return
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Resize uint8 RGB images [H,W,3] as :meth:`thfr.methods.Detector.prepare` does: uint8 [B,S,S,3].
+        """Resize uint8 RGB images [H,W,3] as :meth:`thfr.methods.Detector.prepare` does: uint8 [B,H,W,3].
 
         Raises:
             InputError: no image, or one of another type or shape.
         """
         if len(images) == 0:
             raise InputError("ExportedModel: images is empty")
-        prepared = np.empty((len(images), self.size, self.size, 3), dtype=np.uint8)
+        prepared = np.empty((len(images), *self.size, 3), dtype=np.uint8)
         for index, image in enumerate(images):
             array = isinstance(image, np.ndarray)
             if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
                 raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
-            prepared[index] = resize_for_model(image, (self.size, self.size))
+            prepared[index] = framed(image, self.size, self.inputs.options)
         return prepared
 
     def score_prepared(
         self,
-        images: np.ndarray,  # uint8 [B,S,S,3]
+        images: np.ndarray,  # uint8 [B,H,W,3]
     ) -> _Outputs:
-        """Maps fp32 [B,S,S], scores fp32 [B] and whether each is bad, bool [B], of images at input size."""
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3):
+        """Maps fp32 [B,H,W], scores fp32 [B] and whether each is bad, bool [B], of images at input size."""
+        if images.dtype != np.uint8 or images.shape[1:] != (*self.size, 3):
             raise ValueError(
-                f"ExportedModel: images must be uint8 [B,{self.size},{self.size},3], "
+                f"ExportedModel: images must be uint8 [B,{self.size[0]},{self.size[1]},3], "
                 f"got {images.dtype} {list(images.shape)}"
             )
         return self._run(images)
@@ -137,15 +161,16 @@ class ExportedModel:
         """Anomaly maps at each image's own size (bilinear from the input size), scores and verdicts."""
         prepared = self.prepare(images)
         maps: list[np.ndarray] = []
-        scores: list[np.ndarray] = []
-        verdicts: list[Verdict] = []
+        scores: list[float] = []
         for start in range(0, len(prepared), batch_size):
-            batch, values, bad = self.score_prepared(prepared[start : start + batch_size])
-            scores.append(values)
-            verdicts += ["bad" if one else "good" for one in bad.tolist()]
-            natives = images[start : start + batch_size]
-            maps += [resampled(one, image.shape[:2]) for one, image in zip(batch, natives, strict=True)]
-        return ExportedScores(maps, np.concatenate(scores), verdicts)
+            some = slice(start, start + batch_size)
+            sizes = [(image.shape[0], image.shape[1]) for image in images[some]]
+            for anomaly_map, score in self.score_read(prepared[some], sizes):
+                maps.append(anomaly_map)
+                scores.append(score)
+        found = np.array(scores, dtype=np.float32)
+        verdicts: list[Verdict] = ["bad" if bad else "good" for bad in found > np.float32(self.limit)]
+        return ExportedScores(maps, found, verdicts)
 
 
 def resampled(

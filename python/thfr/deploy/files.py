@@ -8,4 +8,5 @@ PARITY = "parity.json"
 """How the exported model compares with the run it came from."""
 MODELS = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 """Format -> the file of the model."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: rectangular inputs, letterboxed images, regions of interest; 1 is read as well."""

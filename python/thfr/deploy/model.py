@@ -27,8 +27,8 @@ class Model(Protocol):
         """Method and variant, in words."""
 
     @property
-    def input_size(self) -> int:
-        """Edge in pixels of what the network sees."""
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of a prepared image."""
 
     @property
     def read_options(self) -> ReadOptions:
@@ -50,7 +50,7 @@ class FolderModel:
         self.name = self.folder.name
         self._detector = open_detector(self.folder, device)
         self.kind: str = self._detector.label
-        self.input_size: int = self._detector.size
+        self.input_size: tuple[int, int] = self._detector.size
         self.read_options: ReadOptions = self._detector.inputs.options
 
     @property

@@ -37,9 +37,7 @@ def measure_latency(detector: Detector, batch: int, repeats: int, cuda_graph: bo
         ``p99`` of a pass over one batch.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        0, 256, (batch, 3, detector.size, detector.size), generator=generator, dtype=torch.uint8
-    )
+    images = torch.randint(0, 256, (batch, 3, *detector.size), generator=generator, dtype=torch.uint8)
     cuda = detector.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(detector.device)

@@ -49,7 +49,11 @@ class TestPixels:
         return float(auroc(self._scores, self._labels))
 
     def au_pro(self, limit: float) -> float | None:
-        """AU-PRO over the 8-connected components of the masks; None as for :meth:`pixel_auroc`."""
+        """AU-PRO over the 8-connected components of the masks, or over the regions where such were given;
+        None as for :meth:`pixel_auroc`.
+        """
+        if self._regions:
+            return self.au_pro_of_regions(limit)
         if self._one_sided(range(self._filled)):
             return None
         return float(au_pro(self._maps, self._masks, limit))

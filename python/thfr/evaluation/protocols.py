@@ -18,7 +18,8 @@ from thfr.data.base import GOOD
 from thfr.data.formats.mvtec_loco import KINDS
 from thfr.errors import InputError
 from thfr.evaluation.localisation import TestPixels
-from thfr.io import printable
+from thfr.evaluation.region import regions_of, within
+from thfr.io import Region, printable
 from thfr_ext import auroc
 
 Maps = Mapping[Sample, np.ndarray] | Callable[[Sample], np.ndarray]
@@ -32,6 +33,7 @@ def evaluate_maps(
     scores: Mapping[Sample, float] | None = None,
     *,
     threshold: float | None = None,
+    region: Region | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score the anomaly maps of a data set's test images with its protocol (``dataset.PROTOCOL``).
@@ -42,6 +44,9 @@ def evaluate_maps(
             A function is called once for each image, in the order of ``dataset.test``.
         scores: for each test image its anomaly score; without it the maximum of its map.
         threshold: on the scores, above which an image is called bad, for ``image_f1``.
+        region: of interest: pixels outside of it are in no figure, a defect is its part inside, and an
+        anomalous
+            image with no anomalous pixel inside is left out of the image figures.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -58,6 +63,8 @@ def evaluate_maps(
           images. ``image_auroc`` is the mean of ``auc_roc`` over the kinds that are there; for ``au_pro``
           each PNG is one region that saturates at its whole area.
 
+        With ``region`` also ``region``: the ``share`` of the image that counts, ``images_left_out``.
+
         A figure that the data do not define is None: that of a kind with no image and a mean that would
         need it, an AUROC without good or without anomalous images, everything about pixels without masks.
 
@@ -70,25 +77,35 @@ def evaluate_maps(
             f"evaluate: dataset must have test images, {dataset.name} {printable(dataset.folder)} has none"
         )
     loco = dataset.PROTOCOL == "mvtec_loco"
-    pixels = TestPixels([dataset.size(sample) for sample in dataset.test] if dataset.has_masks else [])
+    pixels = TestPixels(_sizes(dataset, region))
     image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
+    left_out = 0
     for sample in tqdm(dataset.test, desc="evaluate", unit="image", disable=not progress, leave=False):
         anomaly_map = _checked_map(maps, dataset, sample)
-        if dataset.has_masks and loco:
+        score = _image_score(scores, sample, anomaly_map, region)
+        if region is not None and dataset.has_masks:
+            inside, parts = within(anomaly_map, regions_of(dataset, sample), region)
+            pixels.add_regions(inside, parts)
+            if sample.kind != GOOD and not len(parts.masks):
+                left_out += 1
+                continue
+        elif dataset.has_masks and loco:
             pixels.add_regions(anomaly_map, dataset.regions(sample))
         elif dataset.has_masks:
             pixels.add_mask(anomaly_map, dataset.mask(sample))
-        image_scores[sample.kind].append(_image_score(scores, sample, anomaly_map))
+        image_scores[sample.kind].append(score)
 
     counts = {kind: len(values) for kind, values in image_scores.items()}
     head = {"dataset": dataset.name, "category": dataset.category, "images": counts}
     good = image_scores[GOOD]
     bad = [value for kind, values in image_scores.items() if kind != GOOD for value in values]
-    more = {
+    more: dict[str, Any] = {
         "image_aupr": image_aupr(good, bad),
         "image_f1": None if threshold is None else image_f1(good, bad, threshold),
         "au_pro_limit": dataset.PRO_LIMIT,
     }
+    if region is not None:
+        more["region"] = {"share": region.share, "images_left_out": left_out}
     found = _loco_figures if loco else _ad_figures
     return head | found(dataset, image_scores, pixels) | more
 
@@ -187,9 +204,17 @@ def _checked_map(maps: Maps, dataset: Dataset, sample: Sample) -> np.ndarray:
     return np.ascontiguousarray(value, dtype=np.float32)
 
 
-def _image_score(scores: Mapping[Sample, float] | None, sample: Sample, anomaly_map: np.ndarray) -> float:
+def _sizes(dataset: Dataset, region: Region | None) -> list[tuple[int, int]]:
+    """Of the maps as :class:`TestPixels` gets them: within a region the pixels that count, in a row."""
+    sizes = [dataset.size(sample) for sample in dataset.test] if dataset.has_masks else []
+    return sizes if region is None else [(1, int(region.scaled(size).sum())) for size in sizes]
+
+
+def _image_score(
+    scores: Mapping[Sample, float] | None, sample: Sample, anomaly_map: np.ndarray, region: Region | None
+) -> float:
     if scores is None:
-        return float(anomaly_map.max())
+        return float((anomaly_map if region is None else anomaly_map[region.scaled(anomaly_map.shape)]).max())
     if sample not in scores:
         raise InputError(f"evaluate: scores has no score for the test image {sample.path}")
     return float(scores[sample])

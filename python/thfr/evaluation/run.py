@@ -161,7 +161,14 @@ def evaluate_detector(
 
     maps = predicted()
     limit = None if detector.threshold is None else detector.threshold.value
-    metrics = evaluate_maps(dataset, lambda sample: next(maps), scores, threshold=limit, progress=progress)
+    metrics = evaluate_maps(
+        dataset,
+        lambda sample: next(maps),
+        scores,
+        threshold=limit,
+        region=detector.inputs.options.region,
+        progress=progress,
+    )
     metrics["notes"] = [*gathered(odd), *collected.notes]
     if writer is not None:
         writer.finish(source_of(detector, digests))

@@ -20,7 +20,7 @@ PRO_LIMIT = 0.3
 
 def evaluate_synthetic(
     detector: Detector,
-    images: Tensor,  # uint8 [N,3,S,S], good, of the detector's size, not learnt from
+    images: Tensor,  # uint8 [N,3,H,W], good, of the detector's size, not learnt from
     *,
     batch_size: int = 8,
 ) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def evaluate_synthetic(
     Raises:
         InputError: fewer than two images, or images of another size.
     """
-    expected = (3, detector.size, detector.size)
+    expected = (3, *detector.size)
     if images.dtype != torch.uint8 or images.shape[1:] != expected or len(images) < 2:
         raise InputError(
             f"evaluate_synthetic: images: expected uint8 [N,{', '.join(map(str, expected))}] with N >= 2, "

@@ -18,6 +18,13 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Lay out the figures of :func:`thfr.evaluation.evaluate_maps`; one that is None shows as ``-``."""
     counts = ", ".join(f"{count} {kind}" for kind, count in metrics["images"].items())
     lines = [f"{metrics['dataset']} {metrics['category']}: test images {counts}", ""]
+    if metrics.get("region") is not None:
+        region = metrics["region"]
+        lines[-1:] = [
+            f"within the region of interest, {region['share']:.0%} of the image; "
+            f"{region['images_left_out']} anomalous images with nothing in it left out",
+            "",
+        ]
     limit = metrics.get("au_pro_limit", 0.3)
     rows = [[label.format(limit=limit), _figure(metrics.get(key))] for label, key in _ROWS]
     lines += columns(["", "all kinds"], rows)

@@ -44,14 +44,14 @@ def calibrate(
         threshold = Threshold.from_scores(old.scores, rate, old.source)
     else:
         detector = Detector.load(folder, device)
-        edge = (detector.size, detector.size)
         listing = find_images(images, recursive=True)
         if not listing.images:
             raise InputError(f"calibrate: no image ({' '.join(IMAGE_SUFFIXES)}) in {printable(images)}")
-        loaded = load_inputs(listing.images, edge, detector.inputs.options, progress=progress)
+        loaded = load_inputs(listing.images, detector.size, detector.inputs.options, progress=progress)
         if notes is not None:
             notes += [*gathered(loaded.notes), *listing.notes(Path(images))]
-        threshold = detector.calibrate(loaded.images, rate, f"good images of {Path(images).name}")
+        words = f"good images of {Path(images).name}"
+        threshold = detector.calibrate(loaded.images, rate, words, sizes=loaded.sizes)
         assert detector.scale is not None  # calibration sets both
         detector.scale.save(folder)
     threshold.save(folder)

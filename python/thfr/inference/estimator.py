@@ -24,7 +24,7 @@ from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.predictions.sources import Item
 from thfr.runs.threshold import DEFAULT_RATE, Verdict
-from thfr.training import train
+from thfr.training import auto_size, train
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray
 """A folder of images (with its sub-folders), one image, a list of them, or an RGB array [N,H,W,3]: uint8, or
@@ -63,7 +63,13 @@ class THFR:
         backbone: ``wide_resnet50_2``, ``resnet18`` or ``tf_efficientnet_lite0`` (which needs no download).
         weights: file of the backbone's weights; without it they come from an installed package or are
             fetched.
-        size: edge of the square that images are resized to, a multiple of 32.
+        size: of the network's input: the edge of a square, or (height, width), multiples of what
+            the backbone asks for; None: its default; ``auto``: of the images' median aspect
+            (:func:`thfr.training.auto_size`).
+        letterbox: keep an image's aspect, with bars around it; else it is stretched.
+        tiles: (rows, columns) of tiles that an image is seen in, each of that size.
+        overlap: share of a tile's edge in common with the next one.
+        roi: file of the region of interest (:func:`thfr.io.read_region`).
         epochs: passes over the training images; None: the method's own number, and more for a small set.
         batch_size: images a training step, and images predicted at once.
         learning_rate: of Adam.
@@ -84,7 +90,11 @@ class THFR:
         variant: str = _DEFAULTS.model.variant,
         backbone: str = _DEFAULTS.model.backbone,
         weights: str | os.PathLike[str] | None = None,
-        size: int = _DEFAULTS.model.size,
+        size: int | tuple[int, int] | str | None = None,
+        letterbox: bool = False,
+        tiles: tuple[int, int] = _DEFAULTS.model.tiles,
+        overlap: float = _DEFAULTS.model.overlap,
+        roi: str | os.PathLike[str] | None = None,
         epochs: int | None = None,
         batch_size: int = _DEFAULTS.training.batch_size,
         learning_rate: float = _DEFAULTS.training.learning_rate,
@@ -100,6 +110,10 @@ class THFR:
         self.backbone = backbone
         self.weights = weights
         self.size = size
+        self.letterbox = letterbox
+        self.tiles = tiles
+        self.overlap = overlap
+        self.roi = roi
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -144,13 +158,41 @@ class THFR:
         Raises:
             InputError: images, parameters or weights that cannot be used.
         """
+        config = self._config(None if self.size == "auto" else self.size)
+        with tempfile.TemporaryDirectory(prefix="thfr-") as scratch:
+            run = Path(scratch) / "run" if out is None else Path(out)
+            data = _training_data(X, Path(scratch) / "images")
+            if self.size == "auto":
+                spec = config.model.spec
+                size = auto_size(
+                    data, tiles=self.tiles, overlap=self.overlap, area=spec.size**2, multiple=spec.multiple
+                )
+                config = self._config(size)
+            weights = None if self.weights is None else Path(self.weights)
+            detector = train(
+                config,
+                data,
+                run,
+                weights=weights,
+                device=self.device,
+                progress=self.progress,
+                false_alarm_rate=self.false_alarm_rate,
+                roi=self.roi,
+            )
+        self.detector_ = detector
+        return self
+
+    def _config(self, size: Any) -> THFRConfig:
         epochs = {} if self.epochs is None else {"epochs": self.epochs, "min_steps": 0}
-        config = THFRConfig.from_values(
+        return THFRConfig.from_values(
             {
                 "model": {
                     "variant": self.variant,
                     "backbone": self.backbone,
-                    "size": self.size,
+                    "size": size,
+                    "fit": "letterbox" if self.letterbox else "stretch",
+                    "tiles": self.tiles,
+                    "overlap": self.overlap,
                     "bottleneck_channels": self.bottleneck_channels,
                     "bank_ratio": self.bank_ratio,
                 },
@@ -164,21 +206,6 @@ class THFR:
             },
             "parameters of THFR",
         )
-        with tempfile.TemporaryDirectory(prefix="thfr-") as scratch:
-            run = Path(scratch) / "run" if out is None else Path(out)
-            data = _training_data(X, Path(scratch) / "images")
-            weights = None if self.weights is None else Path(self.weights)
-            detector = train(
-                config,
-                data,
-                run,
-                weights=weights,
-                device=self.device,
-                progress=self.progress,
-                false_alarm_rate=self.false_alarm_rate,
-            )
-        self.detector_ = detector
-        return self
 
     def predict(self, X: Images) -> Prediction:
         """Anomaly scores and maps of images, see :data:`Images`.
@@ -239,8 +266,8 @@ class THFR:
     def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> THFR:
         """An estimator from the folder of :meth:`save`, of ``fit(..., out=folder)`` or of ``thfr train``.
 
-        Its parameters are those of the run, but for ``weights`` (the folder holds them) and a number of
-        epochs that came with a minimum of steps (None).
+        Its parameters are those of the run, but for ``weights`` and ``roi`` (the folder holds them) and a
+        number of epochs that came with a minimum of steps (None).
         """
         detector = Detector.load(Path(folder), device)
         if not isinstance(detector, THFRDetector):
@@ -252,7 +279,10 @@ class THFR:
         estimator = cls(
             variant=model.variant,
             backbone=model.backbone,
-            size=model.size,
+            size=model.size[0] if model.size[0] == model.size[1] else model.size,
+            letterbox=model.fit == "letterbox",
+            tiles=model.tiles,
+            overlap=model.overlap,
             epochs=training.epochs if training.min_steps == 0 else None,
             batch_size=training.batch_size,
             learning_rate=training.learning_rate,

@@ -21,7 +21,7 @@ class GraphedScorer:
             raise InputError(f"GraphedScorer: needs a detector on CUDA, got one on {detector.device}")
         if batch < 1:
             raise InputError(f"GraphedScorer: batch must be at least 1, got {batch}")
-        shape = (batch, 3, detector.size, detector.size)
+        shape = (batch, 3, *detector.size)
         self._images = torch.zeros(shape, dtype=torch.uint8, device=detector.device)
         side = torch.cuda.Stream(detector.device)
         side.wait_stream(torch.cuda.current_stream(detector.device))
@@ -36,8 +36,8 @@ class GraphedScorer:
     @torch.inference_mode()
     def __call__(
         self,
-        images: Tensor,  # uint8 [B,3,S,S], anywhere
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B] on the GPU, valid until the next call
+        images: Tensor,  # uint8 [B,3,H,W], anywhere
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B] on the GPU, valid until the next call
         """Anomaly maps and scores. Raises ValueError if the images are not of the captured shape."""
         if images.dtype != torch.uint8 or images.shape != self._images.shape:
             raise ValueError(

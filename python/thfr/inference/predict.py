@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,8 @@ class _Pictures:
         """A large image again, at a lower resolution; on the caller's thread, so one at a time."""
         factor = (KEPT / (result.height * result.width)) ** 0.5
         size = max(1, round(result.height * factor)), max(1, round(result.width * factor))
-        return read_resized(result.item.path, size, item_options(self._detector, result.item))
+        options = replace(item_options(self._detector, result.item), fit="stretch", region=None)
+        return read_resized(result.item.path, size, options)
 
     def finish(self, progress: bool) -> frozenset[str]:
         """Wait for the pictures, or draw them now; the names of the images that have one."""

@@ -91,7 +91,7 @@ def _read_ahead(
 
 
 def _read(detector: Detector, item: Item, images: bool) -> _Read | InputError:
-    options, size = item_options(detector, item), (detector.size, detector.size)
+    options, size = item_options(detector, item), detector.size
     try:
         found, image = read_both(item.path, size, options, KEPT if images else 0)
         return _Read(found, image, None if item.sample is None else file_sha256(item.path))

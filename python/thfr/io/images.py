@@ -12,6 +12,7 @@ from PIL import Image
 
 from thfr.errors import InputError
 from thfr.io.decoding import LARGE, Decoded, decoding
+from thfr.io.framing import FILL, FITS, Fit, Region, box_of, filled
 from thfr.io.pixel_range import PixelRange
 
 
@@ -27,11 +28,19 @@ class ReadOptions:
     """Refuse larger images; None: ``THFR_MAX_PIXELS`` or 268 millions. Not stored: it belongs to the
     machine.
     """
+    fit: Fit = "stretch"
+    """How an image of another aspect comes into the network's input: stretched, or with bars around it."""
+    region: Region | None = None
+    """The part of an image that counts; None: all of it. Pictures for people show all of it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """``pixel_range`` and ``oriented``; for JSON and YAML."""
-        found = None if self.pixel_range is None else self.pixel_range.as_dict()
-        return {"pixel_range": found, "oriented": self.oriented}
+        """``pixel_range``, ``oriented``, ``fit`` and ``region``; for JSON and YAML."""
+        return {
+            "pixel_range": None if self.pixel_range is None else self.pixel_range.as_dict(),
+            "oriented": self.oriented,
+            "fit": self.fit,
+            "region": None if self.region is None else self.region.as_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: Any) -> ReadOptions:
@@ -42,8 +51,15 @@ class ReadOptions:
         """
         if not isinstance(values, dict) or not isinstance(values.get("oriented"), bool):
             raise InputError(f"ReadOptions: expected pixel_range and oriented, got {values!r:.90}")
-        found = values.get("pixel_range")
-        return cls(None if found is None else PixelRange.from_dict(found), values["oriented"])
+        found, region, fit = values.get("pixel_range"), values.get("region"), values.get("fit", "stretch")
+        if fit not in FITS:
+            raise InputError(f"ReadOptions: fit: expected one of {', '.join(FITS)}, got {fit!r:.90}")
+        return cls(
+            None if found is None else PixelRange.from_dict(found),
+            values["oriented"],
+            fit=fit,
+            region=None if region is None else Region.from_dict(region),
+        )
 
 
 AS_STORED = ReadOptions()
@@ -85,8 +101,8 @@ def read_resized(
 def read_input(
     path: str | os.PathLike[str], size: tuple[int, int], options: ReadOptions = AS_STORED
 ) -> ImageInput:
-    """Read an image for a network: scaled by the range, resized to ``size`` (height, width), only then
-    rounded.
+    """Read an image for a network: scaled by the range, filled outside of the region, resized to ``size``
+    (height, width) or into it, only then rounded.
 
     Grey is resized before it is repeated, and large JPEGs are decoded at a lower resolution, so that memory
     does not exceed the stored pixels by much.
@@ -96,7 +112,7 @@ def read_input(
     """
     with _decoding(path, options, size) as found:
         pixels, notes = _ranged(found, options)
-        return ImageInput(resize_for_model(pixels, size), found.native, (*found.notes, *notes))
+        return ImageInput(framed(pixels, size, options, found.native), found.native, (*found.notes, *notes))
 
 
 def read_both(
@@ -110,10 +126,34 @@ def read_both(
     """
     with _decoding(path, options, size) as found:
         pixels, notes = _ranged(found, options)
-        read = ImageInput(resize_for_model(pixels, size), found.native, (*found.notes, *notes))
+        read = ImageInput(framed(pixels, size, options, found.native), found.native, (*found.notes, *notes))
         if found.native[0] * found.native[1] > keep or pixels.shape[:2] != found.native:
             return read, None
         return read, np.require(_three_channels(_rounded(pixels)), requirements="W")
+
+
+def framed(
+    image: np.ndarray,  # [H, W] or [H, W, 3]
+    size: tuple[int, int],
+    options: ReadOptions = AS_STORED,
+    native: tuple[int, int] | None = None,
+) -> np.ndarray:  # uint8 [h, w, 3]
+    """An image as the network sees it: :func:`thfr.io.framing.FILL` outside of the options' region, resized
+    to ``size`` (height, width) or, letterboxed, into its middle.
+
+    Args:
+        native: (height, width) of the image where ``image`` was decoded at a lower resolution.
+
+    Raises:
+        InputError: another number type or shape, or an empty image.
+    """
+    if options.fit == "stretch":
+        return resize_for_model(filled(image, options.region), size)
+    box = box_of(native or (image.shape[0], image.shape[1]), size, options.fit)
+    result = np.empty((*size, 3), np.uint8)
+    result[:] = FILL
+    result[box.slices] = resize_for_model(filled(image, options.region), (box.height, box.width))
+    return result
 
 
 def resize_for_model(

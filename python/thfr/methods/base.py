@@ -22,8 +22,10 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.io import atomic_write_text, resize_for_model
+from thfr.io import atomic_write_text, framed
+from thfr.io.framing import box_of, counted, native_counted
 from thfr.methods.common.features import FeatureStore, compute_features
+from thfr.methods.common.tiles import Score, score_tiles
 from thfr.methods.registry import detector_class, read_config
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
@@ -54,9 +56,13 @@ class FitContext:
     """What a method is fitted on, where, and how."""
 
     images: Tensor
-    """uint8 [N,3,S,S], RGB, good, at input size."""
+    """uint8 [N,3,H,W], RGB, good, at the network's input size: whole images, or all their tiles, those of an
+    image together.
+    """
     indices: Tensor
-    """int64 [N]: their indices among the images given to :func:`thfr.training.train`."""
+    """int64 [N]: their indices among the images given to :func:`thfr.training.train`; of T tiles an image
+    index * T + place.
+    """
     out: Path
     """The run folder, for log, checkpoints and memory-mapped files."""
     device: torch.device
@@ -68,7 +74,7 @@ class FitContext:
     def compute_features(
         self,
         extractor: FeatureExtractor,
-        images: Tensor | None = None,  # uint8 [N,3,S,S]
+        images: Tensor | None = None,  # uint8 [N,3,H,W]
         **options: Any,
     ) -> FeatureStore:
         """Features of ``images``, by default those to be fitted on; ``options`` as of
@@ -108,7 +114,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def native_map(
-    single: Tensor,  # fp32 [S,S]
+    single: Tensor,  # fp32 [H,W]
     size: tuple[int, int],
 ) -> np.ndarray:  # float32 [H,W]
     """An anomaly map at its image's own size, (height, width): bilinear."""
@@ -175,15 +181,17 @@ class Detector(ABC, Generic[ConfigT]):
     def _smoothed(
         self,
         levels: list[Tensor],  # [B,h_l,w_l]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         """The sum of maps of any resolution, up-sampled to the input size and blurred, and its maximum."""
-        maps, scores = thfr_ext.upsample_blur(levels, (self.size, self.size), sigma=4.0, combine="sum")
+        maps, scores = thfr_ext.upsample_blur(levels, self.config.model.size, sigma=4.0, combine="sum")
         return maps, scores
 
     @property
-    def size(self) -> int:
-        """Edge of the square input in pixels."""
-        return self.config.model.size
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a prepared image in pixels. The network's own input, ``config.model.size``, is
+        smaller where the image is seen in tiles.
+        """
+        return self.config.model.canvas
 
     @property
     def label(self) -> str:
@@ -197,7 +205,7 @@ class Detector(ABC, Generic[ConfigT]):
 
     def nearest_templates(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
+        images: Tensor,  # uint8 [B,3,H,W]
     ) -> Tensor | None:
         """Index of the training image that each image is compared with first, int64 [B], counted as in
         :func:`thfr.training.train`; None for a method that keeps none.
@@ -223,8 +231,8 @@ class Detector(ABC, Generic[ConfigT]):
     @abstractmethod
     def _score(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
+        images: Tensor,  # uint8 [B,3,H,W]
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         """Anomaly maps and image scores; larger is more anomalous."""
 
     @abstractmethod
@@ -248,14 +256,15 @@ class Detector(ABC, Generic[ConfigT]):
         """
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Batches of maps, fp32 [B,S,S], of good training images, each as if it were new, where the method
+        """Batches of maps, fp32 [B,H,W], of good training images, each as if it were new, where the method
         can make them from what it keeps; None where it cannot. Called once, when training ends: the colour
         scale of good images is taken from them.
         """
         return None
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Resize RGB images [H,W,3], anti-aliased bilinear as in training, to a uint8 tensor [B,3,S,S].
+        """Bring RGB images [h,w,3] to the run's size as in training, anti-aliased bilinear, stretched or
+        letterboxed, blank outside of its region of interest: uint8 [B,3,H,W].
 
         uint8 is taken as it is; a run on deeper images (:class:`thfr.runs.inputs.RunInputs`) also takes their
         numbers and scales them by its range.
@@ -265,8 +274,7 @@ class Detector(ABC, Generic[ConfigT]):
         """
         if len(images) == 0:
             raise InputError("Detector: images is empty")
-        edge = (self.size, self.size)
-        prepared = torch.empty((len(images), 3, *edge), dtype=torch.uint8)
+        prepared = torch.empty((len(images), 3, *self.size), dtype=torch.uint8)
         for index, image in enumerate(images):
             try:
                 pixels = self.inputs.pixels_of(image)
@@ -274,16 +282,17 @@ class Detector(ABC, Generic[ConfigT]):
                 raise InputError(
                     f"Detector: images[{index}] must be a uint8 array [H,W,3], {error}"
                 ) from error
-            prepared[index] = torch.from_numpy(resize_for_model(pixels, edge)).permute(2, 0, 1)
+            prepared[index] = torch.from_numpy(framed(pixels, self.size, self.inputs.options)).permute(
+                2, 0, 1
+            )
         return prepared
 
     @torch.inference_mode()
     def features(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
+        images: Tensor,  # uint8 [B,3,H,W]
     ) -> list[Tensor]:
-        """The extractor's three feature levels, [B,C_l,S/s,S/s] for strides s = 4, 8, 16, in the precision
-        asked for.
+        """The extractor's three feature levels, [B,C_l,H_l,W_l], in the precision asked for.
 
         Raises:
             InputError: the method uses no backbone.
@@ -298,19 +307,63 @@ class Detector(ABC, Generic[ConfigT]):
     @torch.inference_mode()
     def score_prepared(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
-    ) -> tuple[Tensor, Tensor]:  # fp32 [B,S,S] and [B]
-        """Anomaly maps and scores of images of the input size: one batch, all at once.
+        images: Tensor,  # uint8 [B,3,H,W]
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
+        """Anomaly maps and scores of prepared images (:attr:`size`): one batch, all at once.
+
+        The score is the method's own. Where an image is seen in tiles, letterboxed or by a region of
+        interest it is the maximum of the map over what counts, and the map has its least value elsewhere.
+
+        Args:
+            sizes: (height, width) of each image before it was prepared: where a letterboxed one lies; None:
+            all
+                of a letterboxed input counts.
 
         Raises:
             ValueError: images of another dtype or shape.
         """
-        if images.dtype != torch.uint8 or images.shape[1:] != (3, self.size, self.size):
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, *self.size):
             raise ValueError(
-                f"Detector: images must be uint8 [B,3,{self.size},{self.size}], "
+                f"Detector: images must be uint8 [B,3,{self.size[0]},{self.size[1]}], "
                 f"got {images.dtype} {list(images.shape)}"
             )
-        return self._score(images)
+        return self.score_whole(images, self._score, score_tiles, sizes)
+
+    def score_whole(
+        self,
+        images: Tensor,  # uint8 [B,3,H,W]
+        score: Score,
+        in_tiles: Callable[[Tensor, Any, Score], Tensor],
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
+        """:meth:`score_prepared` with another way to score the network's input, or its tiles; for export."""
+        model, options = self.config.model, self.inputs.options
+        if model.tile_count == 1:
+            maps, scores = score(images)
+        else:
+            maps = in_tiles(images, model, score)
+            scores = maps.amax((1, 2))
+        natives: Sequence[tuple[int, int] | None] = sizes or [None]
+        masks = [counted(one, self.size, options.fit, options.region) for one in natives]
+        if all(mask is None for mask in masks):
+            return maps, scores
+        full = np.ones(self.size, dtype=bool)
+        inside = torch.from_numpy(np.stack([full if mask is None else mask for mask in masks]))
+        inside = inside.to(maps.device)
+        scores = maps.masked_fill(~inside, -torch.inf).amax((1, 2))
+        least = maps.masked_fill(~inside, torch.inf).amin((1, 2), keepdim=True)
+        return torch.where(inside, maps, least), scores
+
+    def native_map(
+        self,
+        single: Tensor,  # fp32 [H,W]
+        size: tuple[int, int],
+    ) -> np.ndarray:  # float32 [h,w]
+        """The map of a prepared image over the image itself, ``size`` = (height, width)."""
+        options = self.inputs.options
+        box = box_of(size, self.size, options.fit)
+        return native_counted(native_map(single[box.slices], size), options.region)
 
     def score(
         self,
@@ -326,43 +379,46 @@ class Detector(ABC, Generic[ConfigT]):
         maps: list[np.ndarray] = []
         scores: list[Tensor] = []
         for start in range(0, len(prepared), batch_size):
-            batch, values = self.score_prepared(prepared[start : start + batch_size])
+            sizes = [(image.shape[0], image.shape[1]) for image in images[start : start + batch_size]]
+            batch, values = self.score_prepared(prepared[start : start + batch_size], sizes)
             scores.append(values.cpu())
-            for image, single in zip(images[start : start + batch_size], batch, strict=True):
-                maps.append(native_map(single, image.shape[:2]))
+            maps += [self.native_map(single, size) for single, size in zip(batch, sizes, strict=True)]
         return Scores(maps, torch.cat(scores).numpy())
 
     def score_read(
         self,
-        pixels: np.ndarray,  # uint8 [B,S,S,3]: what thfr.io.read_input gives, at input size
+        pixels: np.ndarray,  # uint8 [B,H,W,3]: what thfr.io.read_input gives, at input size
         sizes: Sequence[tuple[int, int]],
     ) -> Iterator[tuple[np.ndarray, float]]:
         """For each image its map at ``sizes``, (height, width), one at a time, and its score."""
         images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
-        maps, scores = self.score_prepared(images)
+        maps, scores = self.score_prepared(images, sizes)
         for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
-            yield native_map(single, size), score
+            yield self.native_map(single, size), score
 
     def calibrate(
         self,
-        images: Tensor,  # uint8 [N,3,S,S], good, not seen by training
+        images: Tensor,  # uint8 [N,3,H,W], good, not seen by training
         rate: float,
         source: str,
         batch_size: int = 8,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> Threshold:
         """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it, and
         :attr:`scale` by the images' maps.
 
         Args:
             source: which images they are, in words.
+            sizes: of the images before they were prepared, see :meth:`score_prepared`.
 
         Raises:
             InputError: no image, or a rate outside of (0, 1).
         """
         scores: list[float] = []
         builder = ScaleBuilder()
-        for batch in images.split(batch_size) if len(images) else ():
-            maps, values = self.score_prepared(batch)
+        for start in range(0, len(images), batch_size):
+            some = slice(start, start + batch_size)
+            maps, values = self.score_prepared(images[some], None if sizes is None else sizes[some])
             scores += values.tolist()
             for anomaly_map in maps.cpu().numpy():
                 builder.add(anomaly_map)
@@ -401,7 +457,9 @@ class Detector(ABC, Generic[ConfigT]):
         with torch.random.fork_rng(devices=[]):  # modules are made with random weights first
             extractor = None
             if config.uses_backbone:
-                extractor = create_backbone(config.model.backbone, pretrained=False)
+                extractor = create_backbone(
+                    config.model.backbone, pretrained=False, depths=config.model.depths
+                )
                 load_tensors(extractor, folder / files.BACKBONE)
                 extractor.weights_digest = config.weights_digest
             try:

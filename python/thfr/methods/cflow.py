@@ -7,7 +7,8 @@ blocks (with their soft clamping and random permutations) are those of FrEIA, as
 
 Where this deviates from the paper:
 
-- Levels are those of every method here, at strides 4, 8 and 16; the paper's three are one coarser.
+- Levels are those of every method here, at strides 4, 8 and 16 where the backbone has them; the paper's three
+  are one coarser.
 - Log-likelihoods, divided by the number of channels, become probabilities relative to the largest one among
   (at most 32) training images, not among the test images: an image's map must not depend on what else is
   being tested.
@@ -28,7 +29,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from thfr.backbones import FeatureExtractor
-from thfr.backbones.specs import STRIDES
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices
@@ -159,9 +159,8 @@ class CFLOWNetwork(nn.Module):
         super().__init__()
         self.largest: Tensor  # [levels]
         self.register_buffer("largest", torch.zeros(len(channels)))
-        for level, stride in enumerate(STRIDES):
-            cells = config.size // stride
-            encoding = positional_encoding(config.position_channels, cells, cells)
+        for level, grid in enumerate(config.grids):
+            encoding = positional_encoding(config.position_channels, *grid)
             self.register_buffer(f"locations{level}", encoding, persistent=False)
         before = np.random.get_state()  # FrEIA draws its permutations from there
         try:

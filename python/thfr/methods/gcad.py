@@ -23,6 +23,7 @@ Deviations from the paper, whose code and layer tables are not public:
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.common.regression import Trunk, conv
+from thfr.methods.common.regression import Trunk, conv, trunk_index
 from thfr.methods.common.regression_detector import (
     RegressionConfig,
     RegressionDetector,
@@ -39,6 +40,7 @@ from thfr.methods.common.regression_detector import (
     RegressionNetwork,
     RegressionTrainingConfig,
 )
+from thfr.methods.common.resolution import doubled
 from thfr.methods.registry import register_method
 
 _DEPTH = 5  # the networks go down to stride 2^5
@@ -84,17 +86,18 @@ class UNet(nn.Module):
     def __init__(self, outputs: int, stride: int, width: int) -> None:
         super().__init__()
         self.trunk = Trunk(width, _DEPTH)
-        widths, last = self.trunk.channels, _index(stride)
+        widths, last = self.trunk.channels, trunk_index(stride)
         self.up = nn.ModuleList(
             conv(widths[index + 1] + widths[index], widths[index])
             for index in range(_DEPTH - 2, last - 1, -1)
         )
         self.head = nn.Sequential(conv(widths[last], widths[last]), nn.Conv2d(widths[last], outputs, 1))
 
-    def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
+    def forward(self, images: Tensor) -> Tensor:  # [B,3,H,W] -> [B,outputs,H/stride,W/stride]
         *skips, x = self.trunk(images)
         for layer in self.up:
-            x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], 1))
+            skip = skips.pop()
+            x = layer(torch.cat([doubled(x, skip.shape[2:]), skip], 1))
         descriptors: Tensor = self.head(x)
         return descriptors
 
@@ -104,34 +107,31 @@ class GlobalEncoder(nn.Module):
     whole image cannot be in it.
     """
 
-    def __init__(self, outputs: int, stride: int, width: int, bottleneck: int, size: int) -> None:
+    def __init__(self, outputs: int, stride: int, width: int, bottleneck: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.trunk = Trunk(width, _DEPTH)
-        self.cells, widths, last = size // 2**_DEPTH, self.trunk.channels, _index(stride)
+        widths, last = self.trunk.channels, trunk_index(stride)
+        self.cells = (-(-size[0] // 2**_DEPTH), -(-size[1] // 2**_DEPTH))
         self.squeeze = nn.Conv2d(widths[-1], bottleneck, self.cells)
-        self.expand = nn.Linear(bottleneck, widths[-1] * self.cells**2)
+        self.expand = nn.Linear(bottleneck, widths[-1] * math.prod(self.cells))
         self.activate = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(5e-3, inplace=True))
         self.up = nn.ModuleList(
             conv(widths[index + 1], widths[index]) for index in range(_DEPTH - 2, last - 1, -1)
         )
         self.head = nn.Conv2d(widths[last], outputs, 1)
 
-    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,bottleneck]
+    def squeezed(self, images: Tensor) -> Tensor:  # [B,3,H,W] -> [B,bottleneck]
         """The few numbers."""
         numbers: Tensor = self.squeeze(self.trunk(images)[-1])
         return numbers.flatten(1)
 
-    def forward(self, images: Tensor) -> Tensor:  # [B,3,S,S] -> [B,outputs,S/stride,S/stride]
-        x = self.activate(self.expand(self.squeezed(images)).unflatten(1, (-1, self.cells, self.cells)))
-        for layer in self.up:
-            x = layer(F.interpolate(x, scale_factor=2.0))
+    def forward(self, images: Tensor) -> Tensor:  # [B,3,H,W] -> [B,outputs,H/stride,W/stride]
+        x = self.activate(self.expand(self.squeezed(images)).unflatten(1, (-1, *self.cells)))
+        for index, layer in enumerate(self.up):
+            cell = 2 ** (_DEPTH - 1 - index)
+            x = layer(doubled(x, tuple(-(-edge // cell) for edge in images.shape[2:])))
         descriptors: Tensor = self.head(x)
         return descriptors
-
-
-def _index(stride: int) -> int:
-    """Which of a trunk's maps has this stride."""
-    return stride.bit_length() - 2
 
 
 class Branches(nn.Module):
@@ -140,7 +140,9 @@ class Branches(nn.Module):
     def __init__(self, channels: int, stride: int, model: GCADModelConfig) -> None:
         super().__init__()
         self.local_regression = UNet(channels, stride, model.width)
-        self.encoder = GlobalEncoder(model.descriptor, stride, model.width, model.bottleneck, model.size)
+        self.encoder = GlobalEncoder(
+            model.descriptor, stride, model.width, model.bottleneck, model.network_size
+        )
         self.lift = nn.Conv2d(model.descriptor, channels, 1)
         self.global_regression = UNet(model.descriptor, stride, model.width)
         convert_conv2d_weight_memory_format(self, torch.channels_last)
@@ -167,8 +169,8 @@ class GCADNetwork(RegressionNetwork):
     def __init__(self, model: GCADModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__(model.levels, channels, 2 * len(model.levels))
         self.branches = nn.ModuleList(
-            Branches(count, 2 ** (level + 1), model)
-            for level, count in zip(model.levels, self.channels, strict=True)
+            Branches(count, stride, model)
+            for stride, count in zip(model.level_strides, self.channels, strict=True)
         )
 
     def losses(self, images: Tensor, features: list[Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ the sums in memory.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,7 +24,7 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
-from thfr.methods.common.patches import averaged, concatenated
+from thfr.methods.common.patches import averaged, averaged_grids, concatenated
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
@@ -42,7 +44,12 @@ class PaDiMModelConfig(ModelConfig):
     regularisation: float = Field(default=0.01, gt=0)
     """Epsilon, added to the variance of each channel."""
     stride: Literal[4, 8, 16] = 4
-    """Pixels between locations."""
+    """Least pixels between locations; a transformer's are its patches."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the map of locations."""
+        return averaged_grids(self.grids, self.spec.strides, self.stride)[0]
 
     @property
     def embedding(self) -> int:
@@ -100,7 +107,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
             )
         rng = generator(config.training.seed, _CHANNELS, 0)
         channels = torch.randperm(available, generator=rng)[:dimension].sort().values.to(context.device)
-        locations = (model.size // model.stride) ** 2
+        locations = math.prod(model.grid)
         means = torch.empty(locations, dimension, device=context.device)
         whitenings = torch.empty(locations, dimension, dimension, device=context.device)
         together = max(1, context.cache_budget // (8 * dimension**2))  # a location's fp64 sums
@@ -117,10 +124,10 @@ class PaDiMDetector(Detector[PaDiMConfig]):
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
-        embedded = embedding(features, self.channels, self.config.model.stride)
+        embedded = embedding(features, self.channels, self.extractor.strides, self.config.model.stride)
         distances = self._stage("distance", lambda: mahalanobis(embedded, self.means, self.whitenings))
-        edge = self.size // self.config.model.stride
-        return self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
+        grid = self.config.model.grid
+        return self._stage("scoring", lambda: self._smoothed([distances.view(-1, *grid)]))
 
     def state(self) -> dict[str, Tensor]:
         return {"channels": self.channels, "means": self.means, "whitenings": self.whitenings}
@@ -134,7 +141,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         device: torch.device,
         precision: Precision,
     ) -> PaDiMDetector:
-        locations, dimension = (config.model.size // config.model.stride) ** 2, config.model.embedding
+        locations, dimension = math.prod(config.model.grid), config.model.embedding
         shapes = {
             "channels": (dimension,),
             "means": (locations, dimension),
@@ -148,12 +155,13 @@ class PaDiMDetector(Detector[PaDiMConfig]):
 
 
 def embedding(
-    levels: list[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    levels: list[Tensor],  # three [B,C_l,H_l,W_l], at ``strides``
     channels: Tensor,  # int64 [D], among those of all levels
+    strides: Sequence[int],
     stride: int,
 ) -> Tensor:  # fp32 [P,B,D]
     """The chosen channels at each location: a coarser level's vector is that of all locations it covers."""
-    merged = averaged(levels, stride)
+    merged = averaged(levels, strides, stride)
     starts = [0, *torch.tensor([level.shape[1] for level in merged]).cumsum(0).tolist()]
     parts = [
         level[:, channels[(channels >= start) & (channels < start + level.shape[1])] - start].float()
@@ -198,7 +206,7 @@ def _moments(
     for _, levels in feature_batches(
         extractor, context.images, context.device, _BATCH, context.progress, title
     ):
-        values = embedding(levels, channels, stride)[band.to(context.device)].double()
+        values = embedding(levels, channels, extractor.strides, stride)[band.to(context.device)].double()
         count = values.shape[1]
         new = values.mean(1)
         values -= new[:, None]

@@ -107,7 +107,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         compares, the second the patches that it chose. So memory is that of the bank and ``projection``
         values a candidate.
         """
-        total = len(context.images) * (config.model.size // 8) ** 2
+        total = len(context.images) * math.prod(config.model.grids[1])
         candidates = _candidates(total, config.training)
         size = bank_size(total, len(candidates), config.model)
         chosen = candidates
@@ -124,21 +124,22 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        model, edge = self.config.model, self.size // 8
+        model = self.config.model
+        height, width = model.grids[1]
         features = self._stage("extractor", lambda: self.features(images))
         queries = location_vectors(patch_features(features, model.neighbourhood, model.dimension))
         found = self._stage(
             "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
         )
-        distances, nearest = (result.view(-1, edge * edge) for result in found)
+        distances, nearest = (result.view(-1, height * width) for result in found)
         scores, worst_at = distances.max(1)
         if model.support:
-            by_image = queries.view(-1, edge * edge, queries.shape[1])
+            by_image = queries.view(-1, height * width, queries.shape[1])
             at = worst_at[:, None, None].expand(-1, 1, queries.shape[1])
             worst = by_image.gather(1, at)[:, 0]  # take_along_dim would fix the batch size of an export
             closest = nearest.gather(1, worst_at[:, None])[:, 0]
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
-        maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, edge, edge)]))
+        maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, height, width)]))
         return maps, scores
 
     def state(self) -> dict[str, Tensor]:
@@ -162,7 +163,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
 
 def patch_features(
-    levels: list[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    levels: list[Tensor],  # three [B,C_l,H_l,W_l], the finest first
     neighbourhood: int,
     dimension: int,
 ) -> Tensor:  # fp32 [B,D,H_2,W_2]
@@ -221,7 +222,7 @@ def _selected(
 ) -> Iterator[tuple[slice, Tensor]]:
     """These patches, an image batch at a time: the part of ``indices`` that they are, and fp32 [.,D]."""
     model = config.model
-    each = (model.size // 8) ** 2
+    each = math.prod(model.grids[1])
     batches = feature_batches(
         extractor, context.images, context.device, progress=context.progress, description=description
     )

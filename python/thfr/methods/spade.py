@@ -16,13 +16,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
-from thfr.methods.common.patches import averaged, concatenated, location_vectors
+from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
+from thfr.methods.common.tiles import current_places
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
 
@@ -39,7 +41,11 @@ class SPADEModelConfig(ModelConfig):
     place_neighbours: int = Field(default=1, ge=1, le=64)
     """Locations, kappa, whose mean squared distance is that of a location."""
     stride: Literal[4, 8, 16] = 4
-    """Pixels between locations."""
+    """Least pixels between locations; a transformer's are its patches."""
+    place_weight: float = Field(default=0.2, ge=0)
+    """Of images seen in tiles: the squared distance, in squared mean lengths of a key, that is added for a
+    tile of another place.
+    """
 
 
 class SPADEConfig(RunConfig):
@@ -76,6 +82,7 @@ class SPADEDetector(Detector[SPADEConfig]):
     ) -> None:
         super().__init__(config, extractor, device, precision, threshold)
         self.gallery, self.keys = [level.to(self.device) for level in gallery], keys.to(self.device)
+        self._place_length = float(keys.float().norm(dim=1).mean()) * (config.model.place_weight / 2) ** 0.5
 
     @classmethod
     def fit(
@@ -84,7 +91,10 @@ class SPADEDetector(Detector[SPADEConfig]):
         store = context.compute_features(
             extractor,
             batch_size=8,
-            keep=lambda levels: [*averaged(levels, config.model.stride), image_keys(levels)],
+            keep=lambda levels: [
+                *averaged(levels, extractor.strides, config.model.stride),
+                image_keys(levels),
+            ],
         )
         *gallery, keys = store.levels
         detector = cls(config, extractor, gallery, keys, context.device)
@@ -96,7 +106,7 @@ class SPADEDetector(Detector[SPADEConfig]):
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
         scores, neighbours = self._stage("retrieval of images", lambda: self._nearest_images(features))
-        levels = averaged(features, self.config.model.stride)
+        levels = averaged(features, self.extractor.strides, self.config.model.stride)
         distances = self._stage(
             "retrieval of locations",
             lambda: torch.stack(
@@ -111,8 +121,16 @@ class SPADEDetector(Detector[SPADEConfig]):
 
     def _nearest_images(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:  # fp32 [B], int64 [B,K]
         count = min(self.config.model.image_neighbours, len(self.keys))
-        found = thfr_ext.nearest_templates(image_keys(features).float(), self.keys, k=count, metric="l2")
+        keys, bank = image_keys(features).float(), self.keys
+        if self.config.model.tile_count > 1:  # the gallery's tiles lie image by image, place by place
+            keys = self._with_place(keys, current_places(keys.shape[0]))
+            bank = self._with_place(bank.float(), torch.arange(len(bank)) % self.config.model.tile_count)
+        found = thfr_ext.nearest_templates(keys, bank, k=count, metric="l2")
         return found[0].square().mean(1), found[1]
+
+    def _with_place(self, keys: Tensor, places: Tensor) -> Tensor:
+        axes = F.one_hot(places.to(keys.device), self.config.model.tile_count).to(keys)
+        return torch.cat([keys, axes * self._place_length], 1)
 
     def _location_distances(
         self,
@@ -143,10 +161,8 @@ class SPADEDetector(Detector[SPADEConfig]):
     ) -> SPADEDetector:
         *gallery, keys = (state[name] for name in ("level0", "level1", "level2", "keys"))
         model, images = config.model, len(keys)
-        wanted = [
-            (images, channels, *2 * (model.size // max(stride, model.stride),))
-            for channels, stride in zip(extractor.channels, extractor.strides, strict=True)
-        ]
+        grids = averaged_grids(model.grids, extractor.strides, model.stride)
+        wanted = [(images, channels, *grid) for channels, grid in zip(extractor.channels, grids, strict=True)]
         for found, shape in zip([*gallery, keys], [*wanted, wanted[-1][:2]], strict=True):
             if found.shape != shape or found.dtype != torch.float16:
                 got = f"{found.dtype} {list(found.shape)}"

@@ -13,6 +13,8 @@ Deviations from the paper:
   convolutions give one descriptor a cell of the teacher's level, not one a pixel.
 - Batch norm behind every convolution and batches of 8 with ten times the learning rate, instead of neither
   and single images: the regression converges in a fraction of the steps.
+- A transformer's levels have one stride, so a student's heads for them one receptive field; where that is no
+  power of two (patches of 14 pixels), the students see the image enlarged until theirs fits.
 - The maps of the levels are summed instead of averaged, which only scales them, and smoothed (sigma 4 pixels)
   as those of every method here.
 - Error and uncertainty are standardised on a share of the training images that is not learnt from.
@@ -27,7 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from thfr.methods.common.regression import Trunk, conv
+from thfr.methods.common.regression import Trunk, conv, trunk_index
 from thfr.methods.common.regression_detector import (
     RegressionConfig,
     RegressionDetector,
@@ -69,22 +71,22 @@ class StudentTeacherConfig(RegressionConfig):
 
 class PatchStudent(nn.Module):
     """A dense patch CNN: a trunk of strided convolutions, and at each level two 5x5 convolutions and a linear
-    1x1 one.
+    1x1 one. ``strides``: of the levels, powers of two; ``channels``: that it gives of them.
     """
 
-    def __init__(self, levels: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
+    def __init__(self, strides: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.levels = levels
-        self.trunk = Trunk(width, max(levels) + 1)
+        self.indices = tuple(trunk_index(stride) for stride in strides)
+        self.trunk = Trunk(width, max(self.indices) + 1)
         self.heads = nn.ModuleList(
-            _head(self.trunk.channels[level], outputs)
-            for level, outputs in zip(levels, channels, strict=True)
+            _head(self.trunk.channels[index], outputs)
+            for index, outputs in zip(self.indices, channels, strict=True)
         )
         convert_conv2d_weight_memory_format(self, torch.channels_last)
 
-    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,S,S] -> [B,C_l,S/s_l,S/s_l]
+    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,H,W] -> [B,C_l,H/s_l,W/s_l]
         maps = self.trunk(images)
-        return [head(maps[level]) for level, head in zip(self.levels, self.heads, strict=True)]
+        return [head(maps[index]) for index, head in zip(self.indices, self.heads, strict=True)]
 
 
 def _head(inputs: int, outputs: int) -> nn.Sequential:
@@ -99,7 +101,7 @@ class Ensemble(RegressionNetwork):
     def __init__(self, model: StudentTeacherModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__(model.levels, channels, 2 * len(model.levels))
         self.students = nn.ModuleList(
-            PatchStudent(model.levels, self.channels, model.width) for _ in range(model.students)
+            PatchStudent(model.level_strides, self.channels, model.width) for _ in range(model.students)
         )
 
     def losses(self, images: Tensor, features: list[Tensor]) -> dict[str, Tensor]:

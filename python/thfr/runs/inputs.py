@@ -13,9 +13,11 @@ from thfr.data.profile import ImageProfile
 from thfr.errors import InputError
 from thfr.io import (
     EIGHT_BITS,
+    Fit,
     ImageInput,
     PixelRange,
     ReadOptions,
+    Region,
     atomic_write_json,
     find_pixel_range,
     read_header,
@@ -110,18 +112,22 @@ class RunInputs:
 
 
 def find_options(
-    paths: Sequence[Path], oriented: Sequence[bool], bit_depth: int | None = None
+    paths: Sequence[Path],
+    oriented: Sequence[bool],
+    bit_depth: int | None = None,
+    fit: Fit = "stretch",
+    region: Region | None = None,
 ) -> ReadOptions:
     """The options of a run by its good images: the range of their pixel values, and whether EXIF orientations
     are applied to files that belong to no data set: unless training reads turned images as stored.
 
     Args:
         oriented: for each image whether its data set applies its orientation.
+        fit, region: of the run, as they are asked for.
     """
     found = find_pixel_range(paths, bit_depth)
-    return ReadOptions(
-        found, all(on or _is_upright(path) for path, on in zip(paths, oriented, strict=True))
-    )
+    upright = all(on or _is_upright(path) for path, on in zip(paths, oriented, strict=True))
+    return ReadOptions(found, upright, fit=fit, region=region)
 
 
 def _is_upright(path: Path) -> bool:

@@ -31,14 +31,16 @@ _HEAD = ("image AUROC", "pixel AUROC", "AU-PRO", "fit, s", "ms an image", "memor
 def method_config(
     method: str,
     backbone: str,
-    size: int = 256,
+    size: int | tuple[int, int] | None = None,
     budget: str = "paper",
     changes: Mapping[str, Any] | None = None,
+    geometry: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """A method's configuration: its paper's defaults; with ``budget`` "cpu" what `presets/methods_cpu` makes
-    smaller; then ``changes`` of its sections ``model`` and ``training``.
+    smaller; then ``changes`` of its sections ``model`` and ``training``. ``geometry``: fields of the model
+    that say how images are seen: size, fit, tiles, overlap.
     """
-    values = {"method": method, "model": {"backbone": backbone, "size": size}}
+    values = {"method": method, "model": {"backbone": backbone, "size": size, **(geometry or {})}}
     config = config_class(method).from_values(values, f"options of {method}")
     if budget == "cpu":
         config = changed(config, smaller(method), f"budget of {method}")
@@ -72,17 +74,20 @@ def comparison_trials(
     weights: Path | None,
     *,
     budget: str,
-    size: int,
+    geometry: Mapping[str, Any],
     changes: Mapping[str, Any],
     seeds: Sequence[int],
     first: bool,
 ) -> list[Trial]:
     """The trials of one backbone. ``categories``: data set, name and fingerprint of each; ``changes``: by
-    method. A method that does not use the backbone is only there for the ``first`` one.
+    method; ``geometry``: size, fit, tiles and overlap of all. A method that does not use the backbone is
+    only there for the ``first`` one.
     """
     trials = []
     for method in methods:
-        config = method_config(method, backbone, size, budget, changes.get(method))
+        config = method_config(
+            method, backbone, budget=budget, changes=changes.get(method), geometry=geometry
+        )
         if not (config.uses_backbone or first):
             continue
         setting = {"method": method, "backbone": backbone if config.uses_backbone else "none"}

@@ -50,7 +50,7 @@ def official_categories(dataset: str) -> dict[str, str]:
     return dict(_content()["categories"].get(dataset, {}))
 
 
-def official_facts(dataset: str, category: str) -> dict[str, Any]:
+def official_metadata(dataset: str, category: str) -> dict[str, Any]:
     """What is known of the official category: ``size`` and the number of images by split; may be empty."""
     return dict(_content()["official"].get(dataset, {}).get(category, {}))
 

@@ -14,7 +14,7 @@ from thfr.errors import InputError
 from thfr.methods.registry import config_from_values, read_config
 from thfr.runs import files
 from thfr.runs.json_file import read_object
-from thfr.study.published import official_facts
+from thfr.study.published import official_metadata
 from thfr.study.summary import figures
 from thfr.study.trials import OLD_TRIALS, TRIALS, Evaluation, read_trial
 
@@ -110,7 +110,7 @@ def configuration_key(config: RunConfig) -> str:
 
 def unofficial(result: Result) -> list[str]:
     """In which ways the data differ from the official category, as far as that is known."""
-    official = official_facts(result.dataset, result.category)
+    official = official_metadata(result.dataset, result.category)
     problems = []
     for split in ("train", "validation", "test"):
         count = sum(result.data.get(split, {}).get("images", {}).values())
@@ -124,4 +124,4 @@ def unofficial(result: Result) -> list[str]:
 
 def is_checked(result: Result) -> bool:
     """Whether the official number of test images is known."""
-    return "test" in official_facts(result.dataset, result.category)
+    return "test" in official_metadata(result.dataset, result.category)

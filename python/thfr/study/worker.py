@@ -27,6 +27,7 @@ from thfr.errors import InputError
 from thfr.evaluation import evaluate_detector, evaluate_synthetic
 from thfr.evaluation.latency import measure_latency
 from thfr.methods import Detector
+from thfr.methods.common.tiles import each_place
 from thfr.methods.thfr.bank import key_of
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.runs.folder import read_metadata
@@ -125,7 +126,7 @@ def synthetic(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
     _, _, unseen = divide(dataset, detector.config.training)
     if len(unseen) < 2:
         return None
-    images = load_images(unseen, (detector.size, detector.size), detector.inputs.options)
+    images = load_images(unseen, detector.size, detector.inputs.options)
     return evaluate_synthetic(detector, images, batch_size=_BATCH)
 
 
@@ -142,15 +143,17 @@ def similarity(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     assert isinstance(detector, THFRDetector)
     assert detector.bank is not None
     bank = detector.bank
-    images = load_images(dataset.test, (detector.size, detector.size), detector.inputs.options)
+    images = load_images(dataset.test, detector.size, detector.inputs.options)
     keys, levels = 0.0, [0.0, 0.0, 0.0]
     for start in range(0, len(images), _BATCH):
-        features = detector.features(images[start : start + _BATCH])
-        templates = bank.gather(detector.choose_templates(features)[:, 0])
-        keys += float((key_of(features, bank.key_cells) * key_of(templates, bank.key_cells)).sum())
-        for level, (feature, template) in enumerate(zip(features, templates, strict=True)):
-            levels[level] += float(cosine_similarity(feature.float(), template, dim=1).mean((1, 2)).sum())
-    return {"key": keys / len(images), "levels": [total / len(images) for total in levels]}
+        for seen, _, _ in each_place(images[start : start + _BATCH], detector.config.model):
+            features = detector.features(seen)
+            templates = bank.gather(detector.choose_templates(features)[:, 0])
+            keys += float((key_of(features, bank.key_cells) * key_of(templates, bank.key_cells)).sum())
+            for level, (feature, template) in enumerate(zip(features, templates, strict=True)):
+                levels[level] += float(cosine_similarity(feature.float(), template, dim=1).mean((1, 2)).sum())
+    count = len(images) * detector.config.model.tile_count
+    return {"key": keys / count, "levels": [total / count for total in levels]}
 
 
 def versions(device: torch.device) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Training: ``train(config, dataset, out)`` gives a :class:`thfr.methods.Detector`."""
 
 from thfr.runs.folder import is_finished
+from thfr.training.auto import auto_size
 from thfr.training.trainer import train
 
-__all__ = ["is_finished", "train"]
+__all__ = ["auto_size", "is_finished", "train"]

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from thfr.backbones import FeatureExtractor, create_backbone
-from thfr.config import RunConfig, TrainingConfig
+from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
 from thfr.data.images import Loaded
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.io import file_sha256
+from thfr.io import Region, file_sha256, image_size, read_region
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
+from thfr.methods.common.tiles import tiles_of
 from thfr.methods.registry import read_config
 from thfr.runs import files
 from thfr.runs.digest import combined, file_digests
@@ -58,6 +59,7 @@ def train(
     cache_budget: int = 4 << 30,
     false_alarm_rate: float = DEFAULT_RATE,
     bit_depth: int | None = None,
+    roi: str | os.PathLike[str] | None = None,
 ) -> Detector[Any]:
     """Train on the good images of ``dataset`` (its training split, or the images given); write ``out``.
 
@@ -73,6 +75,9 @@ def train(
             images and those held out; without any the run has none (``thfr calibrate`` sets it later).
         bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
             (:func:`thfr.io.find_pixel_range`).
+        roi: file of the region of interest, see :func:`thfr.io.read_region`; what lies outside of it is
+        neither
+            learnt from nor scored. Polygons without a size are those of the first image.
 
     Raises:
         InputError: images or weights that cannot be used; fewer than two images to learn from; ``out`` holds
@@ -84,8 +89,9 @@ def train(
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
     samples, indices, unseen = divide(dataset, config.training)
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
-    size = config.model.size
-    loaded, good, inputs, notes = _read(samples, unseen, (size, size), bit_depth, progress)
+    region = None if roi is None else read_region(roi, _native_size(samples[0]))
+    config = _with_region(config, region)
+    loaded, good, inputs, notes = _read(samples, unseen, config.model, bit_depth, region, progress)
     if isinstance(dataset, Dataset):
         notes += dataset.notes
     images = loaded.images
@@ -103,14 +109,19 @@ def train(
             return Detector.load(out, device)
         if not is_claimed(out):
             claim(out, config.to_yaml())
-        context = FitContext(images, indices, out, where, progress, checkpoint_seconds, cache_budget)
+        count = config.model.tile_count
+        tiles = (indices[:, None] * count + torch.arange(count)).flatten()
+        context = FitContext(
+            tiles_of(images, config.model), tiles, out, where, progress, checkpoint_seconds, cache_budget
+        )
         started = time.monotonic()
         placed = None if extractor is None else extractor.to(where)
         detector, metadata = detector_class(config.method).fit(config, placed, context)
         detector.inputs = inputs
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
         if good is not None:
-            detector.calibrate(good, false_alarm_rate, "good images not learnt from")
+            words = "good images not learnt from"
+            detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)
         detector.save(out)
@@ -123,34 +134,46 @@ def train(
 def _read(
     samples: Sequence[Any],
     unseen: Sequence[Any],
-    size: tuple[int, int],
+    model: ModelConfig,
     bit_depth: int | None,
+    region: Region | None,
     progress: bool,
-) -> tuple[Loaded, Tensor | None, RunInputs, list[str]]:
+) -> tuple[Loaded, Loaded | None, RunInputs, list[str]]:
     """The images to learn from, those that set the threshold, how both are read, and notes."""
     every = [*samples, *unseen]
     paths = [Path(one.path if isinstance(one, Sample) else one) for one in every]
     oriented = [one.oriented if isinstance(one, Sample) else True for one in every]
-    options = find_options(paths, oriented, bit_depth)
+    options, size = find_options(paths, oriented, bit_depth, model.fit, region), model.canvas
     loaded = load_inputs(samples, size, options, progress=progress)
     notes = [*loaded.notes]
     good = None
     if unseen:
-        others = load_inputs(unseen, size, options, progress=progress)
-        good, notes = others.images, [*notes, *others.notes]
+        good = load_inputs(unseen, size, options, progress=progress)
+        notes += good.notes
     return loaded, good, RunInputs(options, ImageProfile.of(loaded)), gathered(notes)
 
 
+def _with_region(config: RunConfig, region: Region | None) -> RunConfig:
+    digest = None if region is None else region.digest
+    return config.model_copy(update={"model": config.model.model_copy(update={"region": digest})})
+
+
+def _native_size(sample: Any) -> tuple[int, int]:
+    if isinstance(sample, Sample):
+        return image_size(sample.path, sample.oriented)
+    return image_size(sample, True)
+
+
 def _finish(
-    out: Path, detector: Detector, metadata: dict[str, Any], context: FitContext, good: Tensor | None
+    out: Path, detector: Detector, metadata: dict[str, Any], context: FitContext, good: Loaded | None
 ) -> None:
     """Mark the run folder as finished."""
     config, digests = detector.config, file_digests(out)
     detector.digest = combined(digests)
     found = {
         "steps": config.training.steps(len(context.images)),
-        "images": len(context.images),
-        "calibration_images": 0 if good is None else len(good),
+        "images": len(context.images) // config.model.tile_count,
+        "calibration_images": 0 if good is None else len(good.images),
         "peak_memory_bytes": peak_memory(),
         "device": context.device.type,
         "weights_digest": config.weights_digest,
@@ -177,7 +200,7 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)  # only a test's random weights depend on it
-        return create_backbone(model.backbone, weights, model.pretrained)
+        return create_backbone(model.backbone, weights, model.pretrained, model.depths)
 
 
 def divide(
@@ -204,7 +227,7 @@ def _describe(dataset: Dataset | Sequence[Any], images: Tensor) -> dict[str, str
 
 
 def pixels_sha256(
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
 ) -> str:
     """SHA-256 of the pixels, in hexadecimal digits."""
     return hashlib.sha256(images.contiguous().numpy().data).hexdigest()

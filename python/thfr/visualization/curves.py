@@ -9,6 +9,8 @@ import numpy as np
 
 from thfr.data import Dataset, Sample
 from thfr.data.base import GOOD
+from thfr.evaluation.region import regions_of, within
+from thfr.io import Region
 from thfr_ext import pro_curve, spro_curve
 
 SPRO_LIMIT = 0.05
@@ -28,7 +30,9 @@ class OverlapCurves:
     """By the kind of anomaly that is scored together with all good images, or ``all regions``."""
 
 
-def overlap_curves(dataset: Dataset, maps: Mapping[Sample, np.ndarray]) -> list[OverlapCurves]:
+def overlap_curves(
+    dataset: Dataset, maps: Mapping[Sample, np.ndarray], region: Region | None = None
+) -> list[OverlapCurves]:
     """The curves of the data set's protocol, exact at every point: PRO, and for MVTec LOCO AD sPRO by kind.
 
     All maps are in memory at once, as for :func:`thfr.evaluation.evaluate_maps`. There are none without
@@ -36,16 +40,20 @@ def overlap_curves(dataset: Dataset, maps: Mapping[Sample, np.ndarray]) -> list[
 
     Args:
         maps: the test images' maps, float32 [H,W] at native size.
+        region: of interest, as for :func:`thfr.evaluation.evaluate_maps`.
     """
     limit = dataset.PRO_LIMIT
     if not dataset.has_masks:
         return []
-    if dataset.PROTOCOL != "mvtec_loco":
+    loco = dataset.PROTOCOL == "mvtec_loco"
+    if not loco and region is None:
         fpr, overlap, _ = pro_curve(
             [maps[sample] for sample in dataset.test], [dataset.mask(sample) for sample in dataset.test]
         )
         return [OverlapCurves("PRO", limit, {"all regions": thinned(fpr, overlap, limit)})]
-    held = {sample: (maps[sample], dataset.regions(sample)) for sample in dataset.test}
+    held = {sample: (maps[sample], regions_of(dataset, sample)) for sample in dataset.test}
+    if region is not None:
+        held = {sample: within(*both, region) for sample, both in held.items()}
 
     def curve(samples: Sequence[Sample], saturated: bool, limit: float) -> Points:
         chosen = [held[sample] for sample in samples]
@@ -57,11 +65,14 @@ def overlap_curves(dataset: Dataset, maps: Mapping[Sample, np.ndarray]) -> list[
         )
         return thinned(fpr, overlap, limit)
 
+    pro = OverlapCurves("PRO", limit, {"all regions": curve(dataset.test, False, limit)})
+    if not loco:
+        return [pro]
     kinds = {
         kind: [sample for sample in dataset.test if sample.kind in (GOOD, kind)] for kind in dataset.kinds
     }
     return [
-        OverlapCurves("PRO", limit, {"all regions": curve(dataset.test, False, limit)}),
+        pro,
         OverlapCurves(
             "sPRO", SPRO_LIMIT, {kind: curve(samples, True, SPRO_LIMIT) for kind, samples in kinds.items()}
         ),

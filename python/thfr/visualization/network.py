@@ -42,19 +42,29 @@ class VisualizationNetwork(nn.Module):
 
     It begins at the coarse level, takes in the middle and the fine one where it reaches their resolution, and
     ends in the image. Of the features it sees directions only, which is what scores compare. It stands
-    outside of the method: no score depends on it. ``channels``: of the extractor's three levels, at strides
-    4, 8 and 16.
+    outside of the method: no score depends on it. ``channels`` and ``strides``: of the extractor's three
+    levels.
     """
 
-    def __init__(self, channels: tuple[int, int, int]) -> None:
+    def __init__(self, channels: tuple[int, int, int], strides: tuple[int, int, int] = (4, 8, 16)) -> None:
         super().__init__()
+        self.stride = strides[0]
         fine, middle, coarse = (min(max(count, _NARROWEST), _WIDEST) for count in channels)
         self.entries = nn.ModuleList(
             nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width))
             for count, width in zip(channels, (fine, middle, coarse), strict=True)
         )
-        self.from_coarse = nn.Sequential(UpBlock(coarse, coarse, up=False), UpBlock(coarse, middle))
-        self.from_middle = nn.Sequential(UpBlock(middle, middle, up=False), UpBlock(middle, fine))
+        self.from_coarse = nn.Sequential(
+            UpBlock(coarse, coarse, up=False), UpBlock(coarse, middle, up=strides[1] < strides[2])
+        )
+        self.from_middle = nn.Sequential(
+            UpBlock(middle, middle, up=False), UpBlock(middle, fine, up=strides[0] < strides[1])
+        )
+        more: list[nn.Module] = []  # from a transformer's patches to stride 4
+        for _ in range((self.stride - 1).bit_length() - 2):
+            more.append(UpBlock(fine, fine // 2))
+            fine //= 2
+        self.more = nn.Sequential(*more)
         self.from_fine = UpBlock(fine, fine // 2)
         self.stem = UpBlock(fine // 2, fine // 4)  # in place of the first convolution and pooling
         self.head = nn.Conv2d(fine // 4, 3, 3, padding=1)
@@ -62,13 +72,16 @@ class VisualizationNetwork(nn.Module):
 
     def forward(
         self,
-        features: list[Tensor],  # three [B,C_l,S/s_l,S/s_l] for strides s = 4, 8, 16
-    ) -> Tensor:  # [B,3,S,S], RGB, 0 to 1 but for what it over- and undershoots
+        features: list[Tensor],  # three [B,C_l,H_l,W_l]
+    ) -> Tensor:  # [B,3,H,W], RGB, 0 to 1 but for what it over- and undershoots
         fine, middle, coarse = (self._entered(feature, level) for level, feature in enumerate(features))
         x = self.from_coarse(F.relu(coarse)) + middle
         x = self.from_middle(F.relu(x)) + fine
-        x = self.from_fine(F.relu(x))
-        return self.head(self.stem(x)).float() + 0.5
+        x = self.stem(self.from_fine(self.more(F.relu(x))))
+        size = tuple(edge * self.stride for edge in fine.shape[2:])
+        if x.shape[2:] != size:  # patches whose edge is no power of two
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+        return self.head(x).float() + 0.5
 
     def _entered(self, feature: Tensor, level: int) -> Tensor:
         """A level, scaled to one length at each location: restoration is trained by cosine distance, so that

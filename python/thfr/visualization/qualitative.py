@@ -100,6 +100,6 @@ def _caption(results: RunResults, per_kind: int) -> str:
     )
     restored = "" if results.visualizer is None else f" Restored: {results.visualizer.note()}"
     return (
-        f"{config.label} on {model.backbone}, {model.size} x {model.size} pixels. Shown: {which}, "
+        f"{config.label} on {model.backbone}, {model.size_in_words}. Shown: {which}, "
         f"chosen by this rule alone. One colour scale for all images, by {results.scale.source}.{restored}"
     )

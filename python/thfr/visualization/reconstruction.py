@@ -26,7 +26,7 @@ class Visualizer:
     def reconstructed(
         self,
         features: list[Tensor],  # three [B,C_l,S/s_l,S/s_l], extracted or restored
-    ) -> Tensor:  # fp32 [B,3,S,S], RGB in 0..1
+    ) -> Tensor:  # fp32 [B,3,H,W], RGB in 0..1
         """The images that have these features, as far as the network knows."""
         return self.network([level.to(self.device).float() for level in features]).clamp(0, 1)
 
@@ -56,8 +56,8 @@ class ErrorSum:
 
     def add(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
-        pictures: Tensor,  # float [B,3,S,S], 0..1
+        images: Tensor,  # uint8 [B,3,H,W]
+        pictures: Tensor,  # float [B,3,H,W], 0..1
     ) -> None:
         """Take in a batch of images and their reconstructions."""
         difference = images.double() / 255 - pictures.cpu().double()

@@ -68,9 +68,9 @@ class RunResults:
             for sample, template in zip(chosen, self._templates(chosen, progress), strict=True)
         ]
 
-    def prepared(self, sources: Sequence[Sample | Path]) -> Tensor:  # uint8 [N,3,S,S]
+    def prepared(self, sources: Sequence[Sample | Path]) -> Tensor:  # uint8 [N,3,H,W]
         """Images as the detector takes them, read as at training."""
-        size = (self.detector.size, self.detector.size)
+        size = self.detector.size
         return load_images(sources, size, self.detector.inputs.options)
 
     def _templates(self, samples: Sequence[Sample], progress: bool) -> list[Path | None]:
@@ -168,7 +168,7 @@ def training_images(run: Path, detector: Detector, dataset: Dataset) -> Mapping[
     # an older run knows its training images together only
     try:
         learnt, indices, _ = divide(dataset, detector.config.training)
-        size = (detector.size, detector.size)
+        size = detector.size
         pixels = pixels_sha256(load_images(learnt, size, detector.inputs.options))
     except InputError:  # too few are left, or one cannot be read
         pixels = ""

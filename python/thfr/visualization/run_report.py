@@ -59,20 +59,21 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     dataset, config = results.dataset, results.detector.config
     model = config.model
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
-    limit = results.detector.threshold
+    limit, region = results.detector.threshold, results.detector.inputs.options.region
     metrics = evaluate_maps(
         dataset,
         maps,
         results.scores,
         threshold=None if limit is None else limit.value,
+        region=region,
         progress=progress,
     )
-    curves = overlap_curves(dataset, maps)
+    curves = overlap_curves(dataset, maps, region)
     metadata = read_metadata(results.run)
     entries = results.entries(progress=progress)
     lines = {
         "method": f"{config.label} ({config.paper})",
-        "features": f"{model.backbone}, {model.size} x {model.size} pixels",
+        "features": f"{model.backbone}, {model.size_in_words}",
         "templates": f"{results.detector.template_count} good images" if model.uses_templates else "none",
         "training": f"{metadata.images} good images, {metadata.steps} steps on {metadata.device} in "
         f"{metadata.train_seconds:.0f} s",

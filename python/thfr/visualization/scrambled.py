@@ -11,17 +11,18 @@ _PATCHES = 4
 
 
 def scrambled(
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     seed: int,
-) -> Tensor:  # uint8 [N,3,S,S]
+) -> Tensor:  # uint8 [N,3,H,W]
     """The images with four patches each of other images pasted in: anywhere, mirrored, with other colours.
 
     A network that has seen good products only may draw a good product whatever the features say. From
-    scrambled ones it learns to draw parts where they are. Patches are S/10 to S/2 wide and high; each image's
-    depend on the seed and its number alone.
+    scrambled ones it learns to draw parts where they are. Patches are a tenth to half of the shorter edge
+    wide and high; each image's depend on the seed and its number alone.
     """
     result = images.clone()
-    edge = images.shape[2]
+    rows, columns = images.shape[2:]
+    edge = min(rows, columns)
     low, high = max(edge // 10, 1), max(edge // 2, 1)
     for index in range(len(images)):
         rng = generator(seed, Stream.SCRAMBLING, index)
@@ -31,7 +32,12 @@ def scrambled(
 
         for _ in range(_PATCHES):
             height, width = low + draw(high - low), low + draw(high - low)
-            y, x, v, u = draw(edge - height), draw(edge - width), draw(edge - height), draw(edge - width)
+            y, x, v, u = (
+                draw(rows - height),
+                draw(columns - width),
+                draw(rows - height),
+                draw(columns - width),
+            )
             patch = images[draw(len(images) - 1), :, v : v + height, u : u + width]
             mirrored = [axis for axis in (1, 2) if draw(1)]
             gain = 0.5 + torch.rand(3, 1, 1, generator=rng)

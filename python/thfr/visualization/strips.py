@@ -207,7 +207,7 @@ def write_strips(
     config = results.detector.config
     model = config.model
     caption = (
-        f"{model.backbone}, {model.size} x {model.size} pixels. Recon (from extracted features) and "
+        f"{model.backbone}, {model.size_in_words}. Recon (from extracted features) and "
         f"restored: {visualizer.note()} The anomaly map is that of "
         f"{config.label} ({results.run.name}), its colour scale by {results.scale.source}."
     )

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from thfr.data import Dataset, load_images
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.io.sizes import plain
 from thfr.methods import Detector, FitContext
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
@@ -74,19 +75,23 @@ def train_visualizer(
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``run``.
 
     Raises:
-        InputError: a field is out of range, ``run`` holds a network of another configuration, the training
+        InputError: a run with tiles, a field is out of range, ``run`` holds a network of another
+        configuration, the training
             images are not those of the run, or a file is damaged.
     """
-    config, facts = _claim(run, detector, asked)
-    if "error" in facts:
+    if detector.config.model.tile_count > 1:
+        raise InputError(
+            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose restored "
+            "features are not put together"
+        )
+    config, metadata = _claim(run, detector, asked)
+    if "error" in metadata:
         return load_visualizer(run, detector)
     learnt, _, _ = divide(dataset, detector.config.training)
-    images = load_images(learnt, (detector.size, detector.size), detector.inputs.options, progress=progress)
+    images = load_images(learnt, detector.size, detector.inputs.options, progress=progress)
     _check_images(run, detector, dataset, images)
     if config.test_images:
-        test = load_images(
-            dataset.test, (detector.size, detector.size), detector.inputs.options, progress=progress
-        )
+        test = load_images(dataset.test, detector.size, detector.inputs.options, progress=progress)
         images = torch.cat([images, test])
     context = FitContext(
         images,
@@ -99,20 +104,20 @@ def train_visualizer(
     )
     trainer = _Trainer(context, detector, config)
     try:
-        facts |= trainer.run()
+        metadata |= trainer.run()
     finally:
         trainer.store.close()
-    visualizer = Visualizer(trainer.network.eval(), detector.device, facts)
-    facts["error"] |= _test_errors(visualizer, detector, dataset, progress)
+    visualizer = Visualizer(trainer.network.eval(), detector.device, metadata)
+    metadata["error"] |= _test_errors(visualizer, detector, dataset, progress)
     save_tensors(trainer.network.state_dict(), run / files.VISUALIZER)
-    atomic_write_json(run / files.VISUALIZER_METADATA, facts)
+    atomic_write_json(run / files.VISUALIZER_METADATA, metadata)
     (run / files.VISUALIZER_CHECKPOINT).unlink(missing_ok=True)
     return visualizer
 
 
 def has_visualizer(run: Path) -> bool:
     """Whether the run folder holds a finished visualization network."""
-    return (run / files.VISUALIZER_METADATA).is_file() and "error" in _read_facts(run)
+    return (run / files.VISUALIZER_METADATA).is_file() and "error" in _read_metadata(run)
 
 
 def load_visualizer(run: Path, detector: Detector) -> Visualizer:
@@ -123,14 +128,14 @@ def load_visualizer(run: Path, detector: Detector) -> Visualizer:
     """
     if not has_visualizer(run):
         raise InputError(f"visualize: {run} holds no visualization network; thfr visualize trains one")
-    facts = _read_facts(run)
-    _check_belongs(run, facts, detector)
-    network = VisualizationNetwork(detector.extractor.channels)
+    metadata = _read_metadata(run)
+    _check_belongs(run, metadata, detector)
+    network = VisualizationNetwork(detector.extractor.channels, detector.extractor.strides)
     try:
         load_tensors(network, run / files.VISUALIZER)
     except InputError as error:
         raise InputError(f"visualize: {str(error).removeprefix('Detector.load: ')}") from error
-    return Visualizer(network.to(detector.device).eval(), detector.device, facts)
+    return Visualizer(network.to(detector.device).eval(), detector.device, metadata)
 
 
 def features_of(detector: Detector) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def features_of(detector: Detector) -> dict[str, Any]:
     model = detector.config.model
     return {
         "backbone": model.backbone,
-        "size": model.size,
+        "size": plain(model.size),
         "weights_digest": detector.config.weights_digest,
         "dataset": dict(detector.config.dataset),
     }
@@ -157,7 +162,7 @@ class _Trainer:
         self.store = context.compute_features(detector.extractor, self.images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = VisualizationNetwork(detector.extractor.channels)
+            network = VisualizationNetwork(detector.extractor.channels, detector.extractor.strides)
         self.network = network.to(self.device)
         self.optimiser = Optimiser(
             self.network, self.device, config.steps, config.learning_rate, schedule=warm_up_and_decay
@@ -209,7 +214,7 @@ def _test_errors(
     if visualizer.metadata["trained_on"]["test_images"]:
         return {}
     sums: dict[str, ErrorSum] = {}
-    size = (detector.size, detector.size)
+    size = detector.size
     for start in tqdm(range(0, len(dataset.test), _BATCH), "test images", disable=not progress, leave=False):
         samples = dataset.test[start : start + _BATCH]
         batch = load_images(samples, size, detector.inputs.options)
@@ -223,15 +228,15 @@ def _claim(
     run: Path, detector: Detector, asked: Mapping[str, Any]
 ) -> tuple[VisualizationConfig, dict[str, Any]]:
     """Make the run's visualization network one of this configuration, or refuse."""
-    facts = _read_facts(run) if (run / files.VISUALIZER_METADATA).is_file() else {}
-    there = facts.get("config", {})
+    metadata = _read_metadata(run) if (run / files.VISUALIZER_METADATA).is_file() else {}
+    there = metadata.get("config", {})
     try:
         config = VisualizationConfig.model_validate({**there, **asked})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputError(f"visualize: {problems}") from error
-    if facts:
-        _check_belongs(run, facts, detector)
+    if metadata:
+        _check_belongs(run, metadata, detector)
         differing = [
             f"{name} ({getattr(config, name)!r} here, {value!r} there)"
             for name, value in there.items()
@@ -242,16 +247,16 @@ def _claim(
                 f"visualize: {run} holds a visualization network of another configuration: "
                 f"{', '.join(differing)}; remove {run / files.VISUALIZER_METADATA} to train a new one"
             )
-        return config, facts
-    facts = {"config": config.model_dump(), "features": features_of(detector)}
+        return config, metadata
+    metadata = {"config": config.model_dump(), "features": features_of(detector)}
     (run / files.VISUALIZER_CHECKPOINT).unlink(missing_ok=True)  # of a network that was given up
-    atomic_write_json(run / files.VISUALIZER_METADATA, facts)
-    return config, facts
+    atomic_write_json(run / files.VISUALIZER_METADATA, metadata)
+    return config, metadata
 
 
-def _check_belongs(run: Path, facts: Mapping[str, Any], detector: Detector) -> None:
+def _check_belongs(run: Path, metadata: Mapping[str, Any], detector: Detector) -> None:
     mine = features_of(detector)
-    differing = [name for name in mine if facts.get("features", {}).get(name) != mine[name]]
+    differing = [name for name in mine if metadata.get("features", {}).get(name) != mine[name]]
     if differing:
         raise InputError(
             f"visualize: {run / files.VISUALIZER_METADATA} belongs to other features than those of the run: "
@@ -268,12 +273,12 @@ def _check_images(run: Path, detector: Detector, dataset: Dataset, images: Tenso
         )
 
 
-def _read_facts(run: Path) -> dict[str, Any]:
+def _read_metadata(run: Path) -> dict[str, Any]:
     path = run / files.VISUALIZER_METADATA
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("config"), dict):
             raise ValueError("no configuration in it")
     except (OSError, ValueError) as error:
         raise InputError(f"visualize: {path} is damaged ({error}); remove it to train a new one") from error
-    return facts
+    return metadata

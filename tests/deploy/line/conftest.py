@@ -20,7 +20,7 @@ GOOD = Threshold.from_scores([0.1 * n for n in range(1, 6)], 0.2, "made-up image
 class Brightness:
     """The map is the brightest channel over 255, the score its maximum; ``gate`` holds scoring up."""
 
-    kind, input_size, read_options = "brightness", 64, ReadOptions()
+    kind, input_size, read_options = "brightness", (64, 64), ReadOptions()
 
     def __init__(self, name: str = "plate", threshold: Threshold | None = GOOD) -> None:
         self.name, self.threshold = name, threshold

@@ -21,16 +21,6 @@ httpx = pytest.importorskip("httpx", reason="no httpx (pip install httpx)")
 pytest.importorskip("fastapi", reason="needs thfr-ext[serve]")
 
 
-@pytest.fixture(scope="module")
-def run_folder(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "plate"
-    options = ["--method", "patchcore", "--backbone", "tf_efficientnet_lite0", "--size", "64"]
-    data = ["--dataset", "mvtec_ad", "--data", str(plates), "--category", "plate", "--device", "cpu"]
-    assert main(["train", *data, "--out", str(out), *options]) == 0
-    assert main(["calibrate", str(out), str(plates / "plate" / "test" / "good"), "--device", "cpu"]) == 0
-    return out
-
-
 @contextmanager
 def serving(*arguments: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with socket.socket() as probe:
@@ -54,19 +44,20 @@ def serving(*arguments: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.slow
-def test_a_run_is_served_and_shuts_down_in_order(run_folder: Path, plates: Path, tmp_path: Path) -> None:
-    from thfr.methods import Detector
+def test_a_model_is_served_and_shuts_down_in_order(exported: Path, plates: Path, tmp_path: Path) -> None:
+    """An exported one, which starts without torch."""
+    from thfr.deploy.exported import load
 
     images = sorted((plates / "plate" / "test").rglob("*.png"))
     log = tmp_path / "line.db"
-    with serving(run_folder, "--device", "cpu", "--log", log, "--batch-wait", 300) as (process, url):
-        detector = Detector.load(run_folder, "cpu")
-        wanted = detector.score([read_image(image) for image in images]).scores
+    with serving(exported, "--device", "cpu", "--log", log, "--batch-wait", 300) as (process, url):
+        model = load(exported)
+        wanted = model.score([read_image(image) for image in images]).scores
         for image, score in zip(images, wanted, strict=True):
             found = httpx.post(f"{url}/v1/inspect", content=image.read_bytes(), timeout=60).json()
-            assert found["model"] == "plate"
+            assert found["model"] == exported.name
             assert found["score"] == pytest.approx(float(score), rel=1e-3)
-            assert found["verdict"] == detector.threshold.verdict(found["score"])
+            assert found["verdict"] == model.threshold.verdict(found["score"])
 
         answers: list[int] = []
 
@@ -112,7 +103,7 @@ def test_wrong_usage(
 
 def test_two_runs_of_one_name(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(run_folder), str(run_folder), "--device", "cpu"]) == 2
-    assert "expected runs of different names, got plate twice" in capsys.readouterr().err
+    assert "expected runs of different names, got run twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("token", ["short", "with a space in it all", "x" * 16 + "é", ""])

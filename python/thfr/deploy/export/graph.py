@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from thfr.deploy.export.operators import nearest_rows, plain_operators, upsample_blur
 from thfr.errors import InputError
 from thfr.methods.base import Detector
-from thfr.methods.common.patches import averaged, concatenated
+from thfr.methods.common.patches import averaged, averaged_grids, concatenated
+from thfr.methods.common.tiles import score_tiles_together
 from thfr.methods.registry import method_names
 
 LARGEST_BATCH = 1024
@@ -37,9 +39,11 @@ class Graph(nn.Module):
 
     def forward(
         self,
-        image: Tensor,  # uint8 [B,S,S,3], RGB
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,S,S], fp32 [B], bool [B]
-        anomaly_map, score = self.score(self.detector, image.permute(0, 3, 1, 2))
+        image: Tensor,  # uint8 [B,H,W,3], RGB
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,H,W], fp32 [B], bool [B]
+        anomaly_map, score = self.detector.score_whole(
+            image.permute(0, 3, 1, 2), lambda images: self.score(self.detector, images), score_tiles_together
+        )
         return anomaly_map, score, score > self.limit
 
 
@@ -57,9 +61,9 @@ def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram
     if detector.device.type != "cpu" or detector.precision != "fp32":
         got = f"{detector.precision} on {detector.device}"
         raise InputError(f"export: expected a detector in fp32 on the CPU, got {got}")
-    graph = Graph(detector, limit).eval()
+    graph = Graph(_for_one_size(detector), limit).eval()
     image = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (2, detector.size, detector.size, 3), dtype=np.uint8)
+        np.random.default_rng(0).integers(0, 256, (2, *detector.size, 3), dtype=np.uint8)
     )
     with torch.no_grad(), plain_operators():
         graph(image)  # keys, priors and matrices are made on first use, and must be real tensors
@@ -72,6 +76,15 @@ def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram
     if left:
         raise NotImplementedError(f"export: no plain form of the operator {', '.join(left)}")
     return program
+
+
+def _for_one_size(detector: Detector[Any]) -> Detector[Any]:
+    """The detector with a backbone whose position embedding needs no resampling."""
+    if not detector.config.uses_backbone:
+        return detector
+    other = copy(detector)
+    other._extractor = detector.extractor.fixed(detector.config.model.size)
+    return other
 
 
 Scorer = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
@@ -88,7 +101,9 @@ def _score_spade(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     model = detector.config.model
     features = detector.features(images)
     scores, neighbours = detector._nearest_images(features)
-    queries = _places(concatenated([level.float() for level in averaged(features, model.stride)]))
+    strides = detector.extractor.strides
+    levels = averaged(features, strides, model.stride)
+    queries = _places(concatenated([level.float() for level in levels]))
     nearest: Tensor | None = None
     for column in range(min(model.image_neighbours, len(detector.keys))):
         chosen = neighbours[:, column]
@@ -97,8 +112,9 @@ def _score_spade(detector: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         nearest = found if nearest is None else torch.cat([nearest, found], 2)
         nearest = nearest.topk(model.place_neighbours, 2, largest=False).values
     assert nearest is not None
-    edge, size = detector.size // model.stride, (detector.size, detector.size)
-    return upsample_blur([nearest.mean(2).view(-1, edge, edge)], size)[0], scores
+    grid = averaged_grids(model.grids, strides, model.stride)[0]
+    maps, _ = upsample_blur([nearest.mean(2).view(-1, *grid)], model.size)
+    return maps, scores
 
 
 def _places(features: Tensor) -> Tensor:  # [B,C,H,W] -> [B,HW,C]

@@ -40,12 +40,14 @@ def upsample_blur(
     combine: str = "sum",
     weights: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
-    """See ``thfr_ext.upsample_blur``; square maps and sums, which is what the methods here ask for."""
-    if combine != "sum" or size[0] != size[1]:
-        raise NotImplementedError(f"export: expected a square sum of levels, got {combine} of {list(size)}")
+    """See ``thfr_ext.upsample_blur``; sums only, which is what the methods here ask for."""
+    if combine != "sum":
+        raise NotImplementedError(f"export: expected a sum of levels, got {combine}")
     total: Tensor | None = None
     for distance, weight in zip(distances, weights or [1.0] * len(distances), strict=True):
-        rows, columns = (resampling(edge, size[0], sigma) for edge in distance.shape[1:])
+        rows, columns = (
+            resampling(edge, wanted, sigma) for edge, wanted in zip(distance.shape[1:], size, strict=True)
+        )
         level = rows @ distance.float() @ columns.T
         level = level if weight == 1 else weight * level
         total = level if total is None else total + level

@@ -18,6 +18,8 @@ from thfr.deploy.export.parity import Parity, compare
 from thfr.deploy.exported import load
 from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_json, file_sha256
+from thfr.io.framing import FILL
+from thfr.io.sizes import plain
 from thfr.methods.base import Detector
 from thfr.runs.threshold import Threshold
 from thfr.training.scale import good_scale
@@ -27,6 +29,10 @@ MARGIN = 1e-5
 
 
 _SEEN = ("mean", "std")
+_BOX = (
+    "scale = min(H / height, W / width); round(height * scale) x round(width * scale) pixels, half to even, "
+    "in the middle: top = (H - h) // 2, left = (W - w) // 2"
+)
 
 
 class GateFailed(RuntimeError):
@@ -122,16 +128,16 @@ def _metadata(
         "format": format,
         "method": detector.config.label,
         "model": detector.config.summary(),
-        "size": detector.size,
+        "size": plain(detector.size),
         "input": {
             "name": "image",
             "dtype": "uint8",
-            "shape": ["batch", detector.size, detector.size, 3],
+            "shape": ["batch", *detector.size, 3],
             "layout": "NHWC",
         },
         "outputs": {
-            "map": "float32 [batch,size,size]: larger is more anomalous",
-            "score": "float32 [batch]",
+            "map": "float32 [batch,height,width]: larger is more anomalous",
+            "score": "float32 [batch]; " + _score_words(detector),
             "verdict": "bool [batch]: true is bad, that is score > threshold.limit",
         },
         "preprocessing": _preprocessing(detector),
@@ -146,24 +152,38 @@ def _metadata(
     }
 
 
+def _score_words(detector: Detector[Any]) -> str:
+    """What the graph's score is the maximum of."""
+    if detector.inputs.options.fit == "letterbox":
+        return "of the whole input: take the maximum of the map over the image's box (and region) instead"
+    if detector.inputs.options.region is not None or detector.config.model.tile_count > 1:
+        return "the maximum of the map over what counts"
+    return "the method's own"
+
+
 def _preprocessing(detector: Detector[Any]) -> dict[str, Any]:
     """What happens to an image before the network, as data; ``in_graph``: what the model does itself."""
     extractor = getattr(detector, "extractor", None) if detector.config.uses_backbone else None
     seen = {} if extractor is None else {name: getattr(extractor, name).flatten().tolist() for name in _SEEN}
+    options = detector.inputs.options
+    region = {} if options.region is None else {"region": {"before": "resize", "fill": list(FILL)}}
     return {
         "colour_order": "RGB",
         "decoding": "8 bits a channel: high byte of 16, grey repeated, alpha dropped, EXIF ignored",
         "resize": {
-            "height": detector.size,
-            "width": detector.size,
-            "keeps_aspect_ratio": False,
+            "height": detector.size[0],
+            "width": detector.size[1],
+            "keeps_aspect_ratio": options.fit == "letterbox",
+            **({"box": _BOX, "fill": list(FILL)} if options.fit == "letterbox" else {}),
             "filter": "bilinear",
             "antialias": True,
             "implementation": "Pillow Image.resize(BILINEAR), across and then down: two fixed-point passes, "
             "each rounded to 8 bits; one call would choose the order by shape from Pillow 13 on",
         },
+        **region,
         "scale": 1 / 255,
         **seen,
         "in_graph": ["scale", *seen],
-        "native_map": "bilinear from size x size to the image's size, align_corners=False, no antialiasing",
+        "native_map": "bilinear from the input, letterboxed from the image's box in it, to the image's size, "
+        "align_corners=False, no antialiasing",
     }

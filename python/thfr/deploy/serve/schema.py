@@ -44,7 +44,7 @@ class ModelInfo(BaseModel):
 
     name: str
     kind: str
-    input_size: int
+    input_size: tuple[int, int] = Field(description="height and width of a prepared image in pixels")
     threshold: float | None
     threshold_source: str | None
     expected_false_alarm_rate: float | None

@@ -4,6 +4,8 @@ use.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -63,7 +65,7 @@ class FeatureStore:
 
 def feature_batches(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     device: torch.device,
     batch_size: int = 8,
     progress: bool = False,
@@ -91,7 +93,7 @@ def feature_batches(
 
 def compute_features(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     device: torch.device,
     folder: Path,
     budget: int = 4 << 30,
@@ -104,8 +106,12 @@ def compute_features(
     ``keep``: makes what is kept of a batch's levels, tensors [B,...]; by default the levels themselves.
 
     Raises:
-        InputError: a feature is not finite or exceeds the range of fp16.
+        InputError: a feature is not finite or exceeds the range of fp16, or the file does not fit on the
+        disk;
+            said after the first batch.
     """
+    for left in folder.glob(f"{_PREFIX}*"):  # by a run that was killed
+        shutil.rmtree(left)
     levels: list[Tensor] = []
     file: tempfile.TemporaryDirectory[str] | None = None
     for start, found in feature_batches(extractor, images, device, batch_size, progress):
@@ -124,13 +130,32 @@ def _allocate(
     counts = [torch.Size(shape).numel() for shape in shapes]
     if 2 * sum(counts) <= budget:
         return [torch.empty(shape, dtype=torch.float16) for shape in shapes], None
-    for left in folder.glob(f"{_PREFIX}*"):  # by a run that was killed
-        shutil.rmtree(left)
     file = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder)
+    paths = [Path(file.name) / f"level{index}" for index in range(len(shapes))]
+    try:
+        for path, count in zip(paths, counts, strict=True):
+            _reserve(path, 2 * count)
+    except OSError as error:
+        file.cleanup()
+        free = shutil.disk_usage(folder).free
+        raise InputError(
+            f"compute_features: the features of {shapes[0][0]} images need {2 * sum(counts):,} bytes in "
+            f"{folder}, where {free:,} are free ({error.strerror}); make room, or take a run folder on "
+            "another disk"
+        ) from error
     levels = [
-        torch.from_file(
-            str(Path(file.name) / f"level{index}"), shared=True, size=count, dtype=torch.float16
-        ).view(shape)
-        for index, (count, shape) in enumerate(zip(counts, shapes, strict=True))
+        torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)
+        for path, count, shape in zip(paths, counts, shapes, strict=True)
     ]
     return levels, file
+
+
+def _reserve(path: Path, size: int) -> None:
+    """A file of ``size`` bytes that the disk really has: a mapped file without them ends in SIGBUS."""
+    if size > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)

@@ -8,18 +8,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thfr.backbones.specs import STRIDES
-
 
 def averaged(
-    levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l], at strides 4, 8 and 16
+    levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l], at ``strides``
+    strides: Sequence[int],
     stride: int,
 ) -> list[Tensor]:
-    """The levels that are finer than ``stride`` averaged to it, the others as they are."""
+    """The levels that are finer than ``stride`` averaged to it, or as near as whole locations come to it; the
+    others as they are.
+    """
     return [
         F.avg_pool2d(level, stride // own) if own < stride else level
-        for level, own in zip(levels, STRIDES, strict=True)
+        for level, own in zip(levels, strides, strict=True)
     ]
+
+
+def averaged_grids(
+    grids: Sequence[tuple[int, int]], strides: Sequence[int], stride: int
+) -> list[tuple[int, int]]:
+    """Height and width of the levels that :func:`averaged` gives."""
+    factors = [max(1, stride // own) for own in strides]
+    return [(height // f, width // f) for (height, width), f in zip(grids, factors, strict=True)]
 
 
 def concatenated(

@@ -66,6 +66,11 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequ
     )
 
 
+def trunk_index(stride: int) -> int:
+    """Which of a trunk's maps has this stride, a power of two."""
+    return stride.bit_length() - 2
+
+
 class Trunk(nn.Module):
     """Strided 5x5 convolutions: maps at strides 2, 4, 8, ..., each with twice the channels, up to 8 times
     ``width``.
@@ -79,7 +84,7 @@ class Trunk(nn.Module):
             for inputs, outputs in zip((3, *self.channels), self.channels, strict=False)
         )
 
-    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,S,S] -> [B,C_i,S/2^i,S/2^i] for i = 1, 2, ...
+    def forward(self, images: Tensor) -> list[Tensor]:  # [B,3,H,W] -> [B,C_i,H/2^i,W/2^i] for i = 1, 2, ...
         maps, x = [], images.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = layer(x)

@@ -9,13 +9,16 @@ from typing import Any, Literal, TypeVar
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from thfr.backbones import FeatureExtractor
+from thfr.backbones.specs import BackboneSpec
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices, held_out
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.regression import MapScale, Standardiser
+from thfr.methods.common.resolution import power_of_two
 from thfr.runs.threshold import Threshold
 
 _BATCH = 8
@@ -27,7 +30,17 @@ class RegressionModelConfig(ModelConfig):
     """Networks that regress the teacher's levels."""
 
     levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
-    """Levels of the backbone that are regressed, 1 at stride 4 to 3 at stride 16: the receptive fields."""
+    """Levels of the backbone that are regressed, 1 the finest to 3: in a pyramid the receptive fields."""
+
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Of each level that is regressed the stride at which a network stands for it, a power of two."""
+        return tuple(power_of_two(self.spec.strides[level - 1]) for level in self.levels)
+
+    @property
+    def network_size(self) -> tuple[int, int]:
+        """Height and width of the images that the networks see."""
+        return network_size(self.spec, self.size)
 
     @field_validator("levels")
     @classmethod
@@ -57,7 +70,8 @@ class RegressionConfig(RunConfig):
 class RegressionNetwork(nn.Module, ABC):
     """Teacher's statistics, networks and the scales of their error maps.
 
-    In methods ``images`` are [B,3,S,S] as the backbone sees them, ``features`` the extractor's three levels.
+    In methods ``images`` are [B,3,H,W] as the backbone sees them, but of :func:`network_size`; ``features``
+    are the extractor's three levels.
     """
 
     def __init__(self, levels: tuple[int, ...], channels: tuple[int, ...], maps: int) -> None:
@@ -198,8 +212,21 @@ class _Fitting:
 
 def _as_seen(
     extractor: FeatureExtractor,
-    images: Tensor,  # uint8 [B,3,S,S]
+    images: Tensor,  # uint8 [B,3,H,W]
     device: torch.device,
-) -> Tensor:  # fp32 [B,3,S,S]
-    """Images as the teacher sees them."""
-    return extractor.normalise(images.to(device).float().div_(255))
+) -> Tensor:  # fp32 [B,3,*network_size]
+    """Images as the teacher sees them, at the networks' size."""
+    seen = extractor.normalise(images.to(device).float().div_(255))
+    size = network_size(extractor.spec, (images.shape[2], images.shape[3]))
+    if seen.shape[2:] == size:
+        return seen
+    return F.interpolate(seen, size, mode="bilinear", align_corners=False)
+
+
+def network_size(spec: BackboneSpec, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of what networks of stride-2 convolutions must see to end in the backbone's levels:
+    ``size`` for strides that are powers of two; patches of 14 pixels are seen as 16.
+    """
+    stride = power_of_two(spec.strides[2])
+    height, width = spec.grids(size)[2]
+    return height * stride, width * stride

@@ -30,4 +30,4 @@ class RestoringDetector(Detector[ConfigT]):
         return self._stage("scoring", lambda: self._map(features, restored))
 
     def _map(self, features: list[Tensor], restored: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return thfr_ext.anomaly_map(features, restored, (self.size, self.size), sigma=4.0, combine="sum")
+        return thfr_ext.anomaly_map(features, restored, self.config.model.size, sigma=4.0, combine="sum")

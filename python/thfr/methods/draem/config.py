@@ -13,28 +13,39 @@ from thfr.methods.draem.networks import MULTIPLE
 class DRAEMModelConfig(ModelConfig):
     """The two networks. ``backbone`` is not used; its default is the one whose weights come with us."""
 
+    follows_backbone: ClassVar[bool] = False
+
     backbone: str = "tf_efficientnet_lite0"
     reconstruction_width: int = Field(default=128, ge=1)
     """Channels of the auto-encoder's first stage."""
     discrimination_width: int = Field(default=64, ge=1)
     """Channels of the U-Net's first stage."""
     network_size: int | None = Field(default=None, ge=MULTIPLE, multiple_of=MULTIPLE)
-    """Edge of the square that the networks see, at most ``size``; None: ``size``."""
+    """Shorter edge of what the networks see, at most that of ``size``; None: of ``size``, rounded down to a
+    multiple of 32.
+    """
     smoothing: int = Field(default=21, ge=1)
     """Edge of the mean filter over the map, in pixels at ``size``; odd."""
 
     @model_validator(mode="after")
     def _fits(self) -> DRAEMModelConfig:
-        if self.network_size is not None and self.network_size > self.size:
-            raise ValueError(f"network_size: expected at most size, {self.size}, got {self.network_size}")
-        if self.smoothing % 2 == 0 or self.smoothing > self.size:
-            raise ValueError(f"smoothing: expected an odd edge of at most {self.size}, got {self.smoothing}")
+        edge = min(self.size)
+        if self.network_size is not None and self.network_size > edge:
+            raise ValueError(f"network_size: expected at most size, {edge}, got {self.network_size}")
+        if self.smoothing % 2 == 0 or self.smoothing > edge:
+            raise ValueError(f"smoothing: expected an odd edge of at most {edge}, got {self.smoothing}")
         return self
 
     @property
-    def edge(self) -> int:
-        """``network_size``, or ``size``."""
-        return self.network_size or self.size
+    def seen(self) -> tuple[int, int]:
+        """(height, width) that the networks see: about of the aspect of ``size``."""
+        if self.network_size is None:
+            return self.size[0] // MULTIPLE * MULTIPLE, self.size[1] // MULTIPLE * MULTIPLE
+        shorter = min(self.size)
+        height, width = (
+            max(round(edge * self.network_size / shorter / MULTIPLE), 1) * MULTIPLE for edge in self.size
+        )
+        return height, width
 
 
 class DRAEMTrainingConfig(OptimisationConfig):

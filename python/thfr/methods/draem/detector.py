@@ -55,7 +55,7 @@ class DRAEMDetector(Detector[DRAEMConfig]):
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        given = shrunk(images.to(self.device), self.config.model.edge).float().div_(255)
+        given = shrunk(images.to(self.device), self.config.model.seen).float().div_(255)
         with self._computing():
             _, logits = self._stage(
                 "networks", lambda: self.network(given.contiguous(memory_format=torch.channels_last))
@@ -65,7 +65,7 @@ class DRAEMDetector(Detector[DRAEMConfig]):
 
     def _map(self, logits: Tensor) -> Tensor:
         anomalous = logits.softmax(dim=1)[:, 1:]
-        full = F.interpolate(anomalous, (self.size, self.size), mode="bilinear", align_corners=False)
+        full = F.interpolate(anomalous, self.config.model.size, mode="bilinear", align_corners=False)
         width = self.config.model.smoothing
         return F.avg_pool2d(full, width, stride=1, padding=width // 2, count_include_pad=False)[:, 0]
 
@@ -91,7 +91,7 @@ class _Fitting:
 
     def __init__(self, config: DRAEMConfig, context: FitContext) -> None:
         self.settings, self.device = config.training, context.device
-        self.images = shrunk(context.images, config.model.edge)
+        self.images = shrunk(context.images, config.model.seen)
         self.textures = TextureSource(self.images, config.training.textures)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
@@ -120,7 +120,7 @@ class _Fitting:
             "focal": focal_loss(logits.float(), masks),
         }
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,3,E,E] twice, bool [B,E,E]
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:  # fp32 [B,3,H,W] twice, bool [B,H,W]
         """Good images, the same with simulated anomalies, and where these are."""
         settings = self.settings
         good, given, masks = [], [], []
@@ -138,13 +138,13 @@ class _Fitting:
 
 
 def shrunk(
-    images: Tensor,  # uint8 [B,3,S,S]
-    edge: int,
-) -> Tensor:  # uint8 [B,3,edge,edge]
+    images: Tensor,  # uint8 [B,3,H,W]
+    size: tuple[int, int],
+) -> Tensor:  # uint8 [B,3,*size]
     """Images at the networks' size, anti-aliased bilinear."""
-    if images.shape[-1] == edge:
+    if images.shape[2:] == size:
         return images
-    return F.interpolate(images, (edge, edge), mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def drops(step: int, total: int) -> float:

@@ -24,7 +24,7 @@ _Pattern = Callable[[int, torch.Generator], Tensor]
 
 
 class TextureSource:
-    """Draws textures of ``size`` x ``size`` pixels.
+    """Draws textures of the images' size.
 
     With a ``folder``, all are images of it and of its sub-folders; without, they are patterns of
     :data:`PATTERNS` in random colours or pieces of ``images``. All are changed in light and colour by three
@@ -35,10 +35,10 @@ class TextureSource:
 
     def __init__(
         self,
-        images: Tensor,  # uint8 [N,3,size,size]
+        images: Tensor,  # uint8 [N,3,H,W]
         folder: str | None = None,
     ) -> None:
-        self.images, self.size = images, images.shape[-1]
+        self.images, self.size = images, (images.shape[2], images.shape[3])
         self.files: list[Path] = []
         if folder is not None:
             self.files = list_images(folder, recursive=True)
@@ -46,16 +46,20 @@ class TextureSource:
                 raise InputError(f"draem: textures: the folder {folder} holds no image")
 
     def draw(self, rng: torch.Generator) -> Tensor:
-        """One texture, fp32 [3,size,size] in [0,1]; a function of the generator's state alone."""
+        """One texture, fp32 [3,H,W] in [0,1]; a function of the generator's state alone."""
         if self.files:
-            picture = read_resized(self.files[integer(rng, 0, len(self.files) - 1)], (self.size, self.size))
+            picture = read_resized(self.files[integer(rng, 0, len(self.files) - 1)], self.size)
         else:
             kinds = list(PATTERNS.values())
             kind = integer(rng, 0, len(kinds))
-            drawn = _coloured(kinds[kind](self.size, rng), rng) if kind < len(kinds) else self._piece(rng)
+            drawn = self._pattern(kinds[kind], rng) if kind < len(kinds) else self._piece(rng)
             picture = drawn.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         changed = _changed(Image.fromarray(np.ascontiguousarray(picture)), rng)
         return torch.from_numpy(np.asarray(changed, dtype=np.float32) / 255).permute(2, 0, 1)
+
+    def _pattern(self, kind: _Pattern, rng: torch.Generator) -> Tensor:
+        """A generated pattern: of a square, cut to size."""
+        return _coloured(kind(max(self.size), rng), rng)[:, : self.size[0], : self.size[1]]
 
     def _piece(self, rng: torch.Generator) -> Tensor:
         """A training image turned, magnified or diminished (mirrored beyond its edge), its colours mixed."""
@@ -63,7 +67,7 @@ class TextureSource:
         angle, scale = uniform(rng, 0, 2 * math.pi), 2 ** uniform(rng, -2, 1)
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         affine = torch.tensor([[cos, -sin, uniform(rng, -1, 1)], [sin, cos, uniform(rng, -1, 1)]])
-        grid = F.affine_grid(affine[None], [1, 3, self.size, self.size], align_corners=False)
+        grid = F.affine_grid(affine[None], [1, 3, *self.size], align_corners=False)
         piece = F.grid_sample(image[None], grid, padding_mode="reflection", align_corners=False)[0]
         piece = piece[torch.randperm(3, generator=rng)]
         return 1 - piece if integer(rng, 0, 1) else piece

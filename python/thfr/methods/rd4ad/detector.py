@@ -8,8 +8,8 @@ Deviations from the paper:
 - By default the loss is the cosine distance of whole, flattened levels, which is what the published figures
   are known to rest on; ``loss: location`` is equation 2 as printed, the mean over locations.
 - The embedding has twice the channels of the coarsest level, whatever the backbone (2048 for Wide
-  ResNet-50-2, as in the paper). A decoder for EfficientNet-Lite0 is made of basic residual blocks and may
-  give negative features.
+  ResNet-50-2, as in the paper). A decoder for another backbone than a ResNet is made of basic residual blocks
+  and may give negative features; levels of one resolution, a transformer's, are fused and decoded at it.
 - Image score and map come from the same smoothed map (sigma 4 pixels, section 3.4), as for every method here.
 """
 
@@ -30,7 +30,7 @@ from thfr.methods.common.losses import LossKind, restoration_losses
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.residual import BlockKind
 from thfr.methods.common.restoring import RestoringDetector
-from thfr.methods.rd4ad.network import MIRRORS, Mirror, ReverseDistillation
+from thfr.methods.rd4ad.network import MIRRORS, OTHERS, Mirror, ReverseDistillation
 from thfr.methods.registry import register_method
 from thfr.runs.threshold import Threshold
 
@@ -46,7 +46,7 @@ class RD4ADModelConfig(ModelConfig):
     @property
     def mirror(self) -> Mirror:
         """The blocks of embedding and decoder."""
-        own = MIRRORS[self.backbone]
+        own = MIRRORS.get(self.spec.architecture, OTHERS)
         blocks = own.blocks if self.blocks is None else (self.blocks,) * 3
         return Mirror(self.block or own.kind, blocks, self.blocks or own.embedding_blocks, own.rectified)
 
@@ -100,7 +100,7 @@ class RD4ADDetector(RestoringDetector[RD4ADConfig]):
         store = context.compute_features(extractor)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = ReverseDistillation(extractor.channels, config.model.mirror).to(device)
+            network = _network(config, extractor).to(device)
         optimiser = settings.optimiser(network, len(store), device)
 
         def losses(step: int) -> dict[str, Tensor]:
@@ -134,6 +134,11 @@ class RD4ADDetector(RestoringDetector[RD4ADConfig]):
         device: torch.device,
         precision: Precision,
     ) -> RD4ADDetector:
-        network = ReverseDistillation(extractor.channels, config.model.mirror)
+        network = _network(config, extractor)
         network.load_state_dict(state, strict=True)
         return cls(config, extractor, network, device, precision)
+
+
+def _network(config: RD4ADConfig, extractor: FeatureExtractor) -> ReverseDistillation:
+    pyramid = extractor.spec.kind == "pyramid"
+    return ReverseDistillation(extractor.channels, config.model.mirror, pyramid)

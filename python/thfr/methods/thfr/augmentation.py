@@ -15,10 +15,10 @@ TURN, MOVE, SCALE, LIGHT = 3.0, 0.02, 0.03, 0.06
 
 
 def augmented(
-    images: Tensor,  # uint8 [N,3,S,S]
+    images: Tensor,  # uint8 [N,3,H,W]
     copies: int,
     seed: int,
-) -> list[Tensor]:  # copies times uint8 [N,3,S,S]
+) -> list[Tensor]:  # copies times uint8 [N,3,H,W]
     """``copies`` versions of all images, a function of ``seed`` alone; what comes into view is the edge."""
     made = []
     for copy in range(copies):
@@ -35,15 +35,15 @@ def augmented(
 
 
 def _moved(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    edge = picture.shape[0]
-    margin = edge // 8  # more than anything moves
+    height, width = picture.shape[:2]
+    margin = max(height, width) // 8  # more than anything moves
     padded = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
     angle = np.deg2rad(rng.uniform(-TURN, TURN))
     scale = 1 + rng.uniform(-SCALE, SCALE)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    middle = padded.shape[0] / 2
-    x, y = middle + rng.uniform(-MOVE, MOVE, 2) * edge
-    affine = (cos, sin, x - cos * middle - sin * middle, -sin, cos, y + sin * middle - cos * middle)
+    u, v = padded.shape[1] / 2, padded.shape[0] / 2  # the middle
+    x, y = np.array([u, v]) + rng.uniform(-MOVE, MOVE, 2) * (width, height)
+    affine = (cos, sin, x - cos * u - sin * v, -sin, cos, y + sin * u - cos * v)
     turned = Image.fromarray(padded).transform(
         padded.shape[1::-1], Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR
     )

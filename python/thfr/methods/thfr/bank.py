@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import thfr_ext
+from thfr.methods.common.tiles import current_places
 
 
 class TemplateBank:
@@ -21,12 +22,21 @@ class TemplateBank:
         features: three tensors [N,C_l,H_l,W_l].
         indices: int64 [N], for each template the index of its training image.
         key_cells: cells a side of the search key, the coarse level averaged; None: all of them.
+        tiles: of an image seen in tiles their number T; ``indices`` then are index * T + place of each tile.
+        place_weight: of the tile's place in the key, beside its features.
 
     Raises:
         ValueError: features or indices of another shape, or no template.
     """
 
-    def __init__(self, features: list[Tensor], indices: Tensor, key_cells: int | None = None) -> None:
+    def __init__(
+        self,
+        features: list[Tensor],
+        indices: Tensor,
+        key_cells: int | None = None,
+        tiles: int = 1,
+        place_weight: float = 0.2,
+    ) -> None:
         if len(features) != 3 or any(level.dim() != 4 for level in features):
             raise ValueError(
                 f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}"
@@ -38,6 +48,7 @@ class TemplateBank:
         if len(indices) == 0:
             raise ValueError("TemplateBank: needs at least one template, got none")
         self.features, self.indices, self.key_cells = features, indices.to(torch.int64).cpu(), key_cells
+        self.tiles, self.place_weight = tiles, place_weight
         self._keys: Tensor | None = None
 
     @classmethod
@@ -46,20 +57,33 @@ class TemplateBank:
         features: list[Tensor],  # three [N,C_l,H_l,W_l], of N training images
         indices: Tensor | None = None,  # int64 [N], of the images; None: 0 to N - 1
         key_cells: int | None = None,
+        tiles: int = 1,
+        place_weight: float = 0.2,
     ) -> TemplateBank:
         """A bank of all these images. The tensors are shared, not copied, if they are fp16 already."""
         given = torch.arange(len(features[0])) if indices is None else indices
-        return cls([level.to(torch.float16) for level in features], given, key_cells)
+        return cls([level.to(torch.float16) for level in features], given, key_cells, tiles, place_weight)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def keys(self) -> Tensor:
-        """Search keys [N,D], fp32 and L2-normalised; see :func:`key_of`."""
+        """Search keys [N,D], fp32; see :func:`key_of`, behind it the place of tiles."""
         if self._keys is None:
-            self._keys = key_of(self.features, self.key_cells)
+            self._keys = self._placed(key_of(self.features, self.key_cells), self.indices % self.tiles)
         return self._keys
+
+    def _placed(
+        self,
+        keys: Tensor,  # fp32 [B,D], L2-normalised
+        places: Tensor,  # int64 [B]
+    ) -> Tensor:
+        """Keys whose cosine is ``(cosine of features + weight * same place) / (1 + weight)``."""
+        if self.tiles == 1 or self.place_weight == 0:
+            return keys
+        axes = F.one_hot(places.to(keys.device), self.tiles).to(keys)
+        return torch.cat([keys, axes * self.place_weight**0.5], 1)
 
     def subsample(self, ratio: float, method: str = "coreset", seed: int = 0) -> TemplateBank:
         """Keep ``ratio * N`` templates, rounded, at least one: a random choice, or k-centre greedy on the
@@ -81,20 +105,25 @@ class TemplateBank:
             raise ValueError(f'TemplateBank.subsample: method must be "random" or "coreset", got {method!r}')
         chosen = chosen.sort().values
         kept = [level[chosen.to(level.device)] for level in self.features]
-        return TemplateBank(kept, self.indices[chosen], self.key_cells)
+        return self._of(kept, self.indices[chosen])
 
     def nearest(
         self,
         features: list[Tensor],  # three [B,C_l,H_l,W_l]
-        exclude: Tensor | None = None,  # int64 [B]: the training image each query is, or -1
+        exclude: Tensor | None = None,  # int64 [B]: the training image (or tile) each query is, or -1
         count: int = 1,
     ) -> Tensor:
         """Indices in the bank of each query's ``count`` nearest templates, the nearest first, int64
         [B,count]; never that of the excluded image. All of them where the bank holds fewer.
+
+        Queries that are tiles have the place of the excluded tile or, without, the one that is being scored.
         """
         count = min(count, len(self) if exclude is None else max(len(self) - 1, 1))
         own = None if exclude is None else self._indices_of(exclude).to(features[2].device)
-        queries = key_of(features, self.key_cells)
+        places = (
+            current_places(features[2].shape[0]) if exclude is None else exclude.clamp_min(0) % self.tiles
+        )
+        queries = self._placed(key_of(features, self.key_cells), places)
         return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]
 
     def random(self, images: int, seed: int, count: int = 1) -> Tensor:
@@ -124,7 +153,10 @@ class TemplateBank:
 
     def to(self, device: torch.device | str) -> TemplateBank:
         """The bank on another device."""
-        return TemplateBank([level.to(device) for level in self.features], self.indices, self.key_cells)
+        return self._of([level.to(device) for level in self.features], self.indices)
+
+    def _of(self, features: list[Tensor], indices: Tensor) -> TemplateBank:
+        return TemplateBank(features, indices, self.key_cells, self.tiles, self.place_weight)
 
     def _indices_of(self, images: Tensor) -> Tensor:
         """Indices in the bank of the given training images; -1 for those that are not in it."""

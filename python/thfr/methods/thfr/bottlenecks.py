@@ -7,23 +7,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from thfr.methods.common.resolution import cut
 from thfr.methods.thfr.layers import BottleneckBlock, ChannelNorm, conv_norm
 
 
 class GlobalBottleneck(nn.Module):
-    """All three levels brought to stride 16, joined, and pressed through residual blocks at ``stride``.
+    """All three levels brought to the resolution of the coarse one, joined, and pressed through residual
+    blocks.
 
-    The result is at stride 32; a bottleneck of fewer cells is brought back there by transposed convolutions.
+    The result has half that resolution, rounded up: stride 32 behind a pyramid. A bottleneck of fewer cells
+    is brought back there by transposed convolutions. ``strides``: of the levels; ``stride``: of the blocks
+    where the coarse level is at 16.
     """
 
-    def __init__(self, channels: tuple[int, int, int], width: int, blocks: int, stride: int) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, int, int],
+        strides: tuple[int, int, int],
+        width: int,
+        blocks: int,
+        stride: int,
+    ) -> None:
         super().__init__()
-        fine, middle, coarse = channels
-        self.fine = nn.Sequential(
-            conv_norm(fine, 2 * fine, stride=2), conv_norm(2 * fine, 4 * fine, stride=2)
-        )
-        self.middle = conv_norm(middle, 2 * middle, stride=2)
-        joined = 4 * fine + 2 * middle + coarse
+        fine, middle = ((strides[2] // own).bit_length() - 1 for own in strides[:2])  # halvings
+        self.fine = _halved(channels[0], fine)
+        self.middle = _halved(channels[1], middle)
+        joined = (channels[0] << fine) + (channels[1] << middle) + channels[2]
         halvings = (stride // 32).bit_length() - 1
         layers: list[nn.Module] = [BottleneckBlock(joined, width, stride=2)]
         layers += [BottleneckBlock(width, width, stride=2) for _ in range(halvings)]
@@ -34,7 +43,14 @@ class GlobalBottleneck(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         fine, middle, coarse = features
-        return self.blocks(torch.cat([self.fine(fine), self.middle(middle), coarse], dim=1))
+        x = self.blocks(torch.cat([self.fine(fine), self.middle(middle), coarse], dim=1))
+        return cut(x, tuple(-(-edge // 2) for edge in coarse.shape[2:]))
+
+
+def _halved(channels: int, times: int) -> nn.Module:
+    """Convolutions that halve the resolution and double the channels."""
+    layers = [conv_norm(channels << time, channels << (time + 1), stride=2) for time in range(times)]
+    return layers[0] if times == 1 else nn.Sequential(*layers)
 
 
 class LocalBottleneck(nn.Module):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thfr.backbones.specs import backbone_spec
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
+from thfr.io.sizes import in_words
 
 Variant = Literal["thfr", "gl", "gbn", "lbn"]
 VARIANTS: tuple[Variant, ...] = ("thfr", "gl", "gbn", "lbn")
@@ -25,11 +25,15 @@ class THFRModelConfig(ModelConfig):
     global_blocks: int = Field(default=3, ge=1)
     """Residual blocks of the global bottleneck at its stride."""
     global_stride: Literal[32, 64, 128, 256] = 32
-    """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256."""
+    """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256. Behind a transformer
+    two, four, ... of its patches.
+    """
     local_reduction: int = Field(default=16, ge=1)
     """The local bottleneck keeps 1/this of a level's channels."""
     compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
-    """Levels at which the template compensates, 1 at stride 4 to 3 at stride 16; without any, thfr is gl."""
+    """Levels at which the template compensates, 1 the finest (at stride 4, or a transformer's earliest block)
+    to 3; without any, thfr is gl.
+    """
     template_residual: bool = True
     """Where the template compensates, the output is its features at the matching locations plus what the
     decoder adds to them; False: what the decoder makes of them.
@@ -43,6 +47,10 @@ class THFRModelConfig(ModelConfig):
     """Standard deviation of the positional prior, in cells of stride 16."""
     key_cells: int | None = Field(default=None, ge=1)
     """Cells a side of the retrieval key, the coarse level averaged; None: all. 1 forgets the layout."""
+    place_weight: float = Field(default=0.2, ge=0)
+    """Of images seen in tiles: the cosine similarity by which a template of another place must be the better
+    one; 0: place does not count, 2: never from another place.
+    """
     template_count: int = Field(default=3, ge=1)
     """Templates an image is restored with (fewer if the bank holds fewer): the attention chooses among the
     locations of all of them. Training takes the nearest one, which costs half as much and is as good.
@@ -60,16 +68,16 @@ class THFRModelConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> THFRModelConfig:
-        if self.size % self.global_stride:
+        if self.spec.kind == "pyramid" and any(edge % self.global_stride for edge in self.size):
             raise ValueError(
-                f"global_stride: expected a divisor of size, {self.size}, got {self.global_stride}"
+                f"global_stride: expected a divisor of size, {in_words(self.size)}, got {self.global_stride}"
             )
         return self
 
     @property
     def bottleneck_width(self) -> int:
         """``bottleneck_channels``, or the backbone's default."""
-        return self.bottleneck_channels or backbone_spec(self.backbone).bottleneck_channels
+        return self.bottleneck_channels or self.spec.bottleneck_channels
 
     @property
     def uses_templates(self) -> bool:

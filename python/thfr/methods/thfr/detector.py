@@ -13,6 +13,7 @@ from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import FitContext, Precision
 from thfr.methods.common.restoring import RestoringDetector
+from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
@@ -107,7 +108,12 @@ class THFRDetector(RestoringDetector[THFRConfig]):
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         if self.bank is None:
             return None
-        return self.bank.indices[self.bank.nearest(self.features(images))[:, 0].cpu()]
+        bank, model = self.bank, self.config.model
+        found = [
+            bank.indices[bank.nearest(self.features(tiles))[:, 0].cpu()] // model.tile_count
+            for tiles, _, _ in each_place(images, model)
+        ]
+        return torch.stack(found).mode(0).values  # of an image in tiles: that of most of them
 
     @property
     def template_count(self) -> int:
@@ -129,7 +135,7 @@ class THFRDetector(RestoringDetector[THFRConfig]):
             yield self._map(features, self.network(features, templates))[0]
 
     def good_maps(self) -> Iterator[Tensor] | None:
-        """Maps fp32 [B,S,S] of at most 64 templates, evenly spread over the bank, each restored with the ones
+        """Maps fp32 [B,H,W] of at most 64 templates, evenly spread over the bank, each restored with the ones
         that it would find were it not in the bank itself; None with fewer than two. From stored features, so
         the extractor does not run: about as long as scoring 64 images takes behind it.
         """
@@ -159,11 +165,11 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         if config.model.uses_templates:
             held = part(state, _BANK)
             levels = [held[f"level{number}"] for number in range(3)]
-            size = config.model.size
-            for level, channels, stride in zip(levels, extractor.channels, extractor.strides, strict=True):
-                wanted = (len(held["rows"]), channels, size // stride, size // stride)
+            for level, channels, grid in zip(levels, extractor.channels, config.model.grids, strict=True):
+                wanted = (len(held["rows"]), channels, *grid)
                 if level.shape != wanted or level.dtype != torch.float16:
                     got = f"{level.dtype} {list(level.shape)}"
                     raise InputError(f"THFR: the bank must be fp16 {list(wanted)}, got {got}")
-            bank = TemplateBank(levels, held["rows"], config.model.key_cells)
+            model = config.model
+            bank = TemplateBank(levels, held["rows"], model.key_cells, model.tile_count, model.place_weight)
         return cls(config, extractor, network, bank, device, precision)

@@ -101,7 +101,9 @@ class _Fitting:
         if not model.uses_templates:
             return None, None
         originals = [level[: self.count] for level in self.store.levels]
-        bank = TemplateBank.build(originals, self.indices, model.key_cells)
+        bank = TemplateBank.build(
+            originals, self.indices, model.key_cells, model.tile_count, model.place_weight
+        )
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
         if len(bank) < 2:
             raise InputError(

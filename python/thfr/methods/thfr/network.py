@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from thfr.backbones.specs import STRIDES
+from thfr.methods.common.resolution import doubled
 from thfr.methods.thfr.bottlenecks import GlobalBottleneck, LocalBottleneck
 from thfr.methods.thfr.compensation import Compensation
 from thfr.methods.thfr.config import THFRModelConfig
@@ -16,14 +15,16 @@ from thfr.methods.thfr.layers import ResidualBlock, conv_norm
 
 
 class DecoderStage(nn.Module):
-    """One level of the decoder: doubles the resolution, takes in the bottleneck and the template, gives
-    features.
+    """One level of the decoder: doubles the resolution where the level before it was coarser, takes in the
+    bottleneck and the template, gives features.
     """
 
     def __init__(self, inputs: int, channels: int, level: int, config: THFRModelConfig) -> None:
         super().__init__()
         width = max(channels, 64)
-        self.stride = STRIDES[level]
+        strides = config.spec.strides
+        self.stride = strides[level]
+        self.doubles = level == 2 or strides[level] < strides[level + 1]
         self.up = conv_norm(inputs, width)
         self.before = ResidualBlock(width)
         self.after = ResidualBlock(width)
@@ -37,12 +38,14 @@ class DecoderStage(nn.Module):
                 config.attention_temperature,
                 config.prior_width,
                 # 4096 keys at stride 4 would cost more than all else together
-                pool=config.attention_pool if level == 0 else 1,
+                pool=config.attention_pool if self.stride < 8 else 1,
             )
         self.width, self.residual = width, config.template_residual
 
-    def forward(self, x: Tensor, local: Tensor | None, templates: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = self.up(F.interpolate(x, scale_factor=2, mode="nearest"))
+    def forward(
+        self, x: Tensor, local: Tensor | None, templates: Tensor | None, size: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:  # [B,width,*size] and [B,C,*size]
+        x = self.up(doubled(x, size) if self.doubles else x)
         if local is not None:
             x = x + local
         x = self.before(x)
@@ -73,7 +76,9 @@ class THFRNetwork(nn.Module):
             self.register_buffer(f"std{level}", torch.ones(1, count, 1, 1))
         self.globally = None
         if self.use_global:
-            self.globally = GlobalBottleneck(channels, width, config.global_blocks, config.global_stride)
+            self.globally = GlobalBottleneck(
+                channels, config.spec.strides, width, config.global_blocks, config.global_stride
+            )
         # without the global bottleneck the decoder starts from one learnt vector
         self.start = None if self.use_global else nn.Parameter(torch.randn(1, width, 1, 1))
         stages: list[DecoderStage] = []
@@ -117,12 +122,12 @@ class THFRNetwork(nn.Module):
         else:
             assert self.start is not None
             batch, _, height, width = features[2].shape
-            x = self.start.expand(batch, -1, height // 2, width // 2)
+            x = self.start.expand(batch, -1, -(-height // 2), -(-width // 2))
         restored: list[Tensor] = []
         for index, stage in enumerate(self.stages):
             level = 2 - index
             local = self.locally[index](inputs[level]) if self.use_local else None
-            x, output = stage(x, local, references[level])
+            x, output = stage(x, local, references[level], features[level].shape[2:])
             restored.insert(0, self._unscaled(output, level))
         return restored
 

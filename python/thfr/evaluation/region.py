@@ -1,0 +1,40 @@
+"""Figures over a region of interest: what lies outside of it is neither a defect nor a false alarm."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from thfr.data import Dataset, Regions, Sample
+from thfr.io import Region
+
+
+def regions_of(dataset: Dataset, sample: Sample) -> Regions:
+    """An image's regions by its protocol: for MVTec AD's the 8-connected components of the mask, each of
+    which saturates at its whole area.
+    """
+    if dataset.PROTOCOL == "mvtec_loco":
+        return dataset.regions(sample)
+    labels, count = ndimage.label(dataset.mask(sample), np.ones((3, 3)))
+    masks = np.stack([labels == number for number in range(1, count + 1)]) if count else labels[None][:0] > 0
+    return Regions(masks, tuple(int(mask.sum()) for mask in masks))
+
+
+def within(
+    anomaly_map: np.ndarray,  # float32 [H,W]
+    regions: Regions,
+    region: Region,
+) -> tuple[np.ndarray, Regions]:
+    """The pixels that count, in a row: the map [1,K], and the parts of the image's regions among them
+    [R,1,K], without those of which nothing is left. A part saturates at its own area at the latest.
+    """
+    inside = region.scaled((anomaly_map.shape[0], anomaly_map.shape[1]))
+    masks = regions.masks[:, inside]
+    areas = masks.sum(1)
+    kept = areas > 0
+    saturations = tuple(
+        min(full, int(area))
+        for full, area, left in zip(regions.saturations, areas, kept, strict=True)
+        if left
+    )
+    return anomaly_map[inside][None], Regions(masks[kept][:, None], saturations)
