@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 _View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 _Search = tuple[_View, _View, _View, int, _View, _View]
 _Lists = tuple[_View, _View]
+_Level = tuple[_View, _View, int, _View, _View, _View, _View, float]
 
 blocked_width: int  # columns of a block of the up-sampling matrices
 
@@ -49,8 +50,19 @@ def cuda_cosine_distance_backward(
     grad_restored: _View,
     stream: int,
 ) -> None: ...
+def cuda_anomaly_map(
+    pairs: Sequence[tuple[_View, _View, _View]],
+    eps: float,
+    levels: Sequence[_Level],
+    product: bool,
+    sharp: _View,
+    blur: Sequence[_Level],
+    map: _View,
+    scores: _View,
+    stream: int,
+) -> None: ...
 def cuda_blend_levels(
-    levels: Sequence[tuple[_View, _View, int, _View, _View, _View, _View, float]],
+    levels: Sequence[_Level],
     product: bool,
     map: _View,
     scores: _View,
