@@ -128,10 +128,9 @@ struct Pair {
 };
 
 // One pair, by a warp; every lane gets the sums. U: of the query, T: of the bank. fp64 rows are multiplied by powers of two.
-// Not inlined: a call costs little beside a row, and one copy keeps compilation short.
 template <typename U, typename T, bool L2>
-__device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
-                                      double y_scale) {
+__device__ inline Pair sum_pair_here(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
+                                     double y_scale) {
   constexpr int W = wide<T>;
   const U* const x = row_of<U>(queries, q);
   const T* const y = row_of<T>(bank, n);
@@ -159,11 +158,18 @@ __device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, doubl
   return total;
 }
 
+// Not inlined: a call costs little beside a row, and one copy keeps compilation short.
+template <typename U, typename T, bool L2>
+__device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
+                                      double y_scale) {
+  return sum_pair_here<U, T, L2>(queries, q, x_scale, bank, n, y_scale);
+}
+
 __device__ inline double larger(double a, double b) { return b > a || b != b ? b : a; }
 
-// max |x| of a row, by a warp; NaN if an element is. Called for few rows: one copy of the code keeps compilation short.
+// max |x| of a row, by a warp; NaN if an element is.
 template <typename T>
-__device__ __noinline__ double largest_of(const Rows& rows, std::int64_t i) {
+__device__ inline double largest_of(const Rows& rows, std::int64_t i) {
   constexpr int W = wide<T>;
   const T* const row = row_of<T>(rows, i);
   double most = 0;
@@ -185,16 +191,28 @@ __device__ inline int exponent_of(double largest) {
   return exponent < -1000 ? -1000 : exponent;
 }
 
-// Metadata of a row, by a warp.
+// Metadata of a row, by a warp. A loop, so that the sums are there once.
+template <typename T>
+__device__ inline Metadata describe_here(const Rows& rows, std::int64_t i) {
+  double scale = 1;
+  int exponent = 0;
+#pragma unroll 1
+  for (bool scaled = false;; scaled = true) {
+    const double square = sum_pair_here<T, T, false>(rows, i, scale, rows, i, scale).sum;
+    if (scaled || is_moderate(square) || (sizeof(T) < 8 && isfinite(square))) {
+      return {sqrt(square), static_cast<double>(exponent)};
+    }
+    const double largest = largest_of<T>(rows, i);
+    if (!isfinite(largest)) return {largest - largest, 0};  // NaN
+    exponent = exponent_of(largest);
+    scale = ldexp(1.0, -exponent);
+  }
+}
+
+// For few rows: one copy of the code.
 template <typename T>
 __device__ __noinline__ Metadata describe(const Rows& rows, std::int64_t i) {
-  const double square = sum_pair<T, T, false>(rows, i, 1, rows, i, 1).sum;
-  if (is_moderate(square) || (sizeof(T) < 8 && isfinite(square))) return {sqrt(square), 0};
-  const double largest = largest_of<T>(rows, i);
-  if (!isfinite(largest)) return {largest - largest, 0};  // NaN
-  const int exponent = exponent_of(largest);
-  const double scale = ldexp(1.0, -exponent);
-  return {sqrt(sum_pair<T, T, false>(rows, i, scale, rows, i, scale).sum), static_cast<double>(exponent)};
+  return describe_here<T>(rows, i);
 }
 
 template <typename T>

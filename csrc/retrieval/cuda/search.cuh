@@ -90,7 +90,7 @@ template <typename T>
 __global__ void __launch_bounds__(search_threads) describe_kernel(const __grid_constant__ Rows rows, Metadata* metadata) {
   const std::int64_t step = std::int64_t{gridDim.x} * search_warps;
   for (std::int64_t i = std::int64_t{blockIdx.x} * search_warps + threadIdx.x / 32; i < rows.count; i += step) {
-    const Metadata found = describe<T>(rows, i);
+    const Metadata found = describe_here<T>(rows, i);
     if (threadIdx.x % 32 == 0) metadata[i] = found;
   }
 }
