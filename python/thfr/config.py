@@ -220,6 +220,8 @@ class RunConfig(_Base):
     paper: ClassVar[str]
     uses_backbone: ClassVar[bool] = True
     """False: no weights are loaded or stored, and ``model.backbone`` means nothing."""
+    least_images: ClassVar[int] = 2
+    """Good images that the method needs at least."""
 
     method: str
     model: SerializeAsAny[ModelConfig]

@@ -19,10 +19,10 @@ def levels(batch: int = 2) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
-@pytest.mark.parametrize("size", [64, 96])
-def test_networks_give_one_descriptor_a_cell(stride: int, size: int) -> None:
-    images = torch.randn(2, 3, size, size)
-    wanted = (2, 5, size // stride, size // stride)
+@pytest.mark.parametrize("size", [(64, 64), (96, 96), (80, 112)])  # the last an odd number of cells of 16
+def test_networks_give_one_descriptor_a_cell(stride: int, size: tuple[int, int]) -> None:
+    images = torch.randn(2, 3, *size)
+    wanted = (2, 5, size[0] // stride, size[1] // stride)
     assert UNet(5, stride, 4)(images).shape == wanted
     encoder = GlobalEncoder(5, stride, 4, 3, size)
     assert encoder(images).shape == wanted
@@ -31,7 +31,7 @@ def test_networks_give_one_descriptor_a_cell(stride: int, size: int) -> None:
 
 def test_the_global_encoder_says_nothing_but_its_few_numbers() -> None:
     torch.manual_seed(0)
-    encoder = GlobalEncoder(5, 8, 4, 3, SIZE).eval()
+    encoder = GlobalEncoder(5, 8, 4, 3, (SIZE, SIZE)).eval()
     one, other = torch.randn(2, 1, 3, SIZE, SIZE)
     assert not torch.allclose(encoder(one), encoder(other))
     encoder.squeezed = lambda images: torch.ones(1, 3)  # type: ignore[method-assign]
@@ -40,7 +40,7 @@ def test_the_global_encoder_says_nothing_but_its_few_numbers() -> None:
 
 def test_every_pixel_reaches_every_place_of_the_global_encoder() -> None:
     torch.manual_seed(0)
-    encoder = GlobalEncoder(5, 8, 4, 3, SIZE).eval()
+    encoder = GlobalEncoder(5, 8, 4, 3, (SIZE, SIZE)).eval()
     image = torch.randn(1, 3, SIZE, SIZE, requires_grad=True)
     encoder(image)[0, :, 0, 0].sum().backward()
     assert image.grad is not None

@@ -43,7 +43,7 @@ def fit(
 
 def all_patches(detector: PatchCoreDetector, images: Tensor) -> Tensor:  # [N,D]
     model = detector.config.model
-    features = patch_features(detector.features(images), model.neighbourhood, model.dimension)
+    features = patch_features(detector.features(images), model)
     return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
@@ -65,11 +65,45 @@ def plain_features(levels: list[Tensor], neighbourhood: int, dimension: int) -> 
 def test_distances_between_patches(channels: tuple[int, int]) -> None:
     rng = torch.Generator().manual_seed(0)
     levels = [torch.rand(2, c, e, e, generator=rng) for c, e in zip((4, *channels), (16, 8, 4), strict=True)]
-    found = patch_features(levels, 3, 32).permute(0, 2, 3, 1).flatten(0, 2)
+    model = PatchCoreModelConfig(dimension=32, level_scale="equal_width")
+    found = patch_features(levels, model).permute(0, 2, 3, 1).flatten(0, 2)
     assert found.shape == (128, sum(min(16, c) for c in channels))
     wanted = plain_features(levels, 3, 32)
     between = [torch.cdist(x, x) for x in (found.double(), wanted)]
     torch.testing.assert_close(*between, rtol=1e-5, atol=1e-5)
+
+
+def test_levels_stay_as_they_are() -> None:
+    levels = [torch.rand(1, c, 4, 4) for c in (4, 8, 16)]
+    as_they_are, scaled = (
+        patch_features(levels, PatchCoreModelConfig(neighbourhood=1, dimension=32, level_scale=scale))
+        for scale in ("none", "equal_width")
+    )
+    torch.testing.assert_close(as_they_are, torch.cat(levels[1:], 1))
+    torch.testing.assert_close(scaled[:, :8], levels[1] * 2**0.5)
+
+
+def test_an_older_run_has_its_levels_scaled() -> None:
+    older = {"method": "patchcore", "model": {"size": SIZE}, "weights_digest": "0"}
+    assert PatchCoreConfig.from_values(older).model.level_scale == "equal_width"
+    older.pop("weights_digest")
+    made = PatchCoreConfig.from_values(older)
+    assert made.model.level_scale == "none"
+    assert (
+        PatchCoreConfig.from_yaml(made.model_copy(update={"weights_digest": "0"}).to_yaml()).model
+        == made.model
+    )
+
+
+def test_one_image_suffices(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = PatchCoreConfig(
+        model=PatchCoreModelConfig(backbone="resnet18", pretrained=False, size=SIZE, bank_ratio=0.001)
+    )
+    context = FitContext(clouds(1, 0), torch.arange(1), tmp_path, torch.device("cpu"))
+    detector, facts = PatchCoreDetector.fit(config, create_backbone("resnet18", pretrained=False), context)
+    assert facts["bank"] == 1
+    assert detector.score_prepared(clouds(2, 0))[1].isfinite().all()
 
 
 def test_bank_is_the_coreset_of_the_patches(tmp_path: Path) -> None:

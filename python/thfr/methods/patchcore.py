@@ -5,8 +5,10 @@ Roth, Pemula, Zepeda, Schölkopf, Brox, Gehler, Towards Total Recall in Industri
 equations 6 and 7).
 
 Where the paper leaves a choice, or this differs:
-- Each level is averaged over neighbourhoods, then its channels are pooled to half of ``dimension``; a level
-  with fewer is scaled instead, which gives the distances that repeating its channels would.
+- Each level is averaged over neighbourhoods, then its channels are pooled to half of ``dimension``. A level
+  with fewer stays as it is; ``level_scale`` equal_width scales it instead, which gives the distances that
+  repeating its channels, as the paper's code does, would. On planted anomalies of six sets the former finds
+  more (docs/results/methods.md).
 - ``bank_limit`` and ``candidates`` bound bank and coreset where time is short; the paper has neither.
 - The bank is kept as fp16.
 """
@@ -18,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -44,6 +46,8 @@ class PatchCoreModelConfig(ModelConfig):
     """Edge of the square of locations, odd, over which a patch feature is averaged."""
     dimension: int = Field(default=1024, ge=2, multiple_of=2)
     """Most channels of a patch feature, half of them of each level."""
+    level_scale: Literal["none", "equal_width"] = "none"
+    """Of a level with fewer channels than half of ``dimension``: none, or as if it had that many."""
     bank_ratio: float = Field(default=0.1, gt=0, le=1)
     """Share of the training patches kept in the bank."""
     bank_limit: int | None = Field(default=None, ge=1)
@@ -76,9 +80,23 @@ class PatchCoreConfig(RunConfig):
     title: ClassVar[str] = "PatchCore"
     paper: ClassVar[str] = "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022"
 
+    least_images: ClassVar[int] = 1
+
     method: Literal["patchcore"] = "patchcore"
     model: PatchCoreModelConfig = PatchCoreModelConfig()
     training: PatchCoreTrainingConfig = PatchCoreTrainingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_run(cls, values: Any) -> Any:
+        """A run whose configuration does not say how levels were scaled was fitted at equal width."""
+        if (
+            isinstance(values, dict)
+            and values.get("weights_digest")
+            and isinstance(values.get("model"), dict)
+        ):
+            return {**values, "model": {"level_scale": "equal_width", **values["model"]}}
+        return values
 
 
 @register_method("patchcore", PatchCoreConfig)
@@ -127,7 +145,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         model = self.config.model
         height, width = model.grids[1]
         features = self._stage("extractor", lambda: self.features(images))
-        queries = location_vectors(patch_features(features, model.neighbourhood, model.dimension))
+        queries = location_vectors(patch_features(features, model))
         found = self._stage(
             "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
         )
@@ -141,6 +159,20 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
             scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
         maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, height, width)]))
         return maps, scores
+
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> PatchCoreDetector:
+        """Of each image the share ``bank_ratio`` of its patches goes into the bank: those that are farthest
+        from all that is there, which are what made it look anomalous. The bank may exceed ``bank_limit``.
+        """
+        model, patches = self.config.model, self.patches
+        for _, levels in feature_batches(self.extractor, images, self.device, batch_size=1):
+            queries = location_vectors(patch_features(levels, model))
+            distances = thfr_ext.nearest_templates(queries, patches, metric="l2")[0][:, 0]
+            count = max(1, round(model.bank_ratio * len(queries)))
+            chosen = queries[distances.topk(count).indices.sort().values]
+            patches = torch.cat([patches, chosen.to(patches.dtype)])
+        return self._renewed(patches=patches)
 
     def state(self) -> dict[str, Tensor]:
         return {"patches": self.patches}
@@ -164,20 +196,19 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
 def patch_features(
     levels: list[Tensor],  # three [B,C_l,H_l,W_l], the finest first
-    neighbourhood: int,
-    dimension: int,
+    model: PatchCoreModelConfig,
 ) -> Tensor:  # fp32 [B,D,H_2,W_2]
     """Locally aware patch features: levels 2 and 3 averaged over neighbourhoods (zeros beyond the border),
     the third up-sampled to the second, each with at most ``dimension / 2`` channels; equations 1 to 3.
     """
-    width = dimension // 2
+    width, edge = model.dimension // 2, model.neighbourhood
     parts = []
     for level in levels[1:]:
-        part = F.avg_pool2d(level.float(), neighbourhood, stride=1, padding=neighbourhood // 2)
+        part = F.avg_pool2d(level.float(), edge, stride=1, padding=edge // 2)
         if part.shape[1] > width:
             pooled = F.adaptive_avg_pool1d(part.flatten(2).transpose(1, 2), width)
             part = pooled.transpose(1, 2).unflatten(2, level.shape[2:])
-        else:
+        elif model.level_scale == "equal_width":
             part = part * math.sqrt(width / part.shape[1])
         parts.append(part)
     return concatenated(parts)
@@ -231,7 +262,7 @@ def _selected(
         bounds = torch.tensor([first, first + len(levels[0]) * each])
         begin, end = torch.searchsorted(indices, bounds).tolist()
         if begin < end:
-            patches = location_vectors(patch_features(levels, model.neighbourhood, model.dimension))
+            patches = location_vectors(patch_features(levels, model))
             yield slice(begin, end), patches[(indices[begin:end] - first).to(patches.device)]
 
 

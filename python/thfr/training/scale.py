@@ -1,10 +1,11 @@
-"""The colour scale of a detector that no held-out images have set."""
+"""Colour scale and threshold of a detector where no images were held out for them."""
 
 from __future__ import annotations
 
 from thfr.errors import InputError
 from thfr.methods import Detector
 from thfr.predictions.scale import ColourScale, ScaleBuilder
+from thfr.runs.threshold import Threshold
 
 
 def good_scale(detector: Detector) -> ColourScale:
@@ -26,3 +27,27 @@ def good_scale(detector: Detector) -> ColourScale:
         for anomaly_map in batch.cpu().numpy():
             builder.add(anomaly_map)
     return builder.from_good(f"the highest score of {images} good training images, each as if it were new")
+
+
+def calibrate_without_itself(detector: Detector, rate: float) -> Threshold:
+    """Set threshold and colour scale by training images, each scored as if it had not been learnt from.
+
+    Args:
+        rate: share of good images that the threshold may call bad.
+
+    Raises:
+        InputError: the detector cannot score them so (:attr:`thfr.methods.Detector.leaves_out`), or a rate
+            outside of (0, 1).
+    """
+    maps = detector.good_maps() if detector.leaves_out else None
+    if maps is None:
+        raise InputError(f"calibrate: {detector.config.label} cannot score a training image as a new one")
+    builder, scores = ScaleBuilder(), []
+    for batch in maps:
+        scores += batch.amax((1, 2)).tolist()
+        for anomaly_map in batch.cpu().numpy():
+            builder.add(anomaly_map)
+    source = "training images, each scored without itself"
+    detector.threshold = Threshold.from_scores(scores, rate, source)
+    detector.scale = builder.from_good(f"the highest score of {len(scores)} {source}")
+    return detector.threshold

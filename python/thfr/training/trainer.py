@@ -35,6 +35,7 @@ from thfr.runs.folder import (
     claim,
     is_claimed,
     is_finished,
+    read_metadata,
     write_data,
     write_metadata,
 )
@@ -42,7 +43,7 @@ from thfr.runs.inputs import RunInputs, find_options
 from thfr.runs.lock import locked
 from thfr.runs.threshold import DEFAULT_RATE
 from thfr.training.memory import peak_memory
-from thfr.training.scale import good_scale
+from thfr.training.scale import calibrate_without_itself, good_scale
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +73,9 @@ def train(
         checkpoint_seconds: time between checkpoints (0: every step).
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
-            images and those held out; without any the run has none (``thfr calibrate`` sets it later).
+            images and those held out; without any by training images scored as new ones, where the method can
+            (:attr:`thfr.methods.Detector.leaves_out`), else the run has none (``thfr calibrate`` sets it
+            later).
         bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
             (:func:`thfr.io.find_pixel_range`).
         roi: file of the region of interest, see :func:`thfr.io.read_region`; what lies outside of it is
@@ -80,14 +83,14 @@ def train(
             learnt from nor scored. Polygons without a size are those of the first image.
 
     Raises:
-        InputError: images or weights that cannot be used; fewer than two images to learn from; ``out`` holds
+        InputError: images or weights that cannot be used; too few images to learn from; ``out`` holds
             something else, or a run of another configuration (names the fields that differ), or another
             training is at work in it.
     """
     out, where = Path(out), resolve_device(device)
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
-    samples, indices, unseen = divide(dataset, config.training)
+    samples, indices, unseen = divide(dataset, config.training, config.least_images)
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
     region = None if roi is None else read_region(roi, _native_size(samples[0]))
     config = _with_region(config, region)
@@ -122,6 +125,8 @@ def train(
         if good is not None:
             words = "good images not learnt from"
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
+        elif detector.leaves_out:
+            calibrate_without_itself(detector, false_alarm_rate)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)
         detector.save(out)
@@ -204,16 +209,21 @@ def _make_extractor(config: RunConfig, weights: Path | str | None) -> FeatureExt
 
 
 def divide(
-    dataset: Dataset | Sequence[Any], settings: TrainingConfig
+    dataset: Dataset | Sequence[Any], settings: TrainingConfig, least: int = 1
 ) -> tuple[Sequence[Any], Tensor, Sequence[Any]]:
-    """The images to learn from with their indices, and the good ones that only set the threshold."""
+    """The images to learn from with their indices, and the good ones that only set the threshold.
+
+    Raises:
+        InputError: there are fewer than ``least`` images to learn from.
+    """
     samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
     validation = dataset.validation if isinstance(dataset, Dataset) else ()
     held = held_out(len(samples), settings.holdout, settings.seed).tolist()
     learnt = sorted(set(range(len(samples))).difference(held))
-    if len(learnt) < 2:
+    if len(learnt) < least:
         kept = f" of {len(samples)} with holdout {settings.holdout}" if held else ""
-        raise InputError(f"train: needs at least two good images to learn from, got {len(learnt)}{kept}")
+        wanted = "one good image" if least == 1 else f"{least} good images"
+        raise InputError(f"train: needs at least {wanted} to learn from, got {len(learnt)}{kept}")
     unseen = [*(samples[number] for number in held), *validation]
     return [samples[number] for number in learnt], torch.tensor(learnt), unseen
 
@@ -248,5 +258,7 @@ def _finished_before(out: Path, config: RunConfig) -> bool:
     if differing:
         raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
     if is_finished(out):
+        if read_metadata(out).parent is not None:
+            raise InputError(f"train: {out} holds a run of thfr teach; expected another folder")
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
     return is_finished(out)

@@ -76,13 +76,12 @@ def train_visualizer(
 
     Raises:
         InputError: a run with tiles, a field is out of range, ``run`` holds a network of another
-        configuration, the training
-            images are not those of the run, or a file is damaged.
+            configuration, the training images are not those of the run, or a file is damaged.
     """
     if detector.config.model.tile_count > 1:
         raise InputError(
-            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose restored "
-            "features are not put together"
+            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose "
+            "restored features are not put together"
         )
     config, metadata = _claim(run, detector, asked)
     if "error" in metadata:

@@ -1,0 +1,73 @@
+"""What there is to say about a backbone: data only, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from thfr.errors import InputError
+
+STRIDES = (4, 8, 16)
+"""Of the levels of a pyramid, in pixels."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What distinguishes one backbone from another.
+
+    A *pyramid* (a convolutional network, or a transformer built like one) has levels at strides 4, 8 and 16.
+    A *transformer* has one stride, that of its patches; its levels are the outputs of three of its blocks.
+    """
+
+    architecture: str  # timm's model name
+    pretrained: str  # timm's name of the pretrained weights
+    levels: tuple[int, int, int]  # timm's feature indices; of a transformer blocks, counted from 0
+    left_over: tuple[str, ...]  # parts of a full checkpoint that an extractor does not have
+    licence: str  # of the weights
+    kind: Literal["pyramid", "transformer"] = "pyramid"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in 0..1
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    strides: tuple[int, int, int] = STRIDES  # pixels between the locations of each level
+    multiple: int = 32  # what both edges of an input must be multiples of
+    size: int = 256  # default edge of the input
+    bottleneck_channels: int = 512  # default width of the bottleneck behind it
+    stages: int | None = None  # leading stages of ``blocks`` to keep, where timm would run those behind, too
+    packaged: str | None = None  # the package that carries weights
+    blocks: int = 0  # how many a transformer has
+    options: tuple[str, ...] = ()  # what is set when timm creates it
+
+    def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Height and width of each level for an input of ``size``, (height, width), the finest first."""
+        return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in self.strides]
+
+    def nearest_sizes(self, edge: int) -> list[int]:
+        """The edges at or around ``edge`` that an input may have."""
+        below = edge // self.multiple * self.multiple
+        return [size for size in dict.fromkeys((below, -(-edge // self.multiple) * self.multiple)) if size]
+
+    def with_depths(self, depths: Sequence[int], name: str) -> BackboneSpec:
+        """This transformer with other blocks as its levels.
+
+        Raises:
+            InputError: a pyramid, or depths that are not three of its blocks in ascending order.
+        """
+        if self.kind != "transformer":
+            raise InputError(f"depths: only a transformer has blocks to choose, {name} is none; got {depths}")
+        if len(depths) != 3 or not 0 <= depths[0] < depths[1] < depths[2] < self.blocks:
+            expected = f"three ascending blocks of {name}, 0 to {self.blocks - 1}"
+            raise InputError(f"depths: expected {expected}, got {list(depths)}")
+        first, second, third = depths
+        return replace(self, levels=(first, second, third), left_over=behind(third, self.blocks))
+
+
+def quarters(blocks: int) -> tuple[int, int, int]:
+    """The blocks after which a transformer has done a quarter, half and three quarters of its work."""
+    first, second, third = (max(blocks * part // 4 - 1, part - 1) for part in (1, 2, 3))
+    return first, second, third
+
+
+def behind(last: int, blocks: int) -> tuple[str, ...]:
+    """The parts of a transformer's checkpoint behind block ``last``."""
+    later = tuple(f"blocks.{index}." for index in range(last + 1, blocks))
+    return (*later, "norm.", "fc_norm.", "head.", "mask_token")

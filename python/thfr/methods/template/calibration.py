@@ -1,0 +1,52 @@
+"""How much each part of an answer is worth, told by good images alone.
+
+A part is a map of differences: of a level to the templates, or of patches to the memory. Two numbers say what
+it is worth: the peak that a good image gives which it does not hold, and the difference of places that have
+nothing to do with each other. A peak near the latter says that good images explain one another no better than
+chance would (a texture without a place, a product at any angle): such a part says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_LEAST = 0.02  # trust in a part that says nothing, so that something is left where none says anything
+_BATCH = 32
+
+
+def part_weights(
+    peaks: Tensor,  # fp32 [N,P], of N good images, each as if it were new
+    unrelated: Tensor,  # fp32 [P]
+) -> Tensor:  # fp32 [P]
+    """What the parts' maps are multiplied with before they are summed.
+
+    Every part is scaled by the median peak of good images, so that all of them cry wolf alike, and has a say
+    by the share of the difference of unrelated places that lies above it. The say of all is 1 together: a
+    good image's sum peaks near 1.
+    """
+    median = peaks.median(0).values.clamp_min(1e-6)
+    trust = (1 - median / unrelated.clamp_min(1e-6)).clamp_min(_LEAST)
+    return trust / trust.sum() / median
+
+
+def unrelated_difference(
+    features: Tensor,  # [N,C,H,W]
+) -> float:
+    """Mean of 1 - cosine similarity over all pairs of locations, of whatever images."""
+    total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
+    for some in features.split(_BATCH):
+        total += F.normalize(some.float(), dim=1).sum((0, 2, 3), dtype=torch.float64)
+    locations = features.numel() // features.shape[1]
+    return float(1 - (total / locations).square().sum())
+
+
+def weighted(
+    parts: Sequence[Tensor],  # [B,h_p,w_p]
+    weights: Tensor,  # [P]
+) -> list[Tensor]:
+    """Each part times its weight."""
+    return [part * weight for part, weight in zip(parts, weights, strict=True)]

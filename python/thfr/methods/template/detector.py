@@ -1,0 +1,232 @@
+"""The template method: good images at the same place, and patches of good images from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thfr.backbones import FeatureExtractor
+from thfr.errors import InputError
+from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
+from thfr.methods.common.tiles import each_place
+from thfr.methods.registry import register_method
+from thfr.methods.template.calibration import part_weights, unrelated_difference, weighted
+from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
+from thfr.methods.template.difference import template_difference
+from thfr.methods.template.memory import PatchMemory
+from thfr.methods.thfr.augmentation import augmented
+from thfr.methods.thfr.bank import TemplateBank
+from thfr.runs.tensors import part
+from thfr.runs.threshold import Threshold
+
+_BANK, _MEMORY, _WEIGHTS = "bank.", "memory.", "weights"  # names and prefixes in the state
+_GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
+_FEW = 8  # images below which copies of them tell what is normal
+
+
+@register_method("template", TemplateConfig)
+class TemplateDetector(Detector[TemplateConfig]):
+    """The map is a weighted sum of differences: of each level to the nearest templates, and of patches to the
+    memory of all good images.
+
+    Attributes: ``bank``, all good images; ``memory``, a coreset of their patches, None for the arrangement
+    alone; ``weights`` of the parts, fp32 [P]. Memory and weights are made from the bank alone
+    (:meth:`from_bank`), so a run learns more good images by a larger bank.
+    """
+
+    def __init__(
+        self,
+        config: TemplateConfig,
+        extractor: FeatureExtractor,
+        bank: TemplateBank,
+        memory: PatchMemory | None,
+        weights: Tensor,  # fp32 [P]
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        threshold: Threshold | None = None,
+    ) -> None:
+        super().__init__(config, extractor, device, precision, threshold)
+        self.bank = bank.to(self.device)
+        self.memory = None if memory is None else memory.to(self.device)
+        self.weights = weights.to(self.device)
+
+    @classmethod
+    def fit(
+        cls, config: TemplateConfig, extractor: FeatureExtractor, context: FitContext
+    ) -> tuple[TemplateDetector, dict[str, Any]]:
+        """Features once; everything else is made from them (:meth:`from_bank`)."""
+        images, indices = context.images, context.indices
+        if len(images) < _FEW:
+            copies = augmented(images, config.training.copies, config.training.seed)
+            images = torch.cat([images, *copies])
+            indices = indices.repeat(1 + len(copies))
+        store = context.compute_features(extractor, images)
+        levels = [level.clone() for level in store.levels] if store.mapped else store.levels
+        bank = _bank(levels, indices, config.model)
+        detector = cls.from_bank(config, extractor, bank, context.device)
+        metadata = {
+            "templates": len(context.images),
+            "copies": len(images) - len(context.images),
+            "memory": 0 if detector.memory is None else len(detector.memory),
+            "features_mapped": store.mapped,
+        }
+        store.close()
+        return detector, metadata
+
+    @classmethod
+    def from_bank(
+        cls,
+        config: TemplateConfig,
+        extractor: FeatureExtractor | None,
+        bank: TemplateBank,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+    ) -> TemplateDetector:
+        """Make the memory and weigh the parts, from the features of good images alone.
+
+        Rows of the bank with the same index are one image and copies of it.
+        """
+        model, settings = config.model, config.training
+        bank, memory, unrelated = bank.to(device), None, []
+        if model.uses_templates:
+            unrelated += [unrelated_difference(level) for level in bank.features]
+        if model.parts != "arrangement":
+            memory, of_patches = PatchMemory.build(
+                bank.features, model.memory, settings.candidates, settings.projection, settings.seed
+            )
+            unrelated.append(of_patches)
+        detector = cls(config, extractor, bank, memory, torch.ones(len(unrelated)), device, precision)
+        peaks = [
+            torch.cat([detector._smoothed([part])[1] for part in parts])
+            for parts in detector._leaving_out(torch.arange(len(bank)))
+        ]
+        detector.weights = part_weights(torch.stack(peaks), torch.tensor(unrelated, device=bank.keys.device))
+        return detector
+
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
+        """The images join the bank, and memory and weights are made anew."""
+        found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
+        bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
+        made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
+        return self._renewed(bank=made.bank, memory=made.memory, weights=made.weights)
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._stage("extractor", lambda: self.features(images))
+        parts: list[Tensor] = []
+        model = self.config.model
+        if model.uses_templates:
+            templates = self._stage(
+                "retrieval", lambda: self.bank.retrieve(features, count=model.template_count)
+            )
+            parts += self._stage("difference", lambda: self._arrangement(features, templates))
+        if self.memory is not None:
+            memory = self.memory
+            parts.append(self._stage("memory", lambda: memory.distances(features)))
+        return self._stage("scoring", lambda: self._smoothed(weighted(parts, self.weights)))
+
+    def _arrangement(
+        self,
+        features: list[Tensor],  # three [B,C_l,H_l,W_l]
+        templates: list[Tensor],  # three fp32 [B,K,C_l,H_l,W_l]
+    ) -> list[Tensor]:  # three fp32 [B,H_l,W_l]
+        model, rows = self.config.model, features[-1].shape[2]
+        return [
+            template_difference(level.float(), of, model.reach, model.consensus * (level.shape[2] // rows))
+            for level, of in zip(features, templates, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _leaving_out(self, rows: Tensor) -> Iterator[list[Tensor]]:
+        """For at most 64 of these rows of the bank, evenly spread, the parts [1,h_p,w_p] that they would give
+        were their image (all tiles and copies of it) not in bank and memory; of a single image, its copies
+        stand for others.
+        """
+        bank, model = self.bank, self.config.model
+        owners = bank.indices // model.tile_count
+        if len(owners.unique()) == 1:
+            owners = torch.arange(len(bank)) // model.tile_count
+        spread = torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()
+        for row in rows[spread].tolist():
+            features = bank.gather(torch.tensor([row]))
+            own = owners == owners[row]
+            parts: list[Tensor] = []
+            if model.uses_templates:
+                others = (~own).nonzero()[:, 0]
+                similar = bank.keys[others.to(bank.keys.device)] @ bank.keys[row]
+                nearest = others[similar.topk(min(model.template_count, len(others))).indices.cpu()]
+                parts += self._arrangement(features, [level[None] for level in bank.gather(nearest)])
+            if self.memory is not None:
+                parts.append(self.memory.distances(features, own.nonzero()[:, 0].to(self.device)))
+            yield parts
+
+    def good_maps(self) -> Iterator[Tensor] | None:
+        """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
+        where the bank holds tiles or images with parts that do not count.
+        """
+        if not self.leaves_out:
+            return None
+        indices = self.bank.indices
+        originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
+        return (self._smoothed(weighted(parts, self.weights))[0] for parts in self._leaving_out(originals))
+
+    def nearest_templates(self, images: Tensor) -> Tensor | None:
+        model = self.config.model
+        if not model.uses_templates:
+            return None
+        found = [
+            self.bank.indices[self.bank.nearest(self.features(tiles))[:, 0].cpu()] // model.tile_count
+            for tiles, _, _ in each_place(images, model)
+        ]
+        return torch.stack(found).mode(0).values  # of an image in tiles: that of most of them
+
+    @property
+    def template_count(self) -> int:
+        return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
+
+    @property
+    def leaves_out(self) -> bool:
+        model = self.config.model
+        return model.tile_count == 1 and model.fit == "stretch" and model.region is None
+
+    def state(self) -> dict[str, Tensor]:
+        state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
+        state |= {f"{_BANK}rows": self.bank.indices, _WEIGHTS: self.weights}
+        if self.memory is not None:
+            state |= {f"{_MEMORY}patches": self.memory.patches, f"{_MEMORY}owners": self.memory.owners}
+        return state
+
+    @classmethod
+    def from_state(
+        cls,
+        config: TemplateConfig,
+        extractor: FeatureExtractor,
+        state: dict[str, Tensor],
+        device: torch.device,
+        precision: Precision,
+    ) -> TemplateDetector:
+        held, model = part(state, _BANK), config.model
+        levels = [held[f"level{number}"] for number in range(3)]
+        for level, channels, grid in zip(levels, extractor.channels, model.grids, strict=True):
+            wanted = (len(held["rows"]), channels, *grid)
+            if level.shape != wanted or level.dtype != torch.float16:
+                got = f"{level.dtype} {list(level.shape)}"
+                raise InputError(f"template: the bank must be fp16 {list(wanted)}, got {got}")
+        memory, count = None, 3 if model.uses_templates else 0
+        if model.parts != "arrangement":
+            memory, count = PatchMemory(state[f"{_MEMORY}patches"], state[f"{_MEMORY}owners"]), count + 1
+            memory.check(levels)
+        weights = state[_WEIGHTS]
+        if weights.shape != (count,):
+            raise InputError(f"template: weights must be [{count}], got {list(weights.shape)}")
+        bank = _bank(levels, held["rows"], model)
+        return cls(config, extractor, bank, memory, weights, device, precision)
+
+
+def _bank(levels: list[Tensor], indices: Tensor, model: TemplateModelConfig) -> TemplateBank:
+    return TemplateBank(levels, indices, model.key_cells, model.tile_count, model.place_weight)

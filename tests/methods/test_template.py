@@ -1,0 +1,159 @@
+"""The template method: places, weights of the parts, leaving out, few images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.images import products, spotted, write_images
+from support.methods import run, small_config
+from thfr.config import RunConfig
+from thfr.methods import Detector
+from thfr.methods.template import TemplateDetector
+from thfr.methods.template.calibration import part_weights, unrelated_difference
+from thfr.methods.template.difference import template_difference
+from thfr.methods.template.memory import PatchMemory, patch_vectors
+from thfr.methods.thfr.bank import TemplateBank
+from torch.nn import functional as F
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def template_config(**model: Any) -> RunConfig:
+    config = small_config("template")
+    return config.from_values(
+        {**config.model_dump(mode="json"), "model": {**config.model.model_dump(), **model}}
+    )
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_images(tmp_path_factory.mktemp("good"), products(9, 0))
+
+
+@pytest.fixture(scope="module")
+def detector(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run(small_config("template"), paths, tmp_path_factory.mktemp("template") / "run")
+
+
+def test_the_strict_answer_is_the_least_difference_at_the_place() -> None:
+    features, templates = noise(2, 8, 5, 4), noise(2, 3, 8, 5, 4, seed=1)
+    found = template_difference(features, templates, reach=0, consensus=1)
+    wanted = (1 - F.cosine_similarity(features[:, None], templates, dim=2)).amin(1)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_moved_product_is_forgiven_but_no_defect_inside_of_it() -> None:
+    """A defect equal to what lies beside it would be excused by the place beside it, were each location to
+    choose by itself.
+    """
+    template = noise(1, 16, 12, 12)
+    moved = template.roll(1, 3)
+    moved[:, :, 5, 5] = template[:, :, 6, 5]  # what lies below: a lie that one cell away is the truth
+    found = template_difference(moved, template[:, None], reach=1, consensus=2)[0]
+    strict = template_difference(moved, template[:, None], reach=0, consensus=2)[0]
+    inside = torch.ones(12, 12, dtype=torch.bool)
+    inside[:, :3] = inside[:, -3:] = False
+    inside[5, 5] = False
+    torch.testing.assert_close(found[inside], strict[inside] / 2)
+    own = 1 - F.cosine_similarity(template[0, :, 6, 5], template[0, :, 5, 4], dim=0)
+    torch.testing.assert_close(found[5, 5], (strict[5, 5] + own) / 2)
+    assert found[5, 5] > 0.3
+
+
+def test_weights_follow_what_good_images_say() -> None:
+    peaks = torch.tensor([[0.1, 0.5, 2.0], [0.1, 0.5, 2.0], [9.0, 9.0, 9.0]])
+    weights = part_weights(peaks, torch.ones(3))
+    says = weights * torch.tensor([0.1, 0.5, 2.0])
+    torch.testing.assert_close(says.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(says[0] / says[1], torch.tensor(0.9 / 0.5))
+    assert 0 < says[2] < 0.02  # good images explain one another no better than chance
+
+
+def test_difference_of_unrelated_places() -> None:
+    features = noise(40, 6, 3, 5) + 0.5
+    flat = F.normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
+    wanted = 1 - (flat @ flat.T).mean()
+    assert unrelated_difference(features) == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_memory_of_all_patches_and_of_some() -> None:
+    levels = [noise(4, c, e, 2 * e, seed=c) for c, e in ((4, 8), (6, 4), (10, 2))]
+    memory, unrelated = PatchMemory.build(levels, 1000, 1000, 8, 0)
+    assert len(memory) == 4 * 32
+    assert torch.equal(memory.owners, torch.arange(4).repeat_interleave(32))
+    torch.testing.assert_close(patch_vectors(levels).norm(dim=1), torch.ones(4, 4, 8))
+    assert memory.distances(levels).abs().max() < 1e-3
+    first = [level[:1] for level in levels]
+    assert memory.distances(first, torch.tensor([0])).min() > 0.05
+    assert 0.5 < unrelated < 1.1
+    some, _ = PatchMemory.build(levels, 20, 100, 8, 0)
+    assert len(some) == 20
+    assert not torch.equal(PatchMemory.build(levels, 20, 100, 8, 1)[0].patches, some.patches)
+
+
+def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetector) -> None:
+    bank, row = detector.bank, 4
+    maps = detector.good_maps()
+    assert maps is not None
+    found = list(maps)
+    assert len(found) == 9
+    others = torch.arange(9) != row
+    assert detector.memory is not None
+    smaller = TemplateDetector(
+        detector.config,
+        detector.extractor,
+        TemplateBank([level[others] for level in bank.features], bank.indices[others]),
+        PatchMemory(
+            detector.memory.patches[detector.memory.owners != row],
+            detector.memory.owners[detector.memory.owners != row],
+        ),
+        detector.weights,
+    )
+    expected, _ = smaller.score_prepared(products(9, 0)[row : row + 1])
+    torch.testing.assert_close(found[row], expected, rtol=1e-2, atol=1e-2)
+    assert detector.threshold is not None
+    assert detector.threshold.scores[-1] == pytest.approx(max(float(m.max()) for m in found))
+    assert detector.scale is not None
+    assert "without itself" in detector.threshold.source
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_images_suffice(paths: list[Path], tmp_path: Path, count: int) -> None:
+    config = template_config(memory=300)
+    found: Detector[Any] = run(config, paths[:count], tmp_path / "run")
+    assert isinstance(found, TemplateDetector)
+    assert len(found.bank) == count * 5  # and four copies of each
+    assert found.template_count == count
+    assert found.threshold is not None
+    assert len(found.threshold.scores) == count
+    good, bad = (found.score_prepared(images(4, 77))[1] for images in (products, spotted))
+    assert bad.min() > good.max()
+
+
+@pytest.mark.parametrize(("parts", "count"), [("arrangement", 3), ("material", 1)])
+def test_one_part_alone(paths: list[Path], tmp_path: Path, parts: str, count: int) -> None:
+    found = run(template_config(parts=parts), paths, tmp_path / "run")
+    assert isinstance(found, TemplateDetector)
+    assert found.weights.shape == (count,)
+    assert (found.memory is None) == (parts == "arrangement")
+    assert (found.template_count == 0) == (parts == "material")
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    images = spotted(2, 3)
+    assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])
+
+
+def test_tiles_and_rectangles(paths: list[Path], tmp_path: Path) -> None:
+    found = run(template_config(size=[64, 96], tiles=[2, 1]), paths[:3], tmp_path / "run")
+    assert isinstance(found, TemplateDetector)
+    assert len(found.bank) == 3 * 2 * 5
+    assert found.good_maps() is None
+    assert found.threshold is None
+    images = found.prepare([image.permute(1, 2, 0).numpy() for image in products(2, 8)])
+    maps, _ = found.score_prepared(images)
+    assert maps.shape == (2, *found.size)
+    assert found.nearest_templates(images).max() < 3  # type: ignore[union-attr]
