@@ -82,8 +82,8 @@ class _Gradients(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         pass
 
-    backward = staticmethod(_second_derivative)
-    jvp = staticmethod(_second_derivative)
+    backward = staticmethod(_second_derivative)  # type: ignore[assignment]
+    jvp = staticmethod(_second_derivative)  # type: ignore[assignment]
 
     @staticmethod
     def vmap(
