@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.images import products, spotted, write_images
 from support.methods import run, small_config
+from thfr.cli import main
 from thfr.config import RunConfig
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
@@ -157,3 +158,16 @@ def test_tiles_and_rectangles(paths: list[Path], tmp_path: Path) -> None:
     maps, _ = found.score_prepared(images)
     assert maps.shape == (2, *found.size)
     assert found.nearest_templates(images).max() < 3  # type: ignore[union-attr]
+
+
+def test_no_image_need_be_held_out(paths: list[Path], tmp_path: Path) -> None:
+    """From the command line: one image of a folder, without and with a method that cannot leave it out."""
+    write_images(tmp_path / "one", products(1, 0))
+    write_images(tmp_path / "more", products(4, 0))
+    options = ["--dataset", "folder", "--backbone", "tf_efficientnet_lite0", "--size", "64", "--json"]
+    for method, folder, held in (("template", "one", 1), ("template", "more", 4), ("patchcore", "one", 0)):
+        out = tmp_path / f"{method}-{folder}"
+        given = ["train", "--method", method, "--data", str(tmp_path / folder), "--out", str(out), *options]
+        assert main(given) == 0
+        threshold = Detector.load(out, "cpu").threshold
+        assert (0 if threshold is None else len(threshold.scores)) == held

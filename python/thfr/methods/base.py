@@ -255,13 +255,6 @@ class Detector(ABC, Generic[ConfigT]):
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
 
-    @property
-    def leaves_out(self) -> bool:
-        """Whether the image score is the largest value of the map and :meth:`good_maps` are those that the
-        images would have had, were they not learnt from: they can then set the threshold.
-        """
-        return False
-
     def good_maps(self) -> Iterator[Tensor] | None:
         """Batches of maps, fp32 [B,H,W], of good training images, each as if it were new, where the method
         can make them from what it keeps; None where it cannot. Called once, when training ends: the colour

@@ -160,7 +160,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
         where the bank holds tiles or images with parts that do not count.
         """
-        if not self.leaves_out:
+        if not self.config.leaves_out:
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
@@ -179,11 +179,6 @@ class TemplateDetector(Detector[TemplateConfig]):
     @property
     def template_count(self) -> int:
         return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
-
-    @property
-    def leaves_out(self) -> bool:
-        model = self.config.model
-        return model.tile_count == 1 and model.fit == "stretch" and model.region is None
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
