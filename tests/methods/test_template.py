@@ -13,7 +13,7 @@ from thfr.cli import main
 from thfr.config import RunConfig
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
-from thfr.methods.template.calibration import part_weights, unrelated_difference
+from thfr.methods.template.calibration import say_of_parts, unrelated_difference
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
 from thfr.methods.thfr.bank import TemplateBank
@@ -66,13 +66,17 @@ def test_a_moved_product_is_forgiven_but_no_defect_inside_of_it() -> None:
     assert found[5, 5] > 0.3
 
 
-def test_weights_follow_what_good_images_say() -> None:
-    peaks = torch.tensor([[0.1, 0.5, 2.0], [0.1, 0.5, 2.0], [9.0, 9.0, 9.0]])
-    weights = part_weights(peaks, torch.ones(3))
-    says = weights * torch.tensor([0.1, 0.5, 2.0])
-    torch.testing.assert_close(says.sum(), torch.tensor(1.0))
-    torch.testing.assert_close(says[0] / says[1], torch.tensor(0.9 / 0.5))
-    assert 0 < says[2] < 0.02  # good images explain one another no better than chance
+def test_say_follows_what_good_images_say() -> None:
+    say = say_of_parts(torch.tensor([0.1, 0.5, 2.0]), torch.ones(3))
+    torch.testing.assert_close(say.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(say[0] / say[1], torch.tensor(0.9 / 0.5))
+    assert 0 < say[2] < 0.02  # good images explain one another no better than chance
+
+
+def test_a_good_image_peaks_near_one(detector: TemplateDetector) -> None:
+    assert detector.threshold is not None
+    assert 0.5 < detector.threshold.scores[4] < 1.2
+    assert detector.score_prepared(spotted(2, 3))[1].min() > 1.5
 
 
 def test_difference_of_unrelated_places() -> None:
@@ -113,7 +117,8 @@ def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetect
             detector.memory.patches[detector.memory.owners != row],
             detector.memory.owners[detector.memory.owners != row],
         ),
-        detector.weights,
+        detector.peaks,
+        detector.say,
     )
     expected, _ = smaller.score_prepared(products(9, 0)[row : row + 1])
     torch.testing.assert_close(found[row], expected, rtol=1e-2, atol=1e-2)
@@ -140,7 +145,7 @@ def test_few_images_suffice(paths: list[Path], tmp_path: Path, count: int) -> No
 def test_one_part_alone(paths: list[Path], tmp_path: Path, parts: str, count: int) -> None:
     found = run(template_config(parts=parts), paths, tmp_path / "run")
     assert isinstance(found, TemplateDetector)
-    assert found.weights.shape == (count,)
+    assert found.say.shape == (count,)
     assert (found.memory is None) == (parts == "arrangement")
     assert (found.template_count == 0) == (parts == "material")
     loaded = Detector.load(tmp_path / "run", "cpu")

@@ -13,7 +13,7 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
-from thfr.methods.template.calibration import part_weights, unrelated_difference, weighted
+from thfr.methods.template.calibration import say_of_parts, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
@@ -22,7 +22,7 @@ from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
 from thfr.runs.threshold import Threshold
 
-_BANK, _MEMORY, _WEIGHTS = "bank.", "memory.", "weights"  # names and prefixes in the state
+_BANK, _MEMORY = "bank.", "memory."  # prefixes in the state
 _GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
 _FEW = 8  # images below which copies of them tell what is normal
 
@@ -33,8 +33,9 @@ class TemplateDetector(Detector[TemplateConfig]):
     memory of all good images.
 
     Attributes: ``bank``, all good images; ``memory``, a coreset of their patches, None for the arrangement
-    alone; ``weights`` of the parts, fp32 [P]. Memory and weights are made from the bank alone
-    (:meth:`from_bank`), so a run learns more good images by a larger bank.
+    alone; of each part (three levels, the material) ``peaks``, the median peak of good images, and ``say``,
+    its share in the sum. All is made from the bank alone (:meth:`from_bank`), so a run learns more good
+    images by a larger bank.
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         extractor: FeatureExtractor,
         bank: TemplateBank,
         memory: PatchMemory | None,
-        weights: Tensor,  # fp32 [P]
+        peaks: Tensor,  # fp32 [P]
+        say: Tensor,  # fp32 [P]
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         threshold: Threshold | None = None,
@@ -51,7 +53,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         super().__init__(config, extractor, device, precision, threshold)
         self.bank = bank.to(self.device)
         self.memory = None if memory is None else memory.to(self.device)
-        self.weights = weights.to(self.device)
+        self.peaks, self.say = peaks.to(self.device), say.to(self.device)
 
     @classmethod
     def fit(
@@ -71,6 +73,7 @@ class TemplateDetector(Detector[TemplateConfig]):
             "templates": len(context.images),
             "copies": len(images) - len(context.images),
             "memory": 0 if detector.memory is None else len(detector.memory),
+            "say": [round(share, 3) for share in detector.say.tolist()],
             "features_mapped": store.mapped,
         }
         store.close()
@@ -98,12 +101,13 @@ class TemplateDetector(Detector[TemplateConfig]):
                 bank.features, model.memory, settings.candidates, settings.projection, settings.seed
             )
             unrelated.append(of_patches)
-        detector = cls(config, extractor, bank, memory, torch.ones(len(unrelated)), device, precision)
+        detector = cls(config, extractor, bank, memory, *2 * [torch.ones(len(unrelated))], device, precision)
         peaks = [
             torch.cat([detector._smoothed([part])[1] for part in parts])
             for parts in detector._leaving_out(torch.arange(len(bank)))
         ]
-        detector.weights = part_weights(torch.stack(peaks), torch.tensor(unrelated, device=bank.keys.device))
+        detector.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
+        detector.say = say_of_parts(detector.peaks, torch.tensor(unrelated, device=detector.peaks.device))
         return detector
 
     @torch.inference_mode()
@@ -119,7 +123,10 @@ class TemplateDetector(Detector[TemplateConfig]):
         if self.memory is not None:
             memory = self.memory
             parts.append(self._stage("memory", lambda: memory.distances(features)))
-        return self._stage("scoring", lambda: self._smoothed(weighted(parts, self.weights)))
+        return self._stage("scoring", lambda: self._smoothed(self._weighted(parts)))
+
+    def _weighted(self, parts: list[Tensor]) -> list[Tensor]:
+        return weighted(parts, self.peaks, self.say)
 
     def _arrangement(
         self,
@@ -164,7 +171,7 @@ class TemplateDetector(Detector[TemplateConfig]):
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
-        return (self._smoothed(weighted(parts, self.weights))[0] for parts in self._leaving_out(originals))
+        return (self._smoothed(self._weighted(parts))[0] for parts in self._leaving_out(originals))
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         model = self.config.model
@@ -182,7 +189,7 @@ class TemplateDetector(Detector[TemplateConfig]):
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-        state |= {f"{_BANK}rows": self.bank.indices, _WEIGHTS: self.weights}
+        state |= {f"{_BANK}rows": self.bank.indices, "peaks": self.peaks, "say": self.say}
         if self.memory is not None:
             state |= {f"{_MEMORY}patches": self.memory.patches, f"{_MEMORY}owners": self.memory.owners}
         return state
@@ -207,11 +214,11 @@ class TemplateDetector(Detector[TemplateConfig]):
         if model.parts != "arrangement":
             memory, count = PatchMemory(state[f"{_MEMORY}patches"], state[f"{_MEMORY}owners"]), count + 1
             memory.check(levels)
-        weights = state[_WEIGHTS]
-        if weights.shape != (count,):
-            raise InputError(f"template: weights must be [{count}], got {list(weights.shape)}")
+        for name in ("peaks", "say"):
+            if state[name].shape != (count,):
+                raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
         bank = _bank(levels, held["rows"], model)
-        return cls(config, extractor, bank, memory, weights, device, precision)
+        return cls(config, extractor, bank, memory, state["peaks"], state["say"], device, precision)
 
 
 def _bank(levels: list[Tensor], indices: Tensor, model: TemplateModelConfig) -> TemplateBank:
