@@ -36,6 +36,7 @@ from thfr.training import is_finished
 METHODS = (*method_names(), toy_method.NAME)
 TRAINED = ("cflow", "draem", "gcad", "rd4ad", "student_teacher", "thfr")  # by gradient descent
 SEEDLESS = ("spade", toy_method.NAME)  # which draw nothing
+KEEPING = ("padim", "patchcore", "spade", "template", "thfr")  # good images, so that more can be taught
 OWN_SCORE = ("patchcore", "spade")  # whose image score is not the largest value of the map
 HOLDOUT = 0.3
 
@@ -458,3 +459,20 @@ def test_names_are_known_without_torch() -> None:
         "assert not {'torch', 'timm'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@every_method
+def test_it_is_taught_or_says_why_not(fitted: Run, method: str, tmp_path: Path) -> None:
+    detector, new = fitted.detector, spotted(2, 30)
+    if method not in KEEPING:
+        with pytest.raises(InputError, match=r"^teach: .* keeps no good images .* train it again with these"):
+            detector.taught(new, 7)
+        return
+    before = detector.score_prepared(new)
+    taught = detector.taught(new, 7)
+    assert same(detector.score_prepared(new), before)  # the old one is as it was
+    after = taught.score_prepared(new)
+    assert (after[1] < before[1]).all()
+    assert taught.threshold is taught.scale is None
+    taught.save(tmp_path)
+    assert same(Detector.load(tmp_path, "cpu").score_prepared(new), after)

@@ -29,6 +29,7 @@ from thfr.cli import (
     serve,
     synth,
     tables,
+    teach,
     train,
     verify,
     visualize,
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"thfr-ext {version('thfr-ext')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
-        *(demo, train, calibrate, predict, serve, watch, evaluate, report, gallery, visualize),
+        *(demo, train, calibrate, teach, predict, serve, watch, evaluate, report, gallery, visualize),
         *(export, ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)

@@ -6,7 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from thfr.cli.arguments import Commands, add_command, add_device, existing_file, existing_folder, positive
+from thfr.cli.arguments import (
+    Commands,
+    add_command,
+    add_device,
+    existing_file,
+    existing_folder,
+    not_negative,
+    positive,
+)
+from thfr.cli.line import add_findings, add_sinks, masks, not_negative_number, positive_number, senders
 from thfr.cli.output import Result
 from thfr.errors import InputError
 
@@ -55,12 +64,21 @@ def add_parser(commands: Commands) -> None:
         help="wait for a batch",
     )
     limits.add_argument("--timeout", type=positive_number, default=30.0, metavar="S", help="for each answer")
-    findings = parser.add_argument_group("findings")
-    findings.add_argument(
-        "--min-area", type=positive, default=1, metavar="PIXELS", help="leave out smaller findings"
+    add_findings(parser, several=True)
+    add_sinks(parser, "(needed with these)")
+    teaching = parser.add_argument_group("teaching from the page, with --log")
+    teaching.add_argument(
+        "--originals",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="keep the files of the last N images, and of the last N that got feedback, in the log",
     )
-    findings.add_argument(
-        "--pixels-per-mm", type=positive_number, metavar="N", help="scale of the images, for millimetres"
+    teaching.add_argument(
+        "--teach-to",
+        type=Path,
+        metavar="DIR",
+        help="folder for runs that are taught from the page; needs --originals",
     )
     add_device(parser)
 
@@ -70,17 +88,24 @@ def run(args: argparse.Namespace) -> Result:
 
     require("serve", "fastapi", "uvicorn", "prometheus_client", "sqlalchemy", "multipart")
     from thfr.deploy.inspections import InspectionLog
+    from thfr.deploy.memory import keep_memory_flat
     from thfr.deploy.model import open_models
+    from thfr.deploy.secrets import read_token
     from thfr.deploy.serve.app import create_app
-    from thfr.deploy.serve.running import is_loopback, read_token, serve
+    from thfr.deploy.serve.running import is_loopback, serve
     from thfr.deploy.serve.settings import MEBIBYTE, Settings
+    from thfr.deploy.serve.teaching import Teacher
 
     local = is_loopback(args.host)
     if not local and args.token_file is None:
         raise InputError(f"serve: --host {args.host}: other machines could ask; expected --token-file too")
     if args.jsonl is not None and args.log is None:
         raise InputError("serve: --jsonl: expected --log too")
-    token = None if args.token_file is None else read_token(args.token_file)
+    if args.originals and args.log is None:
+        raise InputError("serve: --originals: expected --log too")
+    if args.teach_to is not None and not args.originals:
+        raise InputError("serve: --teach-to: expected --originals N too")
+    token = None if args.token_file is None else read_token("serve: --token-file", args.token_file)
     settings = Settings(
         max_bytes=args.max_mib * MEBIBYTE,
         max_pixels=args.max_megapixels * 1_000_000,
@@ -91,14 +116,18 @@ def run(args: argparse.Namespace) -> Result:
         timeout=args.timeout,
         min_area=args.min_area,
         pixels_per_mm=args.pixels_per_mm,
+        where=masks("serve", args, [folder.resolve().name for folder in args.run_folders]),
         token=token,
         hosts=(*Settings.hosts, args.host) if local else ("*",),
     )
     models = open_models("serve", args.run_folders, args.device)
-    log = None if args.log is None else InspectionLog(log_url(args.log), args.jsonl)
+    log = None if args.log is None else InspectionLog(log_url(args.log), args.jsonl, originals=args.originals)
+    teacher = None if args.teach_to is None or log is None else Teacher(log, args.teach_to, args.device)
+    sending = senders("serve", args, None)
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"serving {', '.join(models)} at http://{shown}:{args.port}/", file=sys.stderr, flush=True)
-    serve(create_app(models, settings, log), args.host, args.port)
+    keep_memory_flat()
+    serve(create_app(models, settings, log, sending, teacher), args.host, args.port)
     return Result("stopped", {"models": list(models), "host": args.host, "port": args.port})
 
 
@@ -113,23 +142,3 @@ def port(text: str) -> int:
     if number > 65535:
         raise argparse.ArgumentTypeError(f"expected a port of at most 65535, got {text!r}")
     return number
-
-
-def positive_number(text: str) -> float:
-    """argparse type: a number above 0."""
-    return _above(text, 0, "a number above 0")
-
-
-def not_negative_number(text: str) -> float:
-    """argparse type: a number of at least 0."""
-    return _above(text, -1e-300, "a number of at least 0")
-
-
-def _above(text: str, least: float, expected: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value

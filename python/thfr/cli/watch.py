@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder, positive
+from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder
+from thfr.cli.line import add_findings, add_sinks, masks, not_negative_number, positive_number, senders
 from thfr.cli.output import Result
-from thfr.cli.serve import not_negative_number, positive_number
 
 _DESCRIPTION = """\
 Score every image that appears in a folder, once, as soon as it is completely written. Results go to
@@ -43,16 +43,14 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--interval", type=positive_number, default=0.5, metavar="S", help="seconds between two looks"
     )
-    parser.add_argument(
-        "--min-area", type=positive, default=1, metavar="PIXELS", help="leave out smaller findings"
-    )
-    parser.add_argument(
-        "--pixels-per-mm", type=positive_number, metavar="N", help="scale of the images, for millimetres"
-    )
+    add_findings(parser)
+    add_sinks(parser, "(default: DIR/dead-letters.jsonl)")
     add_device(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.deploy.drift import in_words
+    from thfr.deploy.judging import Rules
     from thfr.deploy.model import FolderModel
     from thfr.deploy.watch.watcher import Watcher, WatchSettings
 
@@ -62,20 +60,27 @@ def run(args: argparse.Namespace) -> Result:
         nonlocal stopped
         stopped = True
 
-    settings = WatchSettings(
-        args.settle, args.interval, args.move, args.pictures, args.min_area, args.pixels_per_mm
-    )
-    watcher = Watcher(FolderModel(args.run_folder, args.device), args.folder, args.out, settings, _tell)
+    model = FolderModel(args.run_folder, args.device)
+    where = masks("watch", args, [model.name])[model.name]
+    rules = Rules(args.min_area, args.pixels_per_mm, where)
+    settings = WatchSettings(args.settle, args.interval, args.move, args.pictures, rules)
+    sending = senders("watch", args, args.out / "dead-letters.jsonl")
+    watcher = Watcher(model, args.folder, args.out, settings, _tell, sending)
+    left = 0
     before = [(number, signal.signal(number, stop)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         watcher.run(lambda: stopped, once=args.once)
         counts = watcher.journal.counts()
     finally:
-        watcher.close()
+        left = watcher.close()
         for number, handler in before:
             signal.signal(number, handler)
+    drift = model.drift.report()
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return Result(f"{args.out}: {words}", {"out": str(args.out), **counts})
+    lines = [f"{args.out}: {words}", in_words(drift)]
+    if left:
+        lines.append(f"{left} results are still to be sent; the next start sends them")
+    return Result("\n".join(lines), {"out": str(args.out), **counts, "not_sent": left, "drift": drift})
 
 
 def _tell(row: dict[str, Any]) -> None:

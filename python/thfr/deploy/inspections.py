@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from thfr.errors import InputError
 
@@ -55,6 +55,12 @@ _THRESHOLDS = sql.Table(
     sql.Column("who", sql.Text, nullable=False),
     sql.Column("why", sql.Text, nullable=False),
 )
+_ORIGINALS = sql.Table(  # a table of its own: logs of earlier versions get it when they are opened
+    "thfr_originals",
+    _METADATA,
+    sql.Column("inspection", sql.Integer, sql.ForeignKey("thfr_inspections.id"), primary_key=True),
+    sql.Column("data", sql.LargeBinary, nullable=False),
+)
 _SHOWN = [column for column in _INSPECTIONS.columns if column.name != "picture"]
 
 
@@ -65,13 +71,15 @@ class InspectionLog:
         url: of SQLAlchemy, ``sqlite:///line.db`` or ``postgresql+psycopg://...``; tables are made if absent.
         jsonl: file that each inspection is appended to as one line, too.
         pictures: of the last so many inspections the picture is kept.
+        originals: of the last so many inspections, and of the last so many that somebody called good or bad,
+            the image's file is kept, to teach with; 0: none.
 
     Raises:
         InputError: the database cannot be opened.
     """
 
-    def __init__(self, url: str, jsonl: Path | None = None, pictures: int = 1000) -> None:
-        self._jsonl, self._pictures = jsonl, pictures
+    def __init__(self, url: str, jsonl: Path | None = None, pictures: int = 1000, originals: int = 0) -> None:
+        self._jsonl, self._pictures, self._originals = jsonl, pictures, originals
         self._appending = threading.Lock()
         try:
             self._engine = _engine(url)
@@ -80,8 +88,8 @@ class InspectionLog:
             shown = _without_password(url)
             raise InputError(f"InspectionLog: cannot open {shown}: {_reason(error)}") from error
 
-    def add(self, entry: dict[str, Any], picture: bytes | None = None) -> int:
-        """Log one inspection and give its number.
+    def add(self, entry: dict[str, Any], picture: bytes | None = None, original: bytes | None = None) -> int:
+        """Log one inspection and give its number; ``original``: the image's file.
 
         ``entry``: model, file, sha256, score, verdict, threshold, findings (list of objects), height, width,
         ms. Raises SQLAlchemyError or OSError if it cannot be written.
@@ -97,6 +105,9 @@ class InspectionLog:
                     .where(_INSPECTIONS.c.id == number - self._pictures)
                     .values(picture=sql.null())
                 )
+            if original is not None and self._originals:
+                connection.execute(sql.insert(_ORIGINALS).values(inspection=number, data=original))
+                self._forget(connection, number)
         if self._jsonl is not None:
             line = json.dumps({"id": number, **row}, allow_nan=False) + "\n"
             with self._appending, self._jsonl.open("a", encoding="utf-8") as file:
@@ -152,8 +163,48 @@ class InspectionLog:
             if connection.execute(sql.select(_INSPECTIONS.c.id).where(_INSPECTIONS.c.id == number)).first():
                 row = {"inspection": number, "time": time.time(), "truth": truth, "who": who}
                 connection.execute(sql.insert(_FEEDBACK).values(**row))
+                self._forget(connection)
                 return True
         return False
+
+    def originals(self, model: str) -> list[dict[str, Any]]:
+        """A model's inspections whose files are kept and of which somebody has said what they were: ``id``,
+        ``file``, ``sha256`` and ``truth``, the newest first.
+        """
+        said, table = _last_said(), _INSPECTIONS.c
+        query = (
+            sql.select(table.id, table.file, table.sha256, said.c.truth)
+            .join_from(_INSPECTIONS, _ORIGINALS, _ORIGINALS.c.inspection == table.id)
+            .join(said, said.c.inspection == table.id)
+            .where(table.model == model)
+            .order_by(table.id.desc())
+        )
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def original(self, number: int) -> bytes | None:
+        """The file of an inspection; None if it is not kept (any more)."""
+        query = sql.select(_ORIGINALS.c.data).where(_ORIGINALS.c.inspection == number)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else bytes(found)
+
+    def _forget(self, connection: Connection, number: int | None = None) -> None:
+        """Drop the files that are beyond the limits; ``number``: of the inspection that has just come."""
+        said = sql.select(_FEEDBACK.c.inspection).distinct()
+        if number is not None:
+            old = _ORIGINALS.c.inspection <= number - self._originals
+            connection.execute(sql.delete(_ORIGINALS).where(old, _ORIGINALS.c.inspection.not_in(said)))
+            return
+        kept = (
+            sql.select(_ORIGINALS.c.inspection)
+            .where(_ORIGINALS.c.inspection.in_(said))
+            .order_by(_ORIGINALS.c.inspection.desc())
+            .limit(self._originals)
+        )
+        with_word = _ORIGINALS.c.inspection.in_(said)
+        gone = _ORIGINALS.c.inspection.not_in(kept)
+        connection.execute(sql.delete(_ORIGINALS).where(with_word, gone))
 
     def scores(self, model: str, limit: int = 10_000) -> dict[str, list[float]]:
         """The scores of a model's last inspections, by what people said: ``good``, ``bad``, ``unknown``."""

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from thfr.deploy.drift import DriftMonitor
 from thfr.deploy.exported import open_detector
 from thfr.errors import InputError
 from thfr.io import ReadOptions
-from thfr.methods.base import Scores
+from thfr.methods.base import Scores, image_means, observed_features
 from thfr.runs.threshold import Threshold
 
 
@@ -38,6 +39,10 @@ class Model(Protocol):
     def threshold(self) -> Threshold | None:
         """Above which score an image is bad; None if nobody has set one."""
 
+    @property
+    def drift(self) -> DriftMonitor:
+        """Of the images that it has scored."""
+
     def score(self, images: Sequence[np.ndarray]) -> Scores:
         """Maps and scores of uint8 RGB images [H,W,3] of any sizes; called by one thread at a time."""
 
@@ -52,6 +57,10 @@ class FolderModel:
         self.kind: str = self._detector.label
         self.input_size: tuple[int, int] = self._detector.size
         self.read_options: ReadOptions = self._detector.inputs.options
+        threshold = self.threshold
+        self.drift = DriftMonitor(
+            None if threshold is None else threshold.scores, getattr(self._detector, "reference", None)
+        )
 
     @property
     def threshold(self) -> Threshold | None:
@@ -59,7 +68,10 @@ class FolderModel:
         return threshold
 
     def score(self, images: Sequence[np.ndarray]) -> Scores:
-        found = self._detector.score(images, batch_size=max(1, len(images)))
+        with observed_features() as means:
+            found = self._detector.score(images, batch_size=max(1, len(images)))
+        tiles = self._detector.config.model.tile_count if means else 1
+        self.drift.add(found.scores, image_means(means, tiles))
         return Scores(found.maps, found.scores)
 
 

@@ -54,5 +54,7 @@ def calibrate(
         threshold = detector.calibrate(loaded.images, rate, words, sizes=loaded.sizes)
         assert detector.scale is not None  # calibration sets both
         detector.scale.save(folder)
+        if detector.reference is not None:
+            detector.reference.save(folder)
     threshold.save(folder)
     return threshold

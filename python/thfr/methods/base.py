@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -31,6 +32,7 @@ from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
 from thfr.runs.digest import check_files
 from thfr.runs.inputs import RunInputs
+from thfr.runs.reference import FeatureReference
 from thfr.runs.tensors import load_tensors, read_tensors, save_tensors
 from thfr.runs.threshold import Threshold
 
@@ -102,6 +104,31 @@ def timed_stages(timer: Timer) -> Iterator[None]:
         _timer.reset(token)
 
 
+_observer: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed_features() -> Iterator[list[np.ndarray]]:
+    """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile; of a
+    batch of images that are seen in tiles one array a place.
+    """
+    found: list[np.ndarray] = []
+    token = _observer.set(found.append)
+    try:
+        yield found
+    finally:
+        _observer.reset(token)
+
+
+def image_means(
+    means: Sequence[np.ndarray],  # float32 [B,C] each, of observed_features
+    tiles: int,
+) -> np.ndarray | None:  # float32 [N,C]
+    """The mean features of whole images; None where nothing was observed."""
+    parts = [np.mean(means[start : start + tiles], 0) for start in range(0, len(means), tiles)]
+    return np.concatenate(parts) if parts else None
+
+
 def resolve_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU."""
     if device == "auto":
@@ -126,10 +153,10 @@ class Detector(ABC, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
     Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
-    colours of its maps, None where nothing is known of good images; ``inputs``: how it reads images;
-    ``digest`` of the run folder that it was
-    read from or written to; ``device``; ``precision``: what convolutions and matrix products compute in; in
-    fp16 (CUDA only) and bf16 the features are channels-last.
+    colours of its maps, and ``reference``, mean features, both None where nothing is known of good images;
+    ``inputs``: how it reads images; ``digest`` of the run folder that it was read from or written to;
+    ``device``; ``precision``: what convolutions and matrix products compute in; in fp16 (CUDA only) and bf16
+    the features are channels-last.
     """
 
     def __init__(
@@ -146,6 +173,7 @@ class Detector(ABC, Generic[ConfigT]):
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
         self.config, self.precision, self.threshold = config, precision, threshold
         self.scale: ColourScale | None = None
+        self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
         self.digest: str | None = None
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
@@ -208,7 +236,8 @@ class Detector(ABC, Generic[ConfigT]):
         images: Tensor,  # uint8 [B,3,H,W]
     ) -> Tensor | None:
         """Index of the training image that each image is compared with first, int64 [B], counted as in
-        :func:`thfr.training.train`; None for a method that keeps none.
+        :func:`thfr.training.train`, below -1 for an image of :meth:`taught`; None for a method that keeps
+        none.
         """
         return None
 
@@ -255,6 +284,33 @@ class Detector(ABC, Generic[ConfigT]):
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
 
+    def taught(
+        self: DetectorT,
+        images: Tensor,  # uint8 [N,3,h,w], good, at the network's input size, as in FitContext
+        learnt: int,
+    ) -> DetectorT:
+        """A detector that also keeps these good images, without training; this one stays as it is. It has no
+        threshold and no colour scale: :meth:`calibrate` it with images that it does not keep.
+
+        Args:
+            learnt: images, or tiles, that this one was learnt from.
+
+        Raises:
+            InputError: the method keeps no good images, or no image was given.
+        """
+        raise InputError(
+            f"teach: {self.config.label} keeps no good images that others could be added to: train it again "
+            "with these among its images"
+        )
+
+    def _renewed(self: DetectorT, **learnt: Any) -> DetectorT:
+        """This detector with other attributes, and without what was found with the old ones."""
+        other = copy(self)
+        other.threshold = other.scale = other.reference = other.digest = None
+        for name, value in learnt.items():
+            setattr(other, name, value)
+        return other
+
     def good_maps(self) -> Iterator[Tensor] | None:
         """Batches of maps, fp32 [B,H,W], of good training images, each as if it were new, where the method
         can make them from what it keeps; None where it cannot. Called once, when training ends: the colour
@@ -299,10 +355,15 @@ class Detector(ABC, Generic[ConfigT]):
         """
         pixels = images.to(self.device).float().div_(255)
         if self.precision == "fp32":
-            return self.extractor(pixels)
-        with self._computing():
-            levels = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
-        return [level.to(PRECISIONS[self.precision]) for level in levels]
+            levels = self.extractor(pixels)
+        else:
+            with self._computing():
+                found = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
+            levels = [level.to(PRECISIONS[self.precision]) for level in found]
+        observe = _observer.get()
+        if observe is not None:
+            observe(levels[-1].float().mean((2, 3)).cpu().numpy())
+        return levels
 
     @torch.inference_mode()
     def score_prepared(
@@ -404,8 +465,8 @@ class Detector(ABC, Generic[ConfigT]):
         batch_size: int = 8,
         sizes: Sequence[tuple[int, int]] | None = None,
     ) -> Threshold:
-        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it, and
-        :attr:`scale` by the images' maps.
+        """Set :attr:`threshold` such that at most a share ``rate`` of good images is expected above it,
+        :attr:`scale` by the images' maps, and :attr:`reference` by their features.
 
         Args:
             source: which images they are, in words.
@@ -416,12 +477,15 @@ class Detector(ABC, Generic[ConfigT]):
         """
         scores: list[float] = []
         builder = ScaleBuilder()
-        for start in range(0, len(images), batch_size):
-            some = slice(start, start + batch_size)
-            maps, values = self.score_prepared(images[some], None if sizes is None else sizes[some])
-            scores += values.tolist()
-            for anomaly_map in maps.cpu().numpy():
-                builder.add(anomaly_map)
+        with observed_features() as means:
+            for start in range(0, len(images), batch_size):
+                some = slice(start, start + batch_size)
+                maps, values = self.score_prepared(images[some], None if sizes is None else sizes[some])
+                scores += values.tolist()
+                for anomaly_map in maps.cpu().numpy():
+                    builder.add(anomaly_map)
+        observed = image_means(means, self.config.model.tile_count)
+        self.reference = None if observed is None else FeatureReference.of(observed)
         self.threshold = Threshold.from_scores(scores, rate, source)
         self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
         return self.threshold
@@ -436,7 +500,7 @@ class Detector(ABC, Generic[ConfigT]):
         atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
         if self.inputs != RunInputs():  # else an older run, whose digest must not change
             self.inputs.save(folder)
-        for part in (self.threshold, self.scale):  # last: the threshold holds the digest of the others
+        for part in (self.threshold, self.scale, self.reference):  # last: a digest of the others is in it
             if part is not None:
                 part.save(folder)
 
@@ -470,4 +534,5 @@ class Detector(ABC, Generic[ConfigT]):
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
+        detector.reference = FeatureReference.load(folder)
         return detector

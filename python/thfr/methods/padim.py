@@ -31,6 +31,7 @@ from thfr.runs.threshold import Threshold
 
 _CHANNELS = 7  # independent random stream
 _CHUNK = 64 << 20  # bytes of one fp64 step of the factorisation
+_TAUGHT = 1 << 30  # bytes of the fp64 sums of locations that are taught in one pass over the images
 _BATCH = 16  # images whose sums are taken at once
 
 
@@ -129,6 +130,27 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         grid = self.config.model.grid
         return self._stage("scoring", lambda: self._smoothed([distances.view(-1, *grid)]))
 
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> PaDiMDetector:
+        """Mean and covariance become those of all images, the learnt and the new, as if fitted on all."""
+        model = self.config.model
+        means, whitenings = torch.empty_like(self.means), torch.empty_like(self.whitenings)
+        bands = torch.arange(len(means)).split(max(1, _TAUGHT // (8 * model.embedding**2)))
+        for band in bands:
+            held = _Moments(
+                learnt,
+                self.means[band].double(),
+                covariance_of(self.whitenings[band].double(), model.regularisation) * (learnt - 1),
+            )
+            for _, levels in feature_batches(self.extractor, images, self.device, _BATCH):
+                embedded = embedding(levels, self.channels, self.extractor.strides, model.stride)
+                held.add(embedded[band.to(self.device)].double())
+            means[band] = held.mean.float()
+            for part in torch.arange(len(band)).split(max(1, _CHUNK // (8 * model.embedding**2))):
+                covariance = held.scatter[part] / (held.count - 1)
+                whitenings[band[part]] = whitening(covariance, model.regularisation).float()
+        return self._renewed(means=means, whitenings=whitenings)
+
     def state(self) -> dict[str, Tensor]:
         return {"channels": self.channels, "means": self.means, "whitenings": self.whitenings}
 
@@ -189,6 +211,44 @@ def whitening(
     return torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
 
 
+def covariance_of(
+    whitenings: Tensor,  # fp64 [P,D,D]
+    regularisation: float,
+) -> Tensor:  # fp64 [P,D,D]
+    """The inverse of :func:`whitening`, to the precision of ``whitenings``."""
+    identity = torch.eye(whitenings.shape[1], dtype=whitenings.dtype, device=whitenings.device)
+    factors = torch.linalg.solve_triangular(whitenings, identity.expand_as(whitenings), upper=False)
+    return factors @ factors.transpose(1, 2) - regularisation * identity
+
+
+class _Moments:
+    """Mean and scatter (the covariance times ``count - 1``) at p locations, by the pairwise update of Chan,
+    Golub and LeVeque (1979).
+    """
+
+    def __init__(
+        self,
+        count: int,
+        mean: Tensor,  # fp64 [p,D]
+        scatter: Tensor,  # fp64 [p,D,D]
+    ) -> None:
+        self.count, self.mean, self.scatter = count, mean, scatter
+
+    def add(
+        self,
+        values: Tensor,  # fp64 [p,B,D], overwritten
+    ) -> None:
+        count = values.shape[1]
+        new = values.mean(1)
+        values -= new[:, None]
+        shift = (new - self.mean)[:, :, None] * (self.count * count / (self.count + count)) ** 0.5
+        # one more row holds the distance of the two means
+        values = torch.cat([values, shift.transpose(1, 2)], 1)
+        self.scatter.baddbmm_(values.transpose(1, 2), values)
+        self.mean += (new - self.mean) * (count / (self.count + count))
+        self.count += count
+
+
 @torch.inference_mode()
 def _moments(
     extractor: FeatureExtractor,
@@ -198,22 +258,16 @@ def _moments(
     stride: int,
     title: str,
 ) -> tuple[Tensor, Tensor]:  # fp64 [p,D], [p,D,D]
-    """Mean and covariance at some locations, by the pairwise update of Chan, Golub and LeVeque (1979)."""
-    dimension, seen = len(channels), 0
+    """Mean and covariance at some locations."""
+    dimension = len(channels)
     options: dict[str, Any] = {"dtype": torch.float64, "device": context.device}
-    mean = torch.zeros(len(band), dimension, **options)
-    scatter = torch.zeros(len(band), dimension, dimension, **options)
+    found = _Moments(
+        0,
+        torch.zeros(len(band), dimension, **options),
+        torch.zeros(len(band), dimension, dimension, **options),
+    )
     for _, levels in feature_batches(
         extractor, context.images, context.device, _BATCH, context.progress, title
     ):
-        values = embedding(levels, channels, extractor.strides, stride)[band.to(context.device)].double()
-        count = values.shape[1]
-        new = values.mean(1)
-        values -= new[:, None]
-        shift = (new - mean)[:, :, None] * (seen * count / (seen + count)) ** 0.5
-        # one more row holds the distance of the two means
-        values = torch.cat([values, shift.transpose(1, 2)], 1)
-        scatter.baddbmm_(values.transpose(1, 2), values)
-        mean += (new - mean) * (count / (seen + count))
-        seen += count
-    return mean, scatter.div_(seen - 1)
+        found.add(embedding(levels, channels, extractor.strides, stride)[band.to(context.device)].double())
+    return found.mean, found.scatter.div_(found.count - 1)

@@ -160,6 +160,20 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, height, width)]))
         return maps, scores
 
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> PatchCoreDetector:
+        """Of each image the share ``bank_ratio`` of its patches goes into the bank: those that are farthest
+        from all that is there, which are what made it look anomalous. The bank may exceed ``bank_limit``.
+        """
+        model, patches = self.config.model, self.patches
+        for _, levels in feature_batches(self.extractor, images, self.device, batch_size=1):
+            queries = location_vectors(patch_features(levels, model))
+            distances = thfr_ext.nearest_templates(queries, patches, metric="l2")[0][:, 0]
+            count = max(1, round(model.bank_ratio * len(queries)))
+            chosen = queries[distances.topk(count).indices.sort().values]
+            patches = torch.cat([patches, chosen.to(patches.dtype)])
+        return self._renewed(patches=patches)
+
     def state(self) -> dict[str, Tensor]:
         return {"patches": self.patches}
 

@@ -23,6 +23,7 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
 from thfr.methods.common.tiles import current_places
 from thfr.methods.registry import register_method
@@ -146,6 +147,18 @@ class SPADEDetector(Detector[SPADEConfig]):
             found = thfr_ext.nearest_templates(queries, bank, k=count, metric="l2")[0]
             nearest = torch.cat([nearest, found], 1).topk(count, 1, largest=False).values
         return nearest.square().mean(1).view(max(level.shape[1:] for level in levels))
+
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> SPADEDetector:
+        """The images join the gallery."""
+        parts = [self.gallery]
+        keys = [self.keys]
+        for _, levels in feature_batches(self.extractor, images, self.device):
+            finest = averaged(levels, self.extractor.strides, self.config.model.stride)
+            parts.append([level.half() for level in finest])
+            keys.append(image_keys(levels).half())
+        gallery = [torch.cat(level) for level in zip(*parts, strict=True)]
+        return self._renewed(gallery=gallery, keys=torch.cat(keys))
 
     def state(self) -> dict[str, Tensor]:
         return {**{f"level{index}": level for index, level in enumerate(self.gallery)}, "keys": self.keys}

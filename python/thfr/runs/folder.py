@@ -35,6 +35,14 @@ class RunMetadata(BaseModel):
     """What was decided about the training images, or looks odd about them."""
     digests: dict[str, str] = Field(default_factory=dict)
     """File of the run -> SHA-256 (:mod:`thfr.runs.digest`); empty in older runs."""
+    parent: dict[str, Any] | None = None
+    """Of a run of ``thfr teach``: ``run``, ``digest`` and ``images`` of the one that it was made from."""
+    lineage: list[dict[str, Any]] = Field(default_factory=list)
+    """All its ancestors, the oldest first."""
+    taught: list[dict[str, str]] = Field(default_factory=list)
+    """``file`` and ``sha256`` of every image that it or an ancestor was taught."""
+    taught_seconds: float = Field(default=0.0, ge=0)
+    why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the fields that were set."""

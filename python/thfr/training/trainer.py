@@ -35,6 +35,7 @@ from thfr.runs.folder import (
     claim,
     is_claimed,
     is_finished,
+    read_metadata,
     write_data,
     write_metadata,
 )
@@ -256,5 +257,7 @@ def _finished_before(out: Path, config: RunConfig) -> bool:
     if differing:
         raise InputError(f"train: {out} holds a run of another configuration: {'; '.join(differing)}")
     if is_finished(out):
+        if read_metadata(out).parent is not None:
+            raise InputError(f"train: {out} holds a run of thfr teach; expected another folder")
         _LOGGER.warning("train: %s holds a finished run of this configuration; nothing to do", out)
     return is_finished(out)

@@ -83,7 +83,7 @@ class RunResults:
         for start in tqdm(range(0, len(samples), _BATCH), "templates", disable=not progress, leave=False):
             nearest = self.detector.nearest_templates(self.prepared(samples[start : start + _BATCH]))
             assert nearest is not None  # there are templates
-            found += [self.training_images[index] for index in nearest.tolist()]
+            found += [self.training_images.get(index) for index in nearest.tolist()]
         return found
 
     @cached_property

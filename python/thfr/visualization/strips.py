@@ -258,7 +258,7 @@ def _templates(
     nearest = detector.nearest_templates(batch)
     assert nearest is not None  # the caller asked whether there are templates
     for index in nearest.tolist():
-        path = results.training_images[index]
+        path = results.training_images.get(index)
         if path is None:
             found.append({})
             continue

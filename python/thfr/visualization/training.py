@@ -81,8 +81,8 @@ def train_visualizer(
     """
     if detector.config.model.tile_count > 1:
         raise InputError(
-            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose restored "
-            "features are not put together"
+            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose "
+            "restored features are not put together"
         )
     config, metadata = _claim(run, detector, asked)
     if "error" in metadata:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from thfr.deploy.drift import DriftMonitor
 from thfr.io import ReadOptions
 from thfr.methods.base import Scores
 from thfr.runs.threshold import Threshold
@@ -24,6 +25,7 @@ class Brightness:
 
     def __init__(self, name: str = "plate", threshold: Threshold | None = GOOD) -> None:
         self.name, self.threshold = name, threshold
+        self.drift = DriftMonitor(None if threshold is None else threshold.scores, None)
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[int] = []
@@ -35,7 +37,9 @@ class Brightness:
         if self.fail is not None:
             raise self.fail
         maps = [image.max(2).astype(np.float32) / 255 for image in images]
-        return Scores(maps, np.array([values.max() for values in maps], np.float32))
+        found = Scores(maps, np.array([values.max() for values in maps], np.float32))
+        self.drift.add(found.scores, None)
+        return found
 
 
 def picture(height: int = 40, width: int = 56, spot: int = 0) -> np.ndarray:
@@ -66,8 +70,10 @@ def client_of() -> Iterator[Callable[..., Any]]:
 
     opened = []
 
-    def make(*models: Brightness, log: Any = None, **settings: Any) -> TestClient:
-        app = create_app({model.name: model for model in models}, Settings(**settings), log)
+    def make(
+        *models: Any, log: Any = None, senders: Any = (), teacher: Any = None, **settings: Any
+    ) -> TestClient:
+        app = create_app({model.name: model for model in models}, Settings(**settings), log, senders, teacher)
         client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         opened.append(client)
         client.__enter__()

@@ -74,7 +74,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InspectionLo
         engine = sqlalchemy.create_engine(url)
         with engine.begin() as connection:
             connection.execute(
-                sqlalchemy.text("TRUNCATE thfr_feedback, thfr_thresholds, thfr_inspections RESTART IDENTITY")
+                sqlalchemy.text("TRUNCATE thfr_inspections, thfr_thresholds RESTART IDENTITY CASCADE")
             )
         engine.dispose()
     opened = InspectionLog(url, jsonl=tmp_path / "line.jsonl", pictures=2)

@@ -18,7 +18,7 @@ OPERATIONS = (
     ("POST", "/v1/inspect"), ("POST", "/v1/inspect/batch"), ("GET", "/v1/models"), ("GET", "/healthz"),
     ("GET", "/metrics"), ("GET", "/v1/inspections"), ("GET", "/v1/inspections/{number}/picture"),
     ("POST", "/v1/inspections/{number}/feedback"), ("GET", "/v1/models/{name}/scores"),
-    ("POST", "/v1/models/{name}/threshold"),
+    ("POST", "/v1/models/{name}/threshold"), ("POST", "/v1/models/{name}/teach"),
 )  # fmt: skip
 
 NEVER_WRONG = {"/v1/models", "/healthz", "/metrics", "/v1/models/{name}/scores"}  # any string is a name
@@ -31,8 +31,10 @@ CHECKS = (
 @pytest.fixture
 def client(tmp_path: Path, client_of: Callable[..., Any]) -> Any:
     from thfr.deploy.inspections import InspectionLog
+    from thfr.deploy.serve.teaching import Teacher
 
-    client = client_of(Brightness(), log=InspectionLog(f"sqlite:///{tmp_path / 'line.db'}"), hosts=("*",))
+    log = InspectionLog(f"sqlite:///{tmp_path / 'line.db'}", originals=2)
+    client = client_of(Brightness(), log=log, teacher=Teacher(log, tmp_path / "taught"), hosts=("*",))
     client.post("/v1/inspect", content=encoded(picture(spot=255)))
     return client
 

@@ -65,16 +65,19 @@ def site_of(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     from thfr.deploy.inspections import InspectionLog
     from thfr.deploy.serve.app import create_app
     from thfr.deploy.serve.settings import Settings
+    from thfr.deploy.serve.teaching import Teacher
 
     running = []
 
-    def start(log: bool = True, **settings: Any) -> Site:
+    def start(log: bool = True, models: Any = (), teach_to: Path | None = None, **settings: Any) -> Site:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        opened = InspectionLog(f"sqlite:///{tmp_path / 'line.db'}") if log else None
-        models = {name: Brightness(name) for name in ("plate", "nut")}
-        site = Site(f"http://127.0.0.1:{port}", create_app(models, Settings(**settings), opened))
+        opened = InspectionLog(f"sqlite:///{tmp_path / 'line.db'}", originals=9) if log else None
+        served = {model.name: model for model in models or map(Brightness, ("plate", "nut"))}
+        teacher = Teacher(opened, teach_to, "cpu") if opened and teach_to else None
+        app = create_app(served, Settings(**settings), opened, teacher=teacher)
+        site = Site(f"http://127.0.0.1:{port}", app)
         server = uvicorn.Server(uvicorn.Config(site, port=port, log_level="warning"))
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -207,3 +210,41 @@ def test_without_a_log_it_says_so(browser: str, tmp_path: Path, site_of: Callabl
         browser, tmp_path, site, """await until(() => at("state").textContent.includes("--log"))"""
     )
     assert re.search(r'<section id="history"[^>]* hidden', document)
+
+
+@pytest.mark.slow
+def test_teaching(browser: str, tmp_path: Path, site_of: Callable[..., Site]) -> None:
+    from support.images import products, spotted, write_images
+    from support.methods import small_config
+    from thfr.data import load_dataset
+    from thfr.deploy.model import FolderModel
+    from thfr.training import train
+
+    write_images(tmp_path / "good", products(8, 0))
+    config, data = small_config("padim", holdout=0.4), load_dataset("folder", tmp_path / "good")
+    train(config, data, tmp_path / "cap", progress=False, device="cpu")
+    site = site_of(models=[FolderModel(tmp_path / "cap", "cpu")], teach_to=tmp_path / "taught")
+    part = encoded(spotted(1, 1)[0].permute(1, 2, 0).numpy())
+    httpx.post(f"{site.url}/v1/inspect", files={"image": ("<i>part.png", part)}, timeout=60)
+    document = used(
+        browser,
+        tmp_path,
+        site,
+        """
+        await until(() => cards() === 1 && !at("teaching").hidden, "the card and the form");
+        const press = () => { type("teacher", "Ada"); type("reason", "a new spot");
+          at("start-teaching").click(); };
+        press();
+        await until(() => at("taught").textContent.startsWith("Not taught: teach: no image"), "refusal");
+        document.querySelector("[data-truth=good]").click();
+        await until(() => scores.good.length === 1, "feedback");
+        press();
+        await until(() => at("taught").textContent.startsWith("cap-taught-1 answers now"), "the lesson");
+        if (at("model").options.length !== 2) throw new Error("the new model is not on offer");
+        at("model").value = "cap-taught-1"; at("model").dispatchEvent(new Event("change"));
+        await until(() => cards() === 0, "no inspection of it yet")
+        """,
+    )
+    assert "1 image(s) taught. Called good: 1 bad before, 0 now" in document
+    assert "<td>&lt;i&gt;part.png</td><td>taught</td>" in document
+    assert "Drift: nothing to say yet (0 images)" in document

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -12,11 +12,13 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import StringConstraints
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from thfr.deploy.inspections import InspectionLog
+from thfr.deploy.judging import EVERYWHERE, Box, NothingToLookAt, Rules
 from thfr.deploy.model import Model
 from thfr.deploy.serve.batching import Closed, QueueFull
 from thfr.deploy.serve.gate import Gate
@@ -24,8 +26,10 @@ from thfr.deploy.serve.history import add_history
 from thfr.deploy.serve.images import DamagedImage, OversizedImage, UnsupportedImage
 from thfr.deploy.serve.inspector import Inspector, MapKind, UnknownModel, Upload, Wish
 from thfr.deploy.serve.page import add_page
-from thfr.deploy.serve.schema import Batch, Health, Inspection, ModelInfo, Models, Problem, problems
+from thfr.deploy.serve.schema import Batch, Drift, Health, Inspection, ModelInfo, Models, Problem, problems
 from thfr.deploy.serve.settings import Settings
+from thfr.deploy.serve.teaching import Teacher, add_teaching
+from thfr.deploy.sinks.sender import Sender
 from thfr.errors import InputError
 
 _STATUS: dict[type[Exception], int] = {
@@ -33,6 +37,7 @@ _STATUS: dict[type[Exception], int] = {
     UnsupportedImage: 415,
     OversizedImage: 422,
     DamagedImage: 422,
+    NothingToLookAt: 422,
     Closed: 503,
     QueueFull: 503,
     asyncio.TimeoutError: 504,
@@ -43,15 +48,34 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 ModelName = Annotated[str | None, Query(description="default: the first one served", max_length=255)]
 MapWish = Annotated[MapKind, Query(description="png: heat map over the image; tiff: the map as float32")]
 MinArea = Annotated[int | None, Query(ge=1, le=10**9, description="leave out findings of fewer pixels")]
+_BOX = r"^-?\d{1,9}(,-?\d{1,9}){3}$"
+Regions = Annotated[
+    Sequence[Annotated[str, StringConstraints(pattern=_BOX)]],
+    Query(max_length=100, description="x,y,width,height: look only there (and in the others given)"),
+]
+Ignores = Annotated[
+    Sequence[Annotated[str, StringConstraints(pattern=_BOX)]],
+    Query(max_length=100, description="x,y,width,height: do not look there"),
+]
 
 
-def create_app(models: Mapping[str, Model], settings: Settings, log: InspectionLog | None = None) -> FastAPI:
-    """The service. The application owns ``log`` and closes it when it shuts down.
+def create_app(
+    models: Mapping[str, Model],
+    settings: Settings,
+    log: InspectionLog | None = None,
+    senders: Sequence[Sender] = (),
+    teacher: Teacher | None = None,
+) -> FastAPI:
+    """The service. The application owns ``log`` and ``senders`` and closes them when it shuts down.
+
+    Args:
+        senders: where each result is sent.
+        teacher: teaches models from feedback; needs the log.
 
     Raises:
         InputError: no model.
     """
-    inspector = Inspector(models, settings, log)
+    inspector = Inspector(models, settings, log, senders)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -69,9 +93,11 @@ def create_app(models: Mapping[str, Model], settings: Settings, log: InspectionL
     app.state.inspector = inspector
     _add_errors(app, inspector)
     _add_inspection(app, inspector)
-    _add_status(app, inspector)
+    _add_status(app, inspector, teacher)
     if log is not None:
         add_history(app, inspector, log)
+    if teacher is not None:
+        add_teaching(app, inspector, teacher)
     add_page(app)
     app.add_middleware(
         Gate,
@@ -114,9 +140,20 @@ def _add_errors(app: FastAPI, inspector: Inspector) -> None:
 def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
     settings = inspector.settings
 
-    def wish(model: str | None, map: MapKind, min_area: int | None) -> Wish:
-        inspector.worker(model)  # an unknown one is told before the body is read
-        return Wish(model, map, settings.min_area if min_area is None else min_area)
+    def wish(
+        model: str | None, map: MapKind, min_area: int | None, region: list[str], ignore: list[str]
+    ) -> Wish:
+        name = inspector.worker(model).model.name  # an unknown one is told before the body is read
+        where = settings.where.get(name, EVERYWHERE)
+        try:
+            where = where.with_boxes(
+                tuple(Box.parse("inspect: region", text) for text in region),
+                tuple(Box.parse("inspect: ignore", text) for text in ignore),
+            )
+        except InputError as error:
+            raise HTTPException(422, str(error)) from error
+        area = settings.min_area if min_area is None else min_area
+        return Wish(model, map, Rules(area, settings.pixels_per_mm, where))
 
     @app.post(
         "/v1/inspect",
@@ -126,10 +163,15 @@ def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
         tags=["inspect"],
     )
     async def inspect(
-        request: Request, model: ModelName = None, map: MapWish = "none", min_area: MinArea = None
+        request: Request,
+        model: ModelName = None,
+        map: MapWish = "none",
+        min_area: MinArea = None,
+        region: Regions = (),
+        ignore: Ignores = (),
     ) -> Inspection:
         """Inspect one image: the body is its bytes, or a form with the file `image`."""
-        wanted = wish(model, map, min_area)
+        wanted = wish(model, map, min_area, list(region), list(ignore))
         uploads = await _in_time(lambda: _uploads(request), settings.timeout)
         if len(uploads) != 1:
             raise HTTPException(422, f"inspect: expected one file `image`, got {len(uploads)}")
@@ -146,12 +188,17 @@ def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
         tags=["inspect"],
     )
     async def inspect_batch(
-        request: Request, model: ModelName = None, map: MapWish = "none", min_area: MinArea = None
+        request: Request,
+        model: ModelName = None,
+        map: MapWish = "none",
+        min_area: MinArea = None,
+        region: Regions = (),
+        ignore: Ignores = (),
     ) -> Batch:
         """Inspect several images, each a file `image` of a form; one that cannot be used does not stop the
         others.
         """
-        wanted = wish(model, map, min_area)
+        wanted = wish(model, map, min_area, list(region), list(ignore))
         uploads = await _in_time(lambda: _form_uploads(request), settings.timeout)
         if not uploads:
             raise HTTPException(422, "inspect: expected files `image`, got none")
@@ -169,7 +216,7 @@ def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
         return Batch(results=results)
 
 
-def _add_status(app: FastAPI, inspector: Inspector) -> None:
+def _add_status(app: FastAPI, inspector: Inspector, teacher: Teacher | None) -> None:
     @app.get("/v1/models", responses=problems(401), tags=["status"])
     async def models() -> Models:
         """The models that answer, with their thresholds and queues."""
@@ -187,6 +234,8 @@ def _add_status(app: FastAPI, inspector: Inspector) -> None:
                     threshold_source=of_run.in_short() if of_run else (None if limit is None else "by hand"),
                     expected_false_alarm_rate=of_run.expected_rate if of_run else None,
                     waiting=worker.depth,
+                    drift=Drift(**model.drift.report()),
+                    teachable=teacher is not None and teacher.can_teach(model),
                 )
             )
         return Models(models=found)

@@ -17,18 +17,18 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from thfr.deploy.findings import Finding, find
 from thfr.deploy.inspections import InspectionLog
+from thfr.deploy.judging import Rules, judge
 from thfr.deploy.model import Model
+from thfr.deploy.pictures import heat_map
 from thfr.deploy.serve.batching import Scored, Worker
 from thfr.deploy.serve.images import decode, encode
 from thfr.deploy.serve.metrics import Metrics
 from thfr.deploy.serve.schema import Inspection
 from thfr.deploy.serve.settings import Settings
+from thfr.deploy.sinks.sender import Sender
 from thfr.errors import InputError
 from thfr.io import ReadOptions
-from thfr.predictions.scale import ScaleBuilder
-from thfr.visualization.overlay import overlay
 
 _LOGGER = logging.getLogger(__name__)
 _PICTURE_EDGE = 512  # of the pictures in the log
@@ -53,34 +53,48 @@ class Wish:
 
     model: str | None
     map: MapKind
-    min_area: int
+    rules: Rules
 
 
 class Inspector:
     """The models with their workers, the threads for pixels, and the log."""
 
-    def __init__(self, models: Mapping[str, Model], settings: Settings, log: InspectionLog | None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        settings: Settings,
+        log: InspectionLog | None,
+        senders: Sequence[Sender] = (),
+    ) -> None:
         if not models:
             raise InputError("serve: expected at least one model, got none")
-        self.settings, self.log = settings, log
+        self.settings, self.log, self.senders = settings, log, senders
         self.metrics = Metrics()
-        self.workers = {
-            name: Worker(model, settings, self.metrics.batches(name)) for name, model in models.items()
-        }
-        for name, worker in self.workers.items():
-            self.metrics.watch(name, worker)
+        for sender in senders:
+            self.metrics.watch_sender(sender)
+        self.workers: dict[str, Worker] = {}
         self._limits: dict[str, float | None] = {}
-        for name, model in models.items():
-            by_hand = log.thresholds(name) if log is not None else []
-            of_run = None if model.threshold is None else model.threshold.value
-            self._limits[name] = by_hand[0]["value"] if by_hand else of_run
+        for model in models.values():
+            self.add(model)
         self._threads = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "thfr-pixels")
+
+    def add(self, model: Model) -> None:
+        """Serve one more model, under its own name."""
+        name = model.name
+        by_hand = self.log.thresholds(name) if self.log is not None else []
+        of_run = None if model.threshold is None else model.threshold.value
+        self._limits[name] = by_hand[0]["value"] if by_hand else of_run
+        worker = Worker(model, self.settings, self.metrics.batches(name))
+        self.metrics.watch(name, worker)
+        self.workers = {**self.workers, name: worker}  # others may be going through it
 
     def close(self) -> None:
         """Answer what waits, then end all threads."""
         for worker in self.workers.values():
             worker.close()
         self._threads.shutdown()
+        for sender in self.senders:
+            sender.close()
         if self.log is not None:
             self.log.close()
 
@@ -111,7 +125,7 @@ class Inspector:
         """
         worker = self.worker(wish.model)
         images = await asyncio.gather(
-            *(self._in_thread(self._decode, upload, worker.model.read_options) for upload in uploads)
+            *(self._in_thread(self._decode, upload, worker.model.read_options, wish) for upload in uploads)
         )
         readable = [image for image in images if not isinstance(image, InputError)]
         started = time.monotonic()
@@ -130,9 +144,11 @@ class Inspector:
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
-    def _decode(self, upload: Upload, options: ReadOptions) -> np.ndarray | InputError:
+    def _decode(self, upload: Upload, options: ReadOptions, wish: Wish) -> np.ndarray | InputError:
         try:
-            return decode(upload.data, self.settings.max_pixels, options)
+            image = decode(upload.data, self.settings.max_pixels, options)
+            wish.rules.where.mask((image.shape[0], image.shape[1]))  # said before it is scored
+            return image
         except InputError as error:
             return error
 
@@ -142,16 +158,11 @@ class Inspector:
         if not math.isfinite(scored.score):
             raise RuntimeError(f"inspect: the model {name} gave the score {scored.score}")
         limit = self._limits[name]
-        verdict: Literal["good", "bad"] | None = None
-        findings: list[Finding] = []
-        if limit is not None:
-            verdict = "bad" if scored.score > limit else "good"
-            scale = self.settings.pixels_per_mm
-            findings = find(scored.anomaly_map, limit, min_area=wish.min_area, pixels_per_mm=scale)
+        judged = judge(scored.anomaly_map, scored.score, limit, wish.rules)
         wanted: bytes | None = None
         drawn: np.ndarray | None = None
         if wish.map == "png" or self.log is not None:
-            drawn = heat_map(image, scored.anomaly_map, limit)
+            drawn = heat_map(image, judged.shown, limit)
         if wish.map == "tiff":
             wanted = encode(scored.anomaly_map, "tiff")
         elif wish.map == "png" and drawn is not None:
@@ -159,51 +170,39 @@ class Inspector:
         entry: dict[str, Any] = {
             "model": name,
             "file": upload.file,
-            "score": scored.score,
-            "verdict": verdict,
+            "score": judged.score,
+            "verdict": judged.verdict,
             "threshold": limit,
             "height": image.shape[0],
             "width": image.shape[1],
             "ms": ms,
         }
-        number = None if drawn is None else self._logged(entry, upload, findings, drawn)
-        self.metrics.inspected(name, verdict, ms / 1000)
+        number = None
+        if self.log is not None or self.senders:
+            row = {
+                **entry,
+                "sha256": hashlib.sha256(upload.data).hexdigest(),
+                "findings": [finding.as_dict() for finding in judged.findings],
+            }
+            number = None if drawn is None else self._logged(row, upload, drawn)
+            for sender in self.senders:
+                sender.put({"id": number, "time": time.time(), **row})
+        self.metrics.inspected(name, judged.verdict, ms / 1000)
         encoded = None if wanted is None else base64.b64encode(wanted).decode("ascii")
-        return Inspection(id=number, findings=findings, map=encoded, **entry)
+        return Inspection(id=number, findings=judged.findings, map=encoded, **entry)
 
-    def _logged(
-        self, entry: dict[str, Any], upload: Upload, findings: list[Finding], drawn: np.ndarray
-    ) -> int | None:
+    def _logged(self, row: dict[str, Any], upload: Upload, drawn: np.ndarray) -> int | None:
         """The inspection's number in the log; None without a log, or where it cannot be written."""
         if self.log is None:
             return None
         small = Image.fromarray(drawn)
         small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
-        row = {
-            **entry,
-            "sha256": hashlib.sha256(upload.data).hexdigest(),
-            "findings": [finding.as_dict() for finding in findings],
-        }
         try:
-            return self.log.add(row, encode(np.asarray(small), "png"))
+            return self.log.add(row, encode(np.asarray(small), "png"), upload.data)
         except Exception:  # a full disk or a database that is away must not stop the line
             _LOGGER.exception("serve: an inspection could not be logged")
             self.metrics.log_errors.inc()
             return None
-
-
-def heat_map(
-    image: np.ndarray,  # uint8 [H,W,3]
-    anomaly_map: np.ndarray,  # float32 [H,W]
-    limit: float | None,
-) -> np.ndarray:
-    """The map over its image, uint8 [H,W,3]: colours begin at the map's median, the outline is at the limit;
-    without a limit both are the map's own.
-    """
-    scale = ScaleBuilder([anomaly_map]).from_mixed("this image")
-    if limit is not None:
-        scale = scale.with_limit(limit, "the threshold")
-    return overlay(image, anomaly_map, scale)
 
 
 async def _all(waiting: Sequence[Future[Scored]]) -> list[Scored]:

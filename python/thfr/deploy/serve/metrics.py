@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from thfr.deploy.serve.batching import Worker
+from thfr.deploy.sinks.sender import Sender
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32)
@@ -37,6 +38,18 @@ class Metrics:
         self.refused = Counter(
             "thfr_refused_requests", "Requests and images refused", ["status"], registry=registry
         )
+        self._sent = Counter(
+            "thfr_sent_results", "Results by what became of them", ["sink", "outcome"], registry=registry
+        )
+        self._unsent = Gauge(
+            "thfr_unsent_results", "Results that wait for a sink", ["sink"], registry=registry
+        )
+        self._drift = Gauge(
+            "thfr_drift_psi",
+            "Population stability index of the last images against those of calibration; NaN: unknown",
+            ["model", "of"],
+            registry=registry,
+        )
         self.log_errors = Counter(
             "thfr_log_errors", "Inspections that could not be logged", registry=registry
         )
@@ -56,8 +69,22 @@ class Metrics:
         return observe
 
     def watch(self, model: str, worker: Worker) -> None:
-        """Show the length of this worker's queue."""
+        """Show the length of this worker's queue, and its model's drift."""
         self._waiting.labels(model).set_function(lambda: float(worker.depth))
+
+        def index(of: str) -> float:
+            found = worker.model.drift.report()[of]
+            return float("nan") if found is None else float(found["psi"])
+
+        for of in ("scores", "features"):
+            self._drift.labels(model, of).set_function(lambda of=of: index(of))  # type: ignore[misc]
+
+    def watch_sender(self, sender: Sender) -> None:
+        """Count what becomes of this sender's rows."""
+        name = sender.sink.name
+        self._unsent.labels(name).set_function(lambda: float(sender.waiting))
+        counters = {outcome: self._sent.labels(name, outcome) for outcome in ("delivered", "dead")}
+        sender.told = lambda outcome: counters[outcome].inc()
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -39,6 +39,22 @@ class Batch(BaseModel):
     results: list[Inspection | Problem]
 
 
+class Shift(BaseModel):
+    """How far the last images lie from the good ones of calibration."""
+
+    psi: float = Field(description="population stability index")
+    chance: float = Field(description="what 99 of 100 windows without drift stay below")
+    level: Literal["stable", "moderate", "drifted"]
+
+
+class Drift(BaseModel):
+    """Of the last images; null where there is no reference, or too few images."""
+
+    images: int
+    scores: Shift | None
+    features: Shift | None
+
+
 class ModelInfo(BaseModel):
     """One model that answers."""
 
@@ -49,6 +65,8 @@ class ModelInfo(BaseModel):
     threshold_source: str | None
     expected_false_alarm_rate: float | None
     waiting: int
+    drift: Drift
+    teachable: bool = Field(description="whether it can be taught from here")
 
 
 class Models(BaseModel):
@@ -74,6 +92,7 @@ REASONS = {
     401: "The token is missing or wrong",
     404: "Not found",
     405: "The method is not allowed here",
+    409: "Another teaching is at work",
     408: "The body did not arrive in time",
     413: "The body is too large, or holds too many images",
     415: "The image is in none of the formats PNG, JPEG, BMP, TIFF, WebP",

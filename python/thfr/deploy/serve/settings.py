@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from thfr.deploy.judging import Where
 
 MEBIBYTE = 1 << 20
 
@@ -31,6 +34,8 @@ class Settings:
     """Findings of fewer pixels are left out, unless a request says otherwise."""
     pixels_per_mm: float | None = None
     """Scale of the images, for findings in millimetres."""
+    where: Mapping[str, Where] = field(default_factory=dict)
+    """Model -> the part of its images that counts, unless a request says otherwise; absent: all of it."""
     token: str | None = None
     """What ``Authorization: Bearer`` must hold; None: nothing is asked."""
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost")

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS images (
 );
 CREATE INDEX IF NOT EXISTS not_moved ON images (moved) WHERE moved = 0;
 CREATE INDEX IF NOT EXISTS targets ON images (target);
+CREATE TABLE IF NOT EXISTS deliveries (sink TEXT PRIMARY KEY, id INTEGER NOT NULL);
 """
 
 
@@ -127,10 +128,22 @@ class Journal:
         """Note that a file is at its target."""
         self._database.execute("UPDATE images SET moved = 1 WHERE id = ?", (number,))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows, in the order in which they were written."""
+    def delivered(self, sink: str) -> int:
+        """The number of the last row that a sink has settled; a new sink begins behind what is there."""
+        last = self._database.execute("SELECT coalesce(max(id), 0) FROM images").fetchone()[0]
+        self._database.execute("INSERT OR IGNORE INTO deliveries VALUES (?, ?)", (sink, last))
+        query = "SELECT id FROM deliveries WHERE sink = ?"
+        return int(self._database.execute(query, (sink,)).fetchone()[0])
+
+    def set_delivered(self, sink: str, number: int) -> None:
+        """Note that a sink has settled all rows up to this one."""
+        self._database.execute("UPDATE deliveries SET id = ? WHERE sink = ?", (number, sink))
+
+    def rows(self, after: int = 0, limit: int = -1) -> Iterator[dict[str, Any]]:
+        """The rows behind this number, at most ``limit``, in the order in which they were written."""
         names = ", ".join(_COLUMNS)
-        for values in self._database.execute(f"SELECT {names} FROM images ORDER BY id"):
+        query = f"SELECT {names} FROM images WHERE id > ? ORDER BY id LIMIT ?"
+        for values in self._database.execute(query, (after, limit)):
             row = dict(zip(_COLUMNS, values, strict=True))
             yield {**row, "findings": json.loads(row["findings"])}
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +16,18 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from thfr.deploy.findings import find
+from thfr.deploy.judging import Rules, judge
 from thfr.deploy.model import Model
+from thfr.deploy.pictures import heat_map
+from thfr.deploy.sinks.sender import Sender
+from thfr.deploy.watch.delivery import Deliveries
 from thfr.deploy.watch.journal import Arrival, Journal
 from thfr.errors import InputError
 from thfr.io import atomic_path, file_sha256, list_images, read_image
-from thfr.predictions.scale import ScaleBuilder
-from thfr.visualization.overlay import overlay
 
 _LOGGER = logging.getLogger(__name__)
 _BATCH = 8
+_PATIENCE = 10.0  # seconds for what is still to be delivered at the end
 _AFTER_AN_ERROR = 5.0  # seconds until a full disk or an absent folder is tried again
 PictureChoice = Literal["none", "bad", "all"]
 
@@ -42,8 +44,8 @@ class WatchSettings:
     """Move each file to ``good``, ``bad``, ``unjudged`` or ``unreadable`` in the results."""
     pictures: PictureChoice = "bad"
     """Of which images the heat map is written."""
-    min_area: int = 1
-    pixels_per_mm: float | None = None
+    rules: Rules = field(default_factory=Rules)
+    """How findings are made."""
 
 
 @dataclass
@@ -58,12 +60,15 @@ class Watcher:
     out: Path
     settings: WatchSettings = field(default_factory=WatchSettings)
     told: Callable[[dict[str, Any]], None] = lambda row: None
+    senders: Sequence[Sender] = ()
+    """Where each new row of the journal is sent."""
 
     def __post_init__(self) -> None:
         self.folder, self.out = self.folder.resolve(), self.out.resolve()
         if self.out == self.folder:
             raise InputError(f"watch: --out: expected another folder than the watched one, got {self.out}")
         self.journal = Journal(self.out)
+        self._deliveries = Deliveries(self.journal, self.senders, self.model.name)
         self._seen: dict[str, tuple[Arrival, float]] = {}  # file -> its last state, and since when
 
     def run(self, stopped: Callable[[], bool] = lambda: False, *, once: bool = False) -> None:
@@ -84,9 +89,12 @@ class Watcher:
                 pause = _AFTER_AN_ERROR
             time.sleep(pause)
 
-    def close(self) -> None:
-        """Close the journal."""
-        self.journal.close()
+    def close(self) -> int:
+        """Deliver what waits, for a few seconds, and close the journal; gives how many rows were left."""
+        try:
+            return self._deliveries.close(_PATIENCE)
+        finally:
+            self.journal.close()
 
     def look(self) -> int:
         """Look once and inspect what is complete; gives how many files have not been inspected yet."""
@@ -95,7 +103,9 @@ class Watcher:
         done = 0
         for start in range(0, len(ready), _BATCH):
             done += self._inspect(ready[start : start + _BATCH])
+            self._deliveries.step()
         self._move_all()
+        self._deliveries.step()
         return waiting + len(ready) - done
 
     def _arrivals(self) -> tuple[list[Arrival], int]:
@@ -156,20 +166,19 @@ class Watcher:
         if not math.isfinite(score):
             raise RuntimeError(f"watch: the model {self.model.name} gave {arrival.file} the score {score}")
         settings, threshold = self.settings, self.model.threshold
-        entry: dict[str, Any] = {"score": score, "verdict": None, "threshold": None}
-        scale = ScaleBuilder([values]).from_mixed("this image")
-        if threshold is not None:
-            entry |= {"threshold": threshold.value, "verdict": threshold.verdict(score)}
-            found = find(
-                values, threshold.value, min_area=settings.min_area, pixels_per_mm=settings.pixels_per_mm
-            )
-            entry["findings"] = [finding.as_dict() for finding in found]
-            scale = scale.with_limit(threshold.value, "the threshold")
+        limit = None if threshold is None else threshold.value
+        judged = judge(values, score, limit, settings.rules)
+        entry: dict[str, Any] = {
+            "score": judged.score,
+            "verdict": judged.verdict,
+            "threshold": limit,
+            "findings": [finding.as_dict() for finding in judged.findings],
+        }
         if settings.pictures == "all" or (settings.pictures == "bad" and entry["verdict"] == "bad"):
             # the time tells pictures of files apart that came under one name
             name = f"pictures/{arrival.file}.{arrival.mtime_ns}.png"
             with atomic_path(self.out / name) as temporary:
-                Image.fromarray(overlay(image, values, scale)).save(temporary, compress_level=4)
+                Image.fromarray(heat_map(image, judged.shown, limit)).save(temporary, compress_level=4)
             entry["picture"] = name
         return entry
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.template.calibration import say_of_parts, unrelated_difference, weighted
@@ -186,6 +187,19 @@ class TemplateDetector(Detector[TemplateConfig]):
     @property
     def template_count(self) -> int:
         return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
+
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
+        """The images become templates, and of each the tenth of its patches that is farthest from the memory
+        goes into it. Peaks and say of the parts stay.
+        """
+        bank, memory = self.bank, self.memory
+        for _, levels in feature_batches(self.extractor, images, self.device):
+            bank = bank.extended(levels)
+        if memory is not None:
+            for row in range(len(self.bank), len(bank)):
+                memory = memory.with_farthest(bank.gather(torch.tensor([row])), row)
+        return self._renewed(bank=bank, memory=memory)
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}

@@ -20,7 +20,8 @@ class TemplateBank:
 
     Args:
         features: three tensors [N,C_l,H_l,W_l].
-        indices: int64 [N], for each template the index of its training image.
+        indices: int64 [N], for each template the index of its training image; below -1 for one that was
+            added later (:meth:`extended`), which is none.
         key_cells: cells a side of the search key, the coarse level averaged; None: all of them.
         tiles: of an image seen in tiles their number T; ``indices`` then are index * T + place of each tile.
         place_weight: of the tile's place in the key, beside its features.
@@ -49,7 +50,9 @@ class TemplateBank:
             raise ValueError("TemplateBank: needs at least one template, got none")
         self.features, self.indices, self.key_cells = features, indices.to(torch.int64).cpu(), key_cells
         self.tiles, self.place_weight = tiles, place_weight
+        self._own = int((self.indices >= 0).sum())  # of training, which lie in front
         self._keys: Tensor | None = None
+        self._added: TemplateBank | None = None
 
     @classmethod
     def build(
@@ -63,6 +66,28 @@ class TemplateBank:
         """A bank of all these images. The tensors are shared, not copied, if they are fp16 already."""
         given = torch.arange(len(features[0])) if indices is None else indices
         return cls([level.to(torch.float16) for level in features], given, key_cells, tiles, place_weight)
+
+    def extended(
+        self,
+        features: list[Tensor],  # three [M,C_l,H_l,W_l]; of tiles, all of one image together
+    ) -> TemplateBank:
+        """A bank with these templates behind its own."""
+        levels = [
+            torch.cat([own, new.to(own.device, own.dtype)])
+            for own, new in zip(self.features, features, strict=True)
+        ]
+        lowest = min(-1, int(self.indices.min()) // self.tiles)  # image -1 is no template's
+        rows = torch.arange(len(features[0]))
+        added = (lowest - 1 - rows // self.tiles) * self.tiles + rows % self.tiles
+        return self._of(levels, torch.cat([self.indices, added]))
+
+    @property
+    def added(self) -> TemplateBank | None:
+        """The templates that were added later (:meth:`extended`); None if there are none."""
+        if self._added is None and self._own < len(self):
+            levels = [level[self._own :] for level in self.features]
+            self._added = self._of(levels, self.indices[self._own :])
+        return self._added
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import FitContext, Precision
+from thfr.methods.common.features import feature_batches
 from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
@@ -86,6 +88,18 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         other._next_random = seed
         return other
 
+    @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> THFRDetector:
+        """The images become templates, and what they show is accepted where an image shows it at the same
+        place (see :meth:`restorations`): the network restores only what training has shown it.
+        """
+        if self.bank is None:
+            return super().taught(images, learnt)
+        found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
+        return self._renewed(
+            bank=self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
+        )
+
     def _require_bank(self) -> TemplateBank:
         if self.bank is None:
             raise InputError(f"THFR: the variant {self.config.label} has no templates")
@@ -120,11 +134,19 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         return 0 if self.bank is None else len(self.bank)
 
     def restorations(self, features: list[Tensor]) -> list[Tensor]:
+        """With images that were taught (:meth:`taught`): at each location the features of one of the nearest
+        of them, where they are nearer to the image's than the restored ones.
+        """
         templates = None
         if self.bank is not None:
             bank = self.bank
             templates = self._stage("retrieval", lambda: bank.gather(self.choose_templates(features)))
-        return self._stage("restoration", lambda: self.restored(features, templates))
+        restored = self._stage("restoration", lambda: self.restored(features, templates))
+        taught = None if self.bank is None else self.bank.added
+        if taught is None:
+            return restored
+        accepted = taught.retrieve(features, count=self.config.model.template_count)
+        return [nearer(*level) for level in zip(features, restored, accepted, strict=True)]
 
     @torch.inference_mode()
     def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
@@ -173,3 +195,17 @@ class THFRDetector(RestoringDetector[THFRConfig]):
             model = config.model
             bank = TemplateBank(levels, held["rows"], model.key_cells, model.tile_count, model.place_weight)
         return cls(config, extractor, network, bank, device, precision)
+
+
+def nearer(
+    features: Tensor,  # [B,C,H,W]
+    restored: Tensor,  # [B,C,H,W]
+    accepted: Tensor,  # [B,K,C,H,W]
+) -> Tensor:  # [B,C,H,W], of the dtype of restored
+    """At each location whichever of the restored and the accepted features has the smallest cosine distance
+    to the image's.
+    """
+    candidates = torch.cat([restored[:, None], accepted.to(restored.dtype)], 1)
+    best = F.cosine_similarity(features[:, None].float(), candidates.float(), dim=2).argmax(1)
+    chosen = best[:, None, None].expand(-1, 1, *restored.shape[1:])
+    return candidates.gather(1, chosen)[:, 0]

@@ -115,6 +115,7 @@ async function poll() {
       at("feed").prepend(...page.inspections.map((row) => card(row, true)));
       at("empty").hidden = true;
       await loadScores();
+      await loadModels(at("model").value);
     }
     tell("Live");
   } catch (error) { tell(error.status ? error.message : "The service does not answer"); }
@@ -229,21 +230,72 @@ async function save(event) {
   } catch (error) { at("saved").textContent = `Not saved: ${error.message}`; }
 }
 
+// --- teaching --------------------------------------------------------------------------------------
+function describe() {
+  const one = models.find((each) => each.name === at("model").value);
+  at("teaching").hidden = at("history").hidden || !one?.teachable;
+  at("lesson").textContent = "Adds the last images that somebody called good to what the model keeps of good "
+    + "products, without training. A new model answers beside this one, which stays as it is.";
+  at("drift").hidden = !one;
+  if (one) at("drift").textContent = drift(one.drift);
+}
+function drift(found) {
+  const parts = ["scores", "features"].filter((name) => found[name])
+    .map((name) => `${name} ${found[name].level} (PSI ${found[name].psi.toFixed(2)})`);
+  return parts.length ? `Drift of the last ${found.images}: ${parts.join(", ")}`
+    : `Drift: nothing to say yet (${found.images} images)`;
+}
+async function teach(event) {
+  event.preventDefault();
+  localStorage.setItem("who", at("teacher").value.trim());
+  const button = at("start-teaching"), parent = at("model").value;
+  button.disabled = true;
+  at("changed").hidden = true;
+  at("taught").textContent = `Teaching ${parent} …`;
+  try {
+    const answer = await post(`/v1/models/${model()}/teach`,
+      { who: at("teacher").value.trim(), why: at("reason").value });
+    const found = await answer.json();
+    await loadModels(parent);
+    const count = (role, which, word) => found.changes
+      .filter((one) => one.role === role && one[`verdict_${which}`] === word).length;
+    at("taught").textContent = `${found.model} answers now; choose it above. ${found.taught} image(s) taught. `
+      + `Called good: ${count("taught", "before", "bad")} bad before, ${count("taught", "after", "bad")} now; `
+      + `called bad: ${count("checked", "before", "bad")} bad before, ${count("checked", "after", "bad")} now; `
+      + `good ones that set the threshold: ${count("held out", "before", "bad")} bad before, `
+      + `${count("held out", "after", "bad")} now. `
+      + `Threshold ${number(found.threshold_before)} → ${number(found.threshold)}. ${found.notes.join(" ")}`;
+    const shown = found.changes.filter((one) => one.role !== "held out" || one.verdict_before !== one.verdict_after);
+    at("changes").replaceChildren(...shown.map((one) => make("tr", {}, make("td", {}, one.file || `${one.id}`),
+      make("td", {}, one.role), verdict(one.verdict_before, one.score_before),
+      verdict(one.verdict_after, one.score_after))));
+    at("changed").hidden = shown.length === 0;
+    at("reason").value = "";
+  } catch (error) { at("taught").textContent = `Not taught: ${error.message}`; }
+  button.disabled = false;
+}
+const verdict = (word, score) => make("td", word ? { class: `is-${word}` } : {}, `${word || "–"} ${number(score)}`);
+
 // --- start -----------------------------------------------------------------------------------------
 async function start() {
   try {
-    models = (await get("/v1/models")).models;
+    await loadModels(new URLSearchParams(location.hash.slice(1)).get("model"));
     at("login").hidden = true;
     at("work").hidden = false;
-    const asked = new URLSearchParams(location.hash.slice(1)).get("model");
-    at("model").replaceChildren(...models.map((one) => make("option", { value: one.name },
-      `${one.name} (${one.kind})`)));
-    if (models.some((one) => one.name === asked)) at("model").value = asked;
     tell("Ready");
     at("history").hidden = !(await logged());
     if (at("history").hidden) tell("Ready; without --log there is no history");
     else await change();
   } catch (error) { tell(error.status ? error.message : "The service does not answer"); }
+}
+async function loadModels(chosen) {
+  const names = models.map((one) => one.name).join();
+  models = (await get("/v1/models")).models;
+  if (names !== models.map((one) => one.name).join())  // else an open list would close
+    at("model").replaceChildren(...models.map((one) => make("option", { value: one.name },
+      `${one.name} (${one.kind})`)));
+  if (models.some((one) => one.name === chosen)) at("model").value = chosen;
+  describe();
 }
 async function logged() {
   try { await get("/v1/inspections?limit=1"); return true; } catch (error) {
@@ -254,8 +306,10 @@ async function logged() {
 async function change() {
   delete at("slider").dataset.moved;
   history.replaceState(null, "", `#model=${model()}`);
+  describe();
   await Promise.all([search(), loadScores()]);
 }
+at("teacher").value = localStorage.getItem("who") || "";
 at("who").value = localStorage.getItem("who") || "";
 at("login").onsubmit = (event) => {
   event.preventDefault();
@@ -280,5 +334,6 @@ at("text").oninput = at("verdict").onchange = at("truth").onchange = searchAgain
 at("more").onclick = () => older().catch((error) => tell(error.message));
 at("slider").oninput = () => { at("slider").dataset.moved = "1"; histogram(); };
 at("save").onsubmit = save;
+at("teach").onsubmit = teach;
 setInterval(poll, POLL);
 start();

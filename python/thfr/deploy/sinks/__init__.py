@@ -1,0 +1,1 @@
+"""Where results go beside the log: an HTTP endpoint (webhook) and an MQTT topic."""
