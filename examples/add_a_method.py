@@ -72,7 +72,7 @@ class MeanDetector(Detector[MeanConfig]):
 
     def _score(
         self,
-        images: Tensor,  # uint8 [B,3,S,S]
+        images: Tensor,  # uint8 [B,3,H,W]
     ) -> tuple[Tensor, Tensor]:  # fp32 [B,H,W] and [B]
         levels = self._stage("extractor", lambda: self.features(images))  # stages that `thfr bench` times
         return self._stage("scoring", lambda: self._compare(levels))

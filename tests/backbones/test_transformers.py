@@ -99,9 +99,9 @@ def test_what_does_not_belong_is_named(tiny: FeatureExtractor, tmp_path: Path) -
 
 
 def test_sizes_are_multiples_of_the_patch() -> None:
-    assert ModelConfig(backbone="vit_small_patch14_dinov2").size == 252
-    assert ModelConfig(backbone="vit_small_patch14_dinov2", size=518).grids == [(37, 37)] * 3
-    assert ModelConfig(backbone="vit_small_patch16_dinov3").size == 256
+    assert ModelConfig(backbone="vit_small_patch14_dinov2").size == (252, 252)
+    assert ModelConfig(backbone="vit_small_patch14_dinov2", size=(518, 252)).grids == [(37, 18)] * 3
+    assert ModelConfig(backbone="vit_small_patch16_dinov3").size == (256, 256)
     with pytest.raises(ValueError, match=r"a multiple of 14 for .*, the nearest being 252 or 266, got 256"):
         ModelConfig(backbone="vit_small_patch14_dinov2", size=256)
 

@@ -19,13 +19,13 @@ from thfr.data import load_dataset
 from thfr.deploy.teach import teach
 from thfr.errors import InputError
 from thfr.methods import Detector
+from thfr.methods.registry import config_from_values
 from thfr.runs import files
 from thfr.runs.digest import check_files
 from thfr.runs.folder import read_metadata
 from thfr.training import train
 
 KEEPING = ("thfr", "template", "patchcore", "spade", "padim")
-OTHERS = ("rd4ad", "student_teacher", "gcad", "cflow", "draem")
 HELD, LEARNT = 5, 11  # of the sixteen training images
 TO_TEACH = 3
 
@@ -51,7 +51,7 @@ def run_of(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     @cache
     def made(method: str) -> Path:
         out = tmp_path_factory.mktemp(method) / "run"
-        config = small_config(method, enough=method == "thfr", holdout=0.3)
+        config = small_config(method, holdout=0.3)
         train(config, load_dataset("folder", folders["good"]), out, progress=False, device="cpu")
         return out
 
@@ -89,17 +89,6 @@ def test_a_false_alarm_is_taught_away(
     assert again.scale is not None
     scores = again.score_prepared(labelled(TO_TEACH, 1))[1].tolist()
     assert scores == pytest.approx([change.after for change in found.of("taught")], rel=1e-5)
-
-
-@pytest.mark.parametrize("method", OTHERS)
-def test_methods_that_keep_no_images_say_so(
-    method: str, run_of: Callable[[str], Path], folders: dict[str, Path], tmp_path: Path
-) -> None:
-    detector = Detector.load(run_of("patchcore"), "cpu")
-    detector.config = small_config(method)
-    with pytest.raises(InputError, match=r"^teach: .* keeps no good images .* train it again"):
-        Detector.taught(detector, products(1, 0), 5)
-    assert not (tmp_path / "taught").exists()
 
 
 def test_padim_is_as_if_fitted_on_all(tmp_path: Path) -> None:
@@ -188,3 +177,23 @@ def test_a_failure_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         teach(run_of("patchcore"), folders["alarms"], tmp_path / "deep" / "taught", device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", KEEPING)
+def test_images_in_tiles(method: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    config = small_config(method)
+    model = config.model.model_dump() | {"tiles": "1x2", "overlap": 0.25, "fit": "letterbox"}
+    tiled = config_from_values({**config.model_dump(), "model": model, "method": method})
+    good = sorted(folders["good"].iterdir())
+    train(tiled, good[:8], tmp_path / "run", progress=False, device="cpu")
+    found = teach(
+        tmp_path / "run", folders["alarms"], tmp_path / "taught", calibration=good[8:12], device="cpu"
+    )
+    assert all(change.after < change.before for change in found.of("taught"))
+    again = Detector.load(tmp_path / "taught", "cpu")
+    image = [labelled(1, 1)[0].permute(1, 2, 0).numpy()]
+    change = found.of("taught")[0]
+    assert float(again.score(image).scores[0]) == pytest.approx(change.after, abs=1e-3 * change.before)
+    if method == "thfr":
+        assert found.metadata.templates == again.template_count == 2 * (8 + TO_TEACH)
+        assert (again.nearest_templates(again.prepare(image)) < -1).all()

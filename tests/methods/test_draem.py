@@ -210,11 +210,11 @@ def test_shapes_and_widths() -> None:
 def test_shrinking_averages() -> None:
     image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     image[..., 32:] = 200
-    small = shrunk(image, 32)
+    small = shrunk(image, (32, 32))
     assert small.dtype == torch.uint8
     assert small[..., :15].max() == 0
     assert small[..., 17:].min() == 200
-    assert shrunk(image, 64) is image
+    assert shrunk(image, (64, 64)) is image
 
 
 def test_the_learning_rate_drops_twice() -> None:

@@ -67,7 +67,7 @@ def create_body(spec: BackboneSpec, pretrained: bool) -> nn.Module:
     import timm  # after the guard
 
     name = spec.pretrained if pretrained else spec.architecture
-    options = dict.fromkeys(spec.options, True)
+    options: dict[str, Any] = dict.fromkeys(spec.options, True)
     if spec.kind == "transformer":
         model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
         return Blocks(model, spec.levels)

@@ -45,9 +45,9 @@ def timm_spec(name: str, listed: Mapping[str, BackboneSpec]) -> BackboneSpec:
         return spec
     own = name if "." in name else f"{architecture}.{data.tag}" if data.tag else architecture
     size = spec.size if architecture in listed else spec.nearest_sizes(data.input_size[-1])[0]
-    return replace(
-        spec, pretrained=own, mean=data.mean, std=data.std, size=size, licence=data.license or "not stated"
-    )
+    mean, std = ((one[0], one[1], one[2]) for one in (data.mean, data.std))
+    licence = data.license or "not stated"
+    return replace(spec, pretrained=own, mean=mean, std=std, size=size, licence=licence)
 
 
 @cache
@@ -69,8 +69,9 @@ def _made(architecture: str) -> tuple[nn.Module, tuple[str, ...]]:
 
     with torch.random.fork_rng(devices=[]):
         for options in _OPTIONS[:-1]:
+            keywords: dict[str, Any] = dict.fromkeys(options, True)
             try:
-                return timm.create_model(architecture, num_classes=0, **dict.fromkeys(options, True)), options
+                return timm.create_model(architecture, num_classes=0, **keywords), options
             except TypeError:  # an unknown keyword
                 continue
         return timm.create_model(architecture, num_classes=0), ()

@@ -28,7 +28,7 @@ threshold again. A new run folder is made; the old one stays as it is, so undoin
   thfr teach RUN false_alarms/ --out RUN2
   thfr teach RUN false_alarms/ --out RUN2 --check known_defects/     are they still found?
 
-For the methods that keep good images: thfr (with templates), patchcore, spade, padim.
+For the methods that keep good images: template, thfr (with templates), patchcore, spade, padim.
 """
 _SHOWN = 12
 

@@ -212,9 +212,8 @@ def native_counted(
     anomaly_map: np.ndarray,  # float32 [H,W] at native size
     region: Region | None,
 ) -> np.ndarray:
-    """The map with its least value outside of the region."""
-    if region is None:
-        return anomaly_map
-    return np.where(
-        region.scaled((anomaly_map.shape[0], anomaly_map.shape[1])), anomaly_map, anomaly_map.min()
-    )
+    """The map with its least value outside of the region; in place, since it may be large."""
+    if region is not None:
+        inside = region.scaled((anomaly_map.shape[0], anomaly_map.shape[1]))
+        np.copyto(anomaly_map, anomaly_map.min(), where=~inside)
+    return anomaly_map

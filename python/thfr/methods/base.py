@@ -23,7 +23,7 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.io import atomic_write_text, framed
+from thfr.io import Region, atomic_write_text, framed
 from thfr.io.framing import box_of, counted, native_counted
 from thfr.methods.common.features import FeatureStore, compute_features
 from thfr.methods.common.tiles import Score, score_tiles
@@ -176,6 +176,7 @@ class Detector(ABC, Generic[ConfigT]):
         self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
         self.digest: str | None = None
+        self._region: tuple[Region | None, Tensor | None] | None = None
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
 
     @property
@@ -405,16 +406,28 @@ class Detector(ABC, Generic[ConfigT]):
         else:
             maps = in_tiles(images, model, score)
             scores = maps.amax((1, 2))
-        natives: Sequence[tuple[int, int] | None] = sizes or [None]
-        masks = [counted(one, self.size, options.fit, options.region) for one in natives]
-        if all(mask is None for mask in masks):
+        inside = self._inside(None if options.fit == "stretch" else sizes)
+        if inside is None:
             return maps, scores
-        full = np.ones(self.size, dtype=bool)
-        inside = torch.from_numpy(np.stack([full if mask is None else mask for mask in masks]))
-        inside = inside.to(maps.device)
         scores = maps.masked_fill(~inside, -torch.inf).amax((1, 2))
         least = maps.masked_fill(~inside, torch.inf).amin((1, 2), keepdim=True)
         return torch.where(inside, maps, least), scores
+
+    def _inside(self, sizes: Sequence[tuple[int, int]] | None) -> Tensor | None:  # bool [1 or B,H,W]
+        """Which pixels of prepared images count; None: all."""
+        options = self.inputs.options
+        if sizes is None and self._region is not None and self._region[0] is options.region:
+            return self._region[1]
+        natives: Sequence[tuple[int, int] | None] = sizes or [None]
+        masks = [counted(one, self.size, options.fit, options.region) for one in natives]
+        inside = None
+        if any(mask is not None for mask in masks):
+            full = np.ones(self.size, dtype=bool)
+            inside = torch.from_numpy(np.stack([full if mask is None else mask for mask in masks]))
+            inside = inside.to(self.device)
+        if sizes is None:  # kept: a CUDA graph cannot copy it
+            self._region = (options.region, inside)
+        return inside
 
     def native_map(
         self,

@@ -124,7 +124,7 @@ def train(
         if good is not None:
             words = "good images not learnt from"
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
-        elif config.leaves_out:
+        elif config.leaves_out and len(images) > 1:
             calibrate_without_itself(detector, false_alarm_rate)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)

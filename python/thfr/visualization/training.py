@@ -76,8 +76,7 @@ def train_visualizer(
 
     Raises:
         InputError: a run with tiles, a field is out of range, ``run`` holds a network of another
-        configuration, the training
-            images are not those of the run, or a file is damaged.
+            configuration, the training images are not those of the run, or a file is damaged.
     """
     if detector.config.model.tile_count > 1:
         raise InputError(

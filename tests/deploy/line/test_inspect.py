@@ -194,7 +194,7 @@ def test_metrics(model: Brightness, client_of: Clients) -> None:
     assert 'thfr_batch_images_count{model="plate"} 3.0' in text
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from thfr.config import ModelConfig
-from thfr.io.sizes import starts
+from thfr.io.sizes import Size, starts
 
 _places: ContextVar[Tensor | None] = ContextVar("places", default=None)
 
@@ -57,13 +58,18 @@ def tiles_of(
     return torch.stack(cut, 1).flatten(0, 1)
 
 
-def blend_weights(model: ModelConfig) -> Tensor:  # fp32 [T,h,w]
+def blend_weights(model: ModelConfig, device: torch.device | None = None) -> Tensor:  # fp32 [T,h,w]
     """The share of each tile at its pixels: 1, but falling to 0 linearly where it overlaps with others. The
     shares of a pixel of the canvas add up to 1.
     """
+    return _blend_weights(model.size, model.tiles, model.overlap, device or torch.device("cpu"))
+
+
+@lru_cache(maxsize=8)
+def _blend_weights(size: Size, tiles: Size, overlap: float, device: torch.device) -> Tensor:
     axes = []
-    for edge, count in zip(model.size, model.tiles, strict=True):
-        shared = round(edge * model.overlap)
+    for edge, count in zip(size, tiles, strict=True):
+        shared = round(edge * overlap)
         rising = torch.arange(1, shared + 1) / (shared + 1)
         shares = torch.ones(count, edge)
         if shared:
@@ -71,7 +77,7 @@ def blend_weights(model: ModelConfig) -> Tensor:  # fp32 [T,h,w]
             shares[:-1, edge - shared :] = rising.flip(0)
         axes.append(shares)
     rows, columns = axes
-    return (rows[:, None, :, None] * columns[None, :, None, :]).flatten(0, 1)
+    return (rows[:, None, :, None] * columns[None, :, None, :]).flatten(0, 1).to(device)
 
 
 Score = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -88,7 +94,7 @@ def each_place(
     height, width = model.size
     for place, (top, left) in enumerate(corners(model)):
         rows, columns = slice(top, top + height), slice(left, left + width)
-        with _at(torch.full((len(images),), place)):
+        with _at(torch.full((len(images),), place, device=images.device)):
             yield images[:, :, rows, columns].contiguous(), rows, columns
 
 
@@ -99,11 +105,11 @@ def score_tiles(
 ) -> Tensor:  # fp32 [B,H,W]
     """Blended maps; the tiles of one place of all images at a time, so that memory is that of B tiles."""
     blended: Tensor | None = None
-    for (tiles, rows, columns), share in zip(each_place(images, model), blend_weights(model), strict=True):
+    for place, (tiles, rows, columns) in enumerate(each_place(images, model)):
         maps = score(tiles)[0]
         if blended is None:
             blended = maps.new_zeros(len(images), *model.canvas)
-        blended[:, rows, columns] += maps * share.to(maps.device)
+        blended[:, rows, columns] += maps * blend_weights(model, maps.device)[place]
     assert blended is not None
     return blended
 
@@ -118,7 +124,7 @@ def score_tiles_together(
     places = torch.arange(count).expand(images.shape[0], count).reshape(-1)
     with _at(places):
         maps = score(tiles_of(images, model))[0]
-    shared = maps.unflatten(0, (-1, count)) * blend_weights(model).to(maps.device)
+    shared = maps.unflatten(0, (-1, count)) * blend_weights(model, maps.device)
     blended: Tensor | None = None
     for place, (top, left) in enumerate(corners(model)):
         right, bottom = model.canvas[1] - left - width, model.canvas[0] - top - height

@@ -112,6 +112,14 @@ class TemplateDetector(Detector[TemplateConfig]):
         return detector
 
     @torch.inference_mode()
+    def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
+        """The images join the bank, and memory and weights are made anew."""
+        found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
+        bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
+        made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
+        return self._renewed(bank=made.bank, memory=made.memory, peaks=made.peaks, say=made.say)
+
+    @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self._stage("extractor", lambda: self.features(images))
         parts: list[Tensor] = []
@@ -187,19 +195,6 @@ class TemplateDetector(Detector[TemplateConfig]):
     @property
     def template_count(self) -> int:
         return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
-
-    @torch.inference_mode()
-    def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
-        """The images become templates, and of each the tenth of its patches that is farthest from the memory
-        goes into it. Peaks and say of the parts stay.
-        """
-        bank, memory = self.bank, self.memory
-        for _, levels in feature_batches(self.extractor, images, self.device):
-            bank = bank.extended(levels)
-        if memory is not None:
-            for row in range(len(self.bank), len(bank)):
-                memory = memory.with_farthest(bank.gather(torch.tensor([row])), row)
-        return self._renewed(bank=bank, memory=memory)
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}

@@ -19,7 +19,6 @@ from thfr.random_streams import generator
 
 _CANDIDATES, _PROJECTION = 21, 22  # random streams
 _BATCH = 8
-_TAUGHT = 10  # of so many patches of an image that is taught, one is kept
 
 
 class PatchMemory:
@@ -43,18 +42,6 @@ class PatchMemory:
             patches = patches[others] if bool(others.any()) else patches
         similarity, _ = thfr_ext.nearest_templates(location_vectors(queries), patches, metric="cosine")
         return 1 - similarity.view(-1, *queries.shape[2:])
-
-    def with_farthest(
-        self,
-        levels: Sequence[Tensor],  # three [1,C_l,H_l,W_l], of one image
-        row: int,
-    ) -> PatchMemory:
-        """A memory that also holds the tenth of this image's patches that is farthest from it."""
-        patches, distances = location_vectors(patch_vectors(levels)), self.distances(levels).flatten()
-        count = max(1, len(patches) // _TAUGHT)
-        chosen = patches[distances.topk(count).indices.sort().values].to(self.patches)
-        owners = torch.full((count,), row).to(self.owners)
-        return PatchMemory(torch.cat([self.patches, chosen]), torch.cat([self.owners, owners]))
 
     def to(self, device: torch.device | str) -> PatchMemory:
         """The memory on another device."""
