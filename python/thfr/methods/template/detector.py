@@ -113,7 +113,7 @@ class TemplateDetector(Detector[TemplateConfig]):
 
     @torch.inference_mode()
     def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
-        """The images join the bank, and memory and weights are made anew."""
+        """The images join the bank; memory, peaks and say are made anew."""
         found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
         bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
         made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
