@@ -6,12 +6,12 @@ PIP := $(BIN)/python -m pip
 DEMO := demo
 PYTEST_ARGS ?=
 
-.PHONY: demo test emulate gpu-check sanitize sanitize-address sanitize-thread sanitize-python windows docs lint format bench clean help
+.PHONY: demo test emulate emulate-sanitized emulate-plain gpu-check sanitize sanitize-address sanitize-thread sanitize-python windows docs lint format bench clean help
 
 help:
 	@echo "make demo    set up, generate data, train, evaluate, write $(DEMO)/report.html"
 	@echo "make test    set up, then run every test (PYTEST_ARGS='tests/sweep -x' for some)"
-	@echo "make emulate  the CUDA kernels on the CPU, under AddressSanitizer + UBSan"
+	@echo "make emulate  the CUDA kernels on the CPU, under AddressSanitizer + UBSan, and the self-check with them"
 	@echo "make gpu-check  on a machine with a GPU: build, CUDA tests, compute-sanitizer, benchmarks, a record"
 	@echo "make sanitize  the C++ tests under AddressSanitizer + UBSan, then under ThreadSanitizer"
 	@echo "make sanitize-python  the tests of thfr_ext with a module under AddressSanitizer + UBSan"
@@ -28,14 +28,19 @@ demo: $(VENV)/.built
 test: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
 
-# The CUDA kernels, launchers and bindings as they are, compiled for the CPU and held against the oracles (tests/emulator).
-emulate: $(VENV)/.dev
-	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/$@ -G Ninja -DTHFR_CUDA=off -DTHFR_WERROR=ON -DTHFR_EMULATOR=ON \
-	  -DTHFR_SANITIZE=address,undefined,float-cast-overflow -DPython_EXECUTABLE=$(abspath $(BIN))/python \
-	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+# The CUDA kernels, launchers and bindings as they are, compiled for the CPU and held against the oracles (tests/emulator):
+# under sanitizers, and the self-check, which must see a crash and a race, without.
+emulate: emulate-sanitized emulate-plain
+emulate-sanitized: FLAGS = -DTHFR_SANITIZE=address,undefined,float-cast-overflow
+emulate-sanitized: RUN = ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)"
+emulate-sanitized: TESTS = $(or $(PYTEST_ARGS),tests/emulator)
+emulate-plain: FLAGS = -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1  # builds in half the time
+emulate-plain: TESTS = tests/emulator/test_self_check.py
+emulate-sanitized emulate-plain: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/$@ -G Ninja -DTHFR_CUDA=off -DTHFR_WERROR=ON -DTHFR_EMULATOR=ON $(FLAGS) \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/$@ --target _emulated --parallel 2
-	THFR_EMULATED=$(abspath build/$@/tests/emulator) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)" \
-	  $(BIN)/pytest -n auto --maxprocesses 8 $(or $(PYTEST_ARGS),tests/emulator)
+	THFR_EMULATED=$(abspath build/$@/tests/emulator) $(RUN) $(BIN)/pytest -n auto --maxprocesses 8 $(TESTS)
 
 # The C++ tests, built without CUDA. Among them are faults planted in the library, which must be found (tests/cpp/native).
 # GCC's OpenMP is not instrumented, so that ThreadSanitizer would take its barriers for races: THFR_THREADS=std.

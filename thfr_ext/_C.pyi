@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 _View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 _Search = tuple[_View, _View, _View, int, _View, _View]
 _Lists = tuple[_View, _View]
+_Level = tuple[_View, _View, int, _View, _View, _View, _View, float]
 
 blocked_width: int  # columns of a block of the up-sampling matrices
 
-def build_facts() -> dict[str, Any]: ...
+def build_info() -> dict[str, Any]: ...
 def cuda_devices() -> dict[str, Any]: ...
 
 # scoring
@@ -33,6 +34,9 @@ def blend_levels(
     threads: int,
 ) -> None: ...
 
+# only in a build with CUDA: the device of the next launches of this thread
+def cuda_set_device(index: int) -> None: ...
+
 # scoring, only in a build with CUDA
 def cuda_cosine_distances(
     levels: Sequence[tuple[_View, _View, _View]], eps: float, scores: _View, stream: int
@@ -46,8 +50,19 @@ def cuda_cosine_distance_backward(
     grad_restored: _View,
     stream: int,
 ) -> None: ...
+def cuda_anomaly_map(
+    pairs: Sequence[tuple[_View, _View, _View]],
+    eps: float,
+    levels: Sequence[_Level],
+    product: bool,
+    sharp: _View,
+    blur: Sequence[_Level],
+    map: _View,
+    scores: _View,
+    stream: int,
+) -> None: ...
 def cuda_blend_levels(
-    levels: Sequence[tuple[_View, _View, int, _View, _View, _View, _View, float]],
+    levels: Sequence[_Level],
     product: bool,
     map: _View,
     scores: _View,
@@ -71,9 +86,9 @@ def greedy_coreset(
 ) -> None: ...
 
 # retrieval on a GPU, only in a build with CUDA: csrc/include/thfr/retrieval_cuda.h.
-# _Search: queries, facts, bank, metric, exclude, bad. _Lists: keys, rows.
-def cuda_describe_queries(queries: _View, facts: _View, stream: int) -> None: ...
-def cuda_bank_strips(rows: int, width: int) -> int: ...
+# _Search: queries, metadata, bank, metric, exclude, bad. _Lists: keys, rows.
+def cuda_describe_queries(queries: _View, metadata: _View, stream: int) -> None: ...
+def cuda_bank_strips(queries: int, rows: int, width: int) -> int: ...
 def cuda_search_bank(search: _Search, lists: _Lists, stream: int) -> None: ...
 def cuda_pair_costs(search: _Search, first: int, costs: _View, stream: int) -> None: ...
 def cuda_pack_rows(
@@ -86,6 +101,7 @@ def cuda_pack_rows(
     bad: _View,
     stream: int,
 ) -> None: ...
+def cuda_select_strips(queries: int, rows: int) -> int: ...
 def cuda_select_rows(
     search: _Search,
     products: _View,
@@ -125,6 +141,17 @@ def region_scores(
     covered: Sequence[_View],
     threads: int,
 ) -> None: ...
+def sweep_figures(
+    maps: Sequence[_View],
+    covered: Sequence[_View],
+    image_groups: _View,
+    groups: int,
+    scores: _View,
+    offsets: _View,
+    region_groups: _View,
+    questions: Sequence[tuple[int, _View, _View, _View]],
+    threads: int,
+) -> tuple[int, list[int], int, float]: ...
 def spro_area(
     maps: Sequence[_View],
     covered: Sequence[_View],

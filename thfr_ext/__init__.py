@@ -21,7 +21,7 @@ from thfr_ext.retrieval import greedy_coreset, merge_nearest, nearest_templates
 from thfr_ext.scoring import anomaly_map, cosine_distance, upsample_blur
 from thfr_ext.sweep import au_pro, au_spro, auroc, label_regions, pro_curve, spro_curve
 
-__version__: str = _C.build_facts()["version"]
+__version__: str = _C.build_info()["version"]
 
 __all__ = [
     "__version__",

@@ -9,16 +9,16 @@
 
 namespace py = pybind11;
 
-static py::dict build_facts() {
-  py::dict facts;
-  facts["version"] = thfr::version();
-  facts["compiler"] = thfr::compiler();
-  facts["simd_built"] = thfr::built_simd_levels();
-  facts["simd"] = thfr::active_simd_level();
-  facts["cuda_built"] = thfr::built_with_cuda();
-  facts["cuda_version"] = thfr::built_cuda_version();
-  facts["cuda_archs"] = thfr::built_cuda_archs();
-  return facts;
+static py::dict build_info() {
+  py::dict info;
+  info["version"] = thfr::version();
+  info["compiler"] = thfr::compiler();
+  info["simd_built"] = thfr::built_simd_levels();
+  info["simd"] = thfr::active_simd_level();
+  info["cuda_built"] = thfr::built_with_cuda();
+  info["cuda_version"] = thfr::built_cuda_version();
+  info["cuda_archs"] = thfr::built_cuda_archs();
+  return info;
 }
 
 static py::dict cuda_devices() {
@@ -40,7 +40,7 @@ static py::dict cuda_devices() {
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Native kernels of thfr_ext. Not public: use thfr_ext.";
-  module.def("build_facts", &build_facts);
+  module.def("build_info", &build_info);
   module.def("cuda_devices", &cuda_devices);
   thfr::bindings::bind_scoring(module);
   thfr::bindings::bind_retrieval(module);

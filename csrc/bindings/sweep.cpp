@@ -84,10 +84,50 @@ void bind_regions(py::module_& module) {
       py::arg("maps"), py::arg("regions"), py::arg("offsets"), py::arg("scores"), py::arg("covered"), py::arg("threads"));
 }
 
+// Contiguous i64 [n] of numbers from 0 to groups - 1.
+bool are_groups(const TensorView& view, std::int64_t n, int groups) {
+  bool fit = is_vector(view, DType::i64, n);
+  for (std::int64_t i = 0; fit && i < n; ++i) {
+    const std::int64_t group = view.as<const std::int64_t>()[i];
+    fit = group >= 0 && group < groups;
+  }
+  return fit;
+}
+
+void bind_figures(py::module_& module) {
+  using Question = std::tuple<std::uint64_t, TensorView, TensorView, TensorView>;
+  module.def(
+      "sweep_figures",
+      [](const Views& maps, const Views& covered, const TensorView& image_groups, int groups, const TensorView& scores,
+         const TensorView& offsets, const TensorView& region_groups, const std::vector<Question>& asked, int threads) {
+        const auto images = static_cast<std::int64_t>(maps.size());
+        const std::int64_t regions = region_groups.dims == 1 ? region_groups.size[0] : -1;
+        bool fit = groups >= 1 && groups < 64 && are_images(maps, covered, 2) && is_scores(maps, scores) && regions >= 0 &&
+                   are_groups(image_groups, images, groups) && are_groups(region_groups, regions, groups);
+        require(fit && are_regions(scores, offsets, regions), "sweep_figures");
+        std::vector<SweepQuestion> questions;
+        for (const auto& [bits, saturations, limits, areas] : asked) {
+          fit = are_saturations(saturations) && saturations.size[0] == regions && is_vector(limits, DType::f64) &&
+                is_vector(areas, DType::f64, limits.size[0]);
+          require(fit, "sweep_figures");
+          questions.push_back({bits, saturations, limits, areas});
+        }
+        SweepFigures found;
+        {
+          const py::gil_scoped_release release;
+          found = sweep_figures(maps, covered, image_groups, groups, scores, offsets, region_groups, questions, threads);
+        }
+        return py::make_tuple(found.nan_image, found.negatives, found.positives, found.auroc);
+      },
+      py::arg("maps"), py::arg("covered"), py::arg("image_groups"), py::arg("groups"), py::arg("scores"), py::arg("offsets"),
+      py::arg("region_groups"), py::arg("questions"), py::arg("threads"));
+}
+
 }  // namespace
 
 void bind_sweep(py::module_& module) {
   bind_regions(module);
+  bind_figures(module);
   module.def(
       "spro_area",
       [](const Views& maps, const Views& covered, const TensorView& scores, const TensorView& offsets,

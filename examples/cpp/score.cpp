@@ -114,6 +114,7 @@ void score(ov::InferRequest& request, int to_width, int to_height, const Setting
   int width = 0, height = 0, channels = 0;
   uint8_t* pixels = stbi_load(file, &width, &height, &channels, 3);  // RGB
   if (pixels == nullptr) throw std::runtime_error(std::string(file) + ": " + stbi_failure_reason());
+  if (to_width == 0) to_width = width, to_height = height;  // the model resizes by itself
   const Box box = box_of(width, height, to_width, to_height, settings.letterbox);
   const std::vector<uint8_t> image = resized(pixels, width, height, box.width, box.height);
   stbi_image_free(pixels);
@@ -152,7 +153,9 @@ int main(int argc, char** argv) {
     ov::CompiledModel compiled = ov::Core().compile_model(model.string(), "CPU", ov::hint::inference_precision(ov::element::f32));
     const Settings settings = read_settings(std::filesystem::path(argv[1]) / "export.json");
     const auto shape = compiled.input("image").get_partial_shape();
-    const auto height = static_cast<int>(shape[1].get_length()), width = static_cast<int>(shape[2].get_length());
+    const bool native = shape[1].is_dynamic();  // thfr export --input native
+    const int height = native ? 0 : static_cast<int>(shape[1].get_length());
+    const int width = native ? 0 : static_cast<int>(shape[2].get_length());
     ov::InferRequest request = compiled.create_infer_request();
     for (int i = 2; i < argc; ++i) score(request, width, height, settings, argv[i]);
   } catch (const std::exception& error) {

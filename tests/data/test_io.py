@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from thfr import io
+from thfr.data import load_inputs
 from thfr.errors import InputError
 
 
@@ -345,3 +347,15 @@ def test_a_compressed_map_is_read_whatever_is_installed(tmp_path: Path, predicto
     with tifffile.TiffFile(path) as file:
         assert (file.pages[0].compression, file.pages[0].predictor) == (5, predictor)
     np.testing.assert_array_equal(io.read_map(path), values)
+
+
+def test_images_above_the_budget_lie_in_a_file_without_a_name(tmp_path: Path) -> None:
+    paths = []
+    for number in range(5):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (9, 7, 3), np.uint8)).save(paths[-1])
+    folder = tmp_path / "not" / "there"
+    some = load_inputs(paths, (8, 8), budget=5 * 3 * 64, folder=folder).images
+    mapped = load_inputs(paths, (8, 8), budget=5 * 3 * 64 - 1, folder=folder).images
+    assert torch.equal(some, mapped)
+    assert sorted(tmp_path.iterdir()) == paths

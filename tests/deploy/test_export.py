@@ -68,7 +68,7 @@ def test_a_model_that_says_something_else_is_not_written(
 
 def test_the_gate() -> None:
     """Each figure alone closes it, and so does NaN."""
-    within = Parity(10, 20, "images", 1e-4, 1e-3, 1.0, 1.0, 1e-4, 1e-3, (), 5)
+    within = Parity(10, 20, "images", 1e-4, 1e-3, 1.0, 1.0, 1e-4, 1e-3, (), 0, 5)
     assert within.passed
     for wrong in (
         {"score_difference": 1.1e-4},
@@ -83,7 +83,7 @@ def test_the_gate() -> None:
 _KILLED = """
 import sys, time
 from thfr.deploy.export import formats, run
-def write(program, format, folder):
+def write(program, format, folder, calibration):
     (folder / "model.pt2").write_bytes(b"half of it")
     print("writing", flush=True)
     time.sleep(600)

@@ -114,6 +114,35 @@ def test_predict_takes_an_exported_folder(
         assert row["verdict"] == detector.threshold.verdict(score)
 
 
+def test_evaluate_takes_an_exported_folder(
+    exported: Path, plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run was trained on ``plates``, were it a real one."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.onnx").symlink_to(exported / "model.onnx")
+    held = json.loads((exported / files.METADATA).read_text())
+    held["dataset"] = {"name": "mvtec_ad", "category": "plate"}
+    (folder / files.METADATA).write_text(json.dumps(held))
+    assert main(["evaluate", str(folder), "--json"]) == 2
+    assert "give --data ROOT" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--data", str(plates), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["model"]["format"] == "onnx"
+    assert 0 <= found["image_auroc"] <= 1
+    assert json.loads((folder / "metrics.json").read_text()) == found
+
+
+def test_bench_takes_an_exported_folder(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(exported), "--repeats", "2", "--threads", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [one["batch"] for one in found["batches"]] == [1, 16]
+    assert found["batches"][0]["milliseconds"]["total"]["p50"] > 0
+    assert found["bytes"] > (exported / "model.onnx").stat().st_size
+    with pytest.raises(SystemExit):
+        main(["bench", str(exported), "--precision", "bf16"])
+
+
 def test_open_detector_takes_either(exported: Path, run_folder: Path) -> None:
     assert is_exported(exported)
     assert not is_exported(run_folder)

@@ -212,3 +212,15 @@ def test_nothing_waits_and_nothing_is_large(path: str, device: ModuleType) -> No
     assert watch.names
     assert not [name for name in watch.names if any(word in name for word in WAITING)]
     assert watch.elements < count * bank // 2
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_narrow_rows_share_a_warp(pair: tuple[torch.dtype, torch.dtype], device: ModuleType) -> None:
+    """Up to 16 loads of 16 bytes: even and odd lanes have rows of their own, with the other kernels' bits."""
+    most = 16 * 16 // pair[1].itemsize
+    for width, metric in ((most - 1, "cosine"), (most, "l2"), (most + 1, "dot")):
+        for count, bank in ((1, 70), (5, 37)):
+            x, y = rows("tied", count, width, 31).to(pair[0]), rows("tied", bank, width, 32).to(pair[1])
+            found, _ = search(x, y, 3, metric)
+            pairs, _ = retrieval_cuda.nearest_templates(x, torch.cat([y, y]), 70, metric, None)
+            assert torch.equal(pairs[:, :6:2], found)

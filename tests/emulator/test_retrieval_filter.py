@@ -150,3 +150,31 @@ def test_products_are_made_use_of(device: ModuleType, monkeypatch: pytest.Monkey
     monkeypatch.setattr(retrieval_cuda, "_product", lambda a, b: -real(a, b))
     with pytest.raises(AssertionError):
         check(x, y, 3, "cosine", retrieval_cuda.nearest_templates(x, y, 3, "cosine", None))
+
+
+@pytest.mark.parametrize(("k", "metric"), [(1, "cosine"), (5, "l2"), (64, "dot")])
+@pytest.mark.parametrize("count", [2, 9])
+def test_strips(count: int, k: int, metric: str, device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of the bank that several blocks of threads share, with several rows a thread; best rows last."""
+    monkeypatch.setattr(retrieval_cuda, "PRODUCT_BYTES", 2**24)
+    x, y = rows("random", count, 8, 12), rows("tied", 2300, 8, 13)
+    strips = device.cuda_select_strips(min(count, 4), 1152)
+    assert strips == (3 if count == 2 else 2)
+    monkeypatch.setattr(retrieval_cuda, "PACKED_BYTES", 2 * 1152 * 24)  # of three parts of 8 elements
+    ascending = y[(y @ x[0]).argsort()]
+    search(x, ascending, k, metric, torch.arange(count) + 1100)
+
+
+def test_a_threshold_that_is_too_high_is_seen(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound below the products' error loses rows: the one that is used is what makes results right."""
+    x, y = rows("near", 4, 24, 14), rows("near", 130, 24, 14)
+    real, generator = retrieval_cuda._product, torch.Generator().manual_seed(15)
+
+    def wrong(a: Tensor, b: Tensor) -> Tensor:
+        made = real(a, b)
+        return made * (1 + 1e-3 * torch.randn(made.shape, generator=generator))
+
+    monkeypatch.setattr(retrieval_cuda, "_product", wrong)
+    monkeypatch.setattr(retrieval_cuda._Operands, "slack", lambda *_: 1e-12)
+    with pytest.raises(AssertionError):
+        check(x, y, 3, "cosine", retrieval_cuda.nearest_templates(x, y, 3, "cosine", None))

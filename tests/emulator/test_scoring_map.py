@@ -17,6 +17,7 @@ import thfr_ext
 from thfr_ext.core import devices
 from thfr_ext.core.tensors import NO_TENSOR, view
 from thfr_ext.scoring import blur
+from thfr_ext.scoring import cpu as scoring_cpu
 from thfr_ext.scoring import cuda as scoring_cuda
 from thfr_ext.scoring.cuda import anomaly_map
 
@@ -134,7 +135,10 @@ def test_nan_reaches_as_far_as_on_the_cpu(combine: str, sigma: float, device: Mo
 def test_overflow_reaches_as_far_as_on_the_cpu(device: ModuleType) -> None:
     x, y = levels(5, [(1, 4, 32, 8), (1, 4, 4, 4)])
     arguments = (x, y, (70, 40), 1.0, "sum", [3e38, 1.0])
-    (anomaly, score), (expected, expected_score) = anomaly_map(*arguments), thfr_ext.anomaly_map(*arguments)
+    (anomaly, score), (expected, expected_score) = (
+        anomaly_map(*arguments),
+        scoring_cpu.anomaly_map(*arguments),
+    )
     assert torch.equal(anomaly.isinf(), expected.isinf())
     assert torch.equal(anomaly.isnan(), expected.isnan())
     assert torch.equal(score.isnan(), expected_score.isnan())
@@ -184,27 +188,26 @@ def test_score_of_any_map(values: list[float], device: ModuleType) -> None:
     assert torch.equal(score[0].nan_to_num(), expected.nan_to_num())
 
 
-def table(values: Tensor, size: tuple[int, int], sigma: float, keep: list[Any]) -> list[Any]:
-    return list(scoring_cuda._level(values, size, sigma, 1.0, keep))
+def table(values: Tensor, size: tuple[int, int], sigma: float) -> list[Any]:
+    return list(scoring_cuda._level(view(values), size, sigma, 1.0, values.device))
 
 
 def blended(values: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
     """``values`` [B,h,w] as one level, without a distance."""
-    keep: list[Any] = []
     anomaly, score = (
         torch.empty(values.shape[0], *size),
         torch.full((values.shape[0],), -1, dtype=torch.int32),
     )
     score = score.view(torch.float32)
-    given = [tuple(table(values, size, sigma, keep))]
+    given = [tuple(table(values, size, sigma))]
     devices.native.cuda_blend_levels(given, False, view(anomaly), view(score), 0)
     return anomaly, score
 
 
 def test_within_bounds_whatever_the_matrices_hold(device: ModuleType) -> None:
     values, size = torch.rand(1, 70, 50), (90, 100)
-    anomaly, score, keep = torch.empty(1, *size), torch.zeros(1), list[Any]()
-    level = table(values, size, 2.0, keep)
+    anomaly, score = torch.empty(1, *size), torch.zeros(1)
+    level = table(values, size, 2.0)
     for junk in (-(2**62), -5, 60, 2**62):
         for place in (1, 3, 5):  # the starts of rows, of their blocks, and of columns
             starts = torch.full(level[place][2], junk, dtype=torch.int64)
@@ -215,8 +218,7 @@ def test_within_bounds_whatever_the_matrices_hold(device: ModuleType) -> None:
 
 def test_guards_of_memory(device: ModuleType) -> None:
     values, size = torch.rand(2, 6, 5), (40, 33)
-    keep: list[Any] = []
-    level = table(values, size, 2.0, keep)
+    level = table(values, size, 2.0)
     blocks = blur.column_blocks(6, 40, 2.0)[1]
     other = torch.zeros(9, dtype=torch.int64)
     cases: list[tuple[int, Any]] = [

@@ -1,7 +1,10 @@
-"""Any method's maps: names, sizes and number types are checked before anything is scored."""
+"""Any method's maps: names are checked before anything is scored, pixels as files are read."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,18 +90,18 @@ def test_unusable_maps_are_named(
     photometric = "rgb" if values.ndim == 3 and values.shape[2] == 3 else "minisblack"
     tifffile.imwrite(folder / "nut" / "test" / "dent" / "000.tiff", values, photometric=photometric)
     with pytest.raises(InputError, match=message):
-        open_maps(folder, mvtec_ad)
+        evaluate_maps(mvtec_ad, open_maps(folder, mvtec_ad))
 
 
 def test_what_is_no_tiff_is_named(mvtec_ad: Dataset, write_maps: Write) -> None:
     folder = write_maps(mvtec_ad)
     path = folder / "nut" / "test" / "dent" / "000.tiff"
     path.write_bytes(b"no TIFF at all")
-    with pytest.raises(InputError, match=r"unusable: 1\n.*dent.000\.tiff cannot be read as TIFF"):
-        open_maps(folder, mvtec_ad)
+    with pytest.raises(InputError, match=r"dent.000\.tiff cannot be read as TIFF"):
+        evaluate_maps(mvtec_ad, open_maps(folder, mvtec_ad))
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"dent.000\.tiff cannot be read as TIFF"):
-        open_maps(folder, mvtec_ad)
+        evaluate_maps(mvtec_ad, open_maps(folder, mvtec_ad))
 
 
 def test_a_nan_names_the_file(mvtec_ad: Dataset, write_maps: Write) -> None:
@@ -114,3 +117,45 @@ def test_a_nan_names_the_file(mvtec_ad: Dataset, write_maps: Write) -> None:
 def test_the_folder_must_be_there(mvtec_ad: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^evaluate: maps: expected the folder .*nothing.nut.test"):
         open_maps(tmp_path / "nothing", mvtec_ad)
+
+
+def test_every_unusable_map_is_told_by_several_threads(mvtec_ad: Dataset, write_maps: Write) -> None:
+    folder = write_maps(mvtec_ad)
+    for place in ("dent/000", "good/001"):
+        tifffile.imwrite(folder / "nut" / "test" / f"{place}.tiff", np.zeros((3, 4), np.float32))
+    with pytest.raises(InputError, match=r"unusable: 2\n(.*is 4x3 \(W x H\).*\n?){2}$"):
+        evaluate_maps(mvtec_ad, open_maps(folder, mvtec_ad), threads=3)
+
+
+@pytest.mark.parametrize("name", ["mvtec_ad", "mvtec_loco"])
+def test_threads_change_no_bit_and_bounded_memory_stays_within_its_bounds(
+    name: str, write_maps: Write, request: pytest.FixtureRequest
+) -> None:
+    dataset: Dataset = request.getfixturevalue(name)
+    folder = write_maps(dataset)
+    exact = evaluate_maps(dataset, open_maps(folder, dataset))
+    assert evaluate_maps(dataset, open_maps(folder, dataset), threads=3) == exact
+    bounded = evaluate_maps(dataset, open_maps(folder, dataset), threads=2, memory=5_000_000)
+    bounds = bounded.pop("error_bounds")
+    assert abs(bounded["pixel_auroc"] - exact["pixel_auroc"]) <= bounds["pixel_auroc"]
+    assert abs(bounded["au_pro"] - exact["au_pro"]) <= bounds["au_pro"]
+    for kind, areas in exact.get("localization", {}).get("auc_spro", {}).items():
+        bound = 1e-3 if kind == "mean" else bounds[f"auc_spro.{kind}"]
+        for limit, area in areas.items():
+            assert abs(bounded["localization"]["auc_spro"][kind][limit] - area) <= bound
+    with pytest.raises(InputError, match=r"^evaluate: memory: expected at least \d,000,000 bytes, got 1,000"):
+        evaluate_maps(dataset, open_maps(folder, dataset), memory=1000)
+
+
+def test_maps_are_evaluated_without_torch(mvtec_loco: Dataset, write_maps: Write, tmp_path: Path) -> None:
+    """Importing torch takes longer than the figures of a whole category."""
+    command = ["evaluate", "--maps", str(write_maps(mvtec_loco)), "--dataset", "mvtec_loco"]
+    command += ["--data", str(mvtec_loco.root), "--category", mvtec_loco.category, "--json"]
+    command += ["--out", str(tmp_path / "metrics.json")]
+    code = "import sys; from thfr.cli import main; assert main(sys.argv[1:]) == 0; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1]
+    assert "'tifffile'" in modules
+    for heavy in ("torch", "timm", "scipy", "skimage", "matplotlib", "thfr_ext"):
+        assert f"'{heavy}'" not in modules
+    assert json.loads((tmp_path / "metrics.json").read_text())["pixel_auroc"] is not None

@@ -14,10 +14,10 @@ SOURCES = {"thfr": ROOT / "python" / "thfr", "thfr_ext": ROOT / "thfr_ext"}
 #: a package of thfr may import those of the levels below it, and itself
 LEVELS: tuple[set[str], ...] = (
     {"errors", "lazy", "random_streams"},
-    {"io"},
+    {"io", "distributed"},
     {"backbones", "data"},
     {"runs"},
-    {"config", "predictions"},
+    {"banks", "config", "predictions"},
     {"methods"},
     {"training"},
     {"inference"},

@@ -22,6 +22,7 @@ from support import toy_method
 from support.images import SPOT, products, spotted, write_images
 from support.methods import SIZE, run, small_config
 from thfr.config import RunConfig
+from thfr.deploy.export.graph import NOT_EXPORTABLE, trace
 from thfr.errors import InputError
 from thfr.evaluation.latency import measure_latency
 from thfr.io import read_image
@@ -118,6 +119,21 @@ def test_maps_and_scores(fitted: Run, method: str) -> None:
     assert maps.std() > 0
     if method not in OWN_SCORE:
         assert torch.equal(scores, maps.amax((1, 2)))
+
+
+@every_method
+def test_it_is_one_graph_or_says_why_not(fitted: Run, method: str) -> None:
+    """``thfr export``: the graph gives the same maps and scores, for one image and for several."""
+    if method in NOT_EXPORTABLE:
+        with pytest.raises(InputError, match=f"export: {method} cannot be exported: "):
+            trace(fitted.detector, 0.0)
+        return
+    graph = trace(fitted.detector, 0.0).module()
+    for images in (spotted(1, 5), products(3, 5)):
+        maps, scores = fitted.detector.score_prepared(images)
+        found = graph(images.permute(0, 2, 3, 1).contiguous())
+        torch.testing.assert_close(found[1], scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[0], maps, rtol=1e-3, atol=1e-3 * float(maps.abs().max()))
 
 
 @every_method

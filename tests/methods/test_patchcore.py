@@ -14,6 +14,7 @@ from support.images import clouds, smooth_map
 from thfr.backbones import create_backbone
 from thfr.methods import FitContext
 from thfr.methods.patchcore import (
+    InMemory,
     PatchCoreConfig,
     PatchCoreDetector,
     PatchCoreModelConfig,
@@ -148,10 +149,10 @@ def test_reweighting_is_one_for_a_rare_neighbour() -> None:
     worst = torch.tensor([[0.0, 501.0, 0.0], [3.0, 0.0, 0.0]])
     nearest = torch.cdist(worst, bank).argmin(1)
     distances = torch.cdist(worst, bank).min(1).values
-    rare, common = reweighting(worst, nearest, distances, bank, 9).tolist()
+    rare, common = reweighting(worst, nearest, distances, InMemory(bank), 9).tolist()
     assert rare == pytest.approx(1)  # its neighbours are 500 away: exp of that must not overflow
     assert common == pytest.approx(8 / 9, abs=1e-3)
-    assert math.isfinite(float(reweighting(worst * 1e4, nearest, distances * 1e4, bank, 20)[0]))
+    assert math.isfinite(float(reweighting(worst * 1e4, nearest, distances * 1e4, InMemory(bank), 20)[0]))
 
 
 def test_limits_of_the_bank(tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_instruction_sets_agree(tmp_path: Path) -> None:
             [sys.executable, "-c", LEVELS, str(Path(__file__).parents[1]), str(tmp_path / f"{level}.npz")],
             env={**os.environ, "THFR_SIMD": level},
         )
-        for level in _C.build_facts()["simd_built"]
+        for level in _C.build_info()["simd_built"]
     }
     assert [run.wait() for run in runs.values()] == [0] * len(runs)
     results = {level: dict(np.load(tmp_path / f"{level}.npz")) for level in runs}

@@ -22,11 +22,11 @@ GOOD = {"cosine_distance": {"verdict": "ok", "speedup": 2.0}}
 def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A machine with one GPU; what it is like can be changed."""
     facts: dict[str, Any] = {
-        "build": {**_C.build_facts(), "cuda_built": True, "cuda_version": "12.4", "cuda_archs": "80 90"},
+        "build": {**_C.build_info(), "cuda_built": True, "cuda_version": "12.4", "cuda_archs": "80 90"},
         "shown": {"problem": "", "devices": [{"name": "A", "capability": (9, 0), "runnable": True}]},
         "verdicts": GOOD,
     }
-    native = SimpleNamespace(build_facts=lambda: facts["build"], cuda_devices=lambda: facts["shown"])
+    native = SimpleNamespace(build_info=lambda: facts["build"], cuda_devices=lambda: facts["shown"])
     monkeypatch.setattr(backends, "_C", native)
     monkeypatch.setattr(backends, "_shown", lambda: facts["shown"])
     monkeypatch.setattr(backends, "_unusable", backends.unusable)

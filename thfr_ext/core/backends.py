@@ -55,20 +55,20 @@ def _shown() -> dict[str, Any]:
 
 def unusable(device: torch.device) -> str:
     """Why this build's kernels cannot run on a device; empty if they can."""
-    facts = _C.build_facts()
-    if not facts["cuda_built"]:
+    built = _C.build_info()
+    if not built["cuda_built"]:
         return "this build has no CUDA kernels"
     shown = _shown()
     if shown["problem"]:
         # Such as a driver that is older than the runtime linked into this build.
-        return f"the CUDA {facts['cuda_version']} kernels of this build cannot run: {shown['problem']}"
+        return f"the CUDA {built['cuda_version']} kernels of this build cannot run: {shown['problem']}"
     properties = torch.cuda.get_device_properties(device)
     capability = (properties.major, properties.minor)
     alike = [d for d in shown["devices"] if tuple(d["capability"]) == capability]
     if alike and all(d["runnable"] for d in alike):
         return ""
     return (
-        f"this build's kernels are for {facts['cuda_archs']}, not for {properties.name} "
+        f"this build's kernels are for {built['cuda_archs']}, not for {properties.name} "
         f"({capability[0]}.{capability[1]})"
     )
 

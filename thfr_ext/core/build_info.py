@@ -12,7 +12,7 @@ from thfr_ext.core.registration import CUDA_KERNELS, TORCH_PATHS
 
 
 def build_info() -> dict[str, Any]:
-    """Facts about this build and machine.
+    """About this build and machine.
 
     Returns:
         ``version`` and ``compiler`` (str); ``simd`` (the level in use: baseline, avx2 or avx512) and
@@ -25,12 +25,12 @@ def build_info() -> dict[str, Any]:
     Raises:
         ValueError: THFR_CUDA_BACKEND is none of auto, native, torch and shadow, or asks for what cannot run.
     """
-    facts = dict(_C.build_facts())
-    cuda = {name: facts.pop(f"cuda_{name}") for name in ("built", "version", "archs")}
+    built = dict(_C.build_info())
+    cuda = {name: built.pop(f"cuda_{name}") for name in ("built", "version", "archs")}
     backends.mode()
     here = torch.device("cuda") if torch.cuda.is_available() else None
     return {
-        **facts,
+        **built,
         "cuda": {**cuda, **_C.cuda_devices()},
         "backend": {
             name: {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from thfr_ext.core import devices
+from thfr_ext.core.products import product_of
 from thfr_ext.core.tensors import NO_TENSOR, accumulate_dtype, view
 from thfr_ext.retrieval.checks import METRICS, Progress, empty_result
 from thfr_ext.retrieval.reference import first_coreset_index
@@ -47,12 +48,12 @@ class _Search:
     bank: Tensor  # [N,D]
     metric: int
     exclude: Tensor | None  # [Q]
-    facts: Tensor  # [Q,2] fp64
+    metadata: Tensor  # [Q,2] fp64
     bad: Tensor  # [1] int64
 
     def views(self) -> tuple[Any, ...]:
         exclude = NO_TENSOR if self.exclude is None else view(self.exclude)
-        return view(self.queries), view(self.facts), view(self.bank), self.metric, exclude, view(self.bad)
+        return view(self.queries), view(self.metadata), view(self.bank), self.metric, exclude, view(self.bad)
 
     def parts(self, most: int) -> Iterator[tuple[slice, _Search]]:
         """Up to ``most`` of the queries at a time."""
@@ -65,7 +66,7 @@ class _Search:
                     self,
                     given=self.given[part],
                     queries=self.queries[part],
-                    facts=self.facts[part],
+                    metadata=self.metadata[part],
                     exclude=exclude,
                 ),
             )
@@ -90,13 +91,13 @@ def nearest_templates(
     if len(queries) == 0:
         return scores, indices
     with devices.on_device_of(queries) as stream:
-        facts = queries.new_empty((len(queries), 2), dtype=torch.float64)
+        metadata = queries.new_empty((len(queries), 2), dtype=torch.float64)
         bad = queries.new_zeros(1, dtype=torch.int64)
         own = None if exclude is None else exclude.contiguous()
         search = _Search(
-            queries, queries.to(accumulate_dtype(bank.dtype)), bank, METRICS[metric], own, facts, bad
+            queries, queries.to(accumulate_dtype(bank.dtype)), bank, METRICS[metric], own, metadata, bad
         )
-        devices.native.cuda_describe_queries(view(queries), view(facts), stream)
+        devices.native.cuda_describe_queries(view(queries), view(metadata), stream)
         if k > MOST_LISTED:
             lists = _by_sorts(search, k, stream)
         elif len(queries) <= FEW_QUERIES:
@@ -108,7 +109,7 @@ def nearest_templates(
 
 
 def _by_strips(search: _Search, k: int, stream: int) -> _Lists:
-    strips = devices.native.cuda_bank_strips(*search.bank.shape)
+    strips = devices.native.cuda_bank_strips(len(search.queries), *search.bank.shape)
     lists = _Lists.empty(search.queries, len(search.queries), strips, k)
     devices.native.cuda_search_bank(search.views(), lists.views(), stream)
     return lists
@@ -194,7 +195,7 @@ def _make_operands(
 
 def _product(queries: Tensor, bank: Tensor) -> Tensor:  # [P,Q,L], [P,B,L] -> [P,Q,B] fp32
     """Products of halves, which fp32 and TF32 hold exactly, added in fp32, whatever autocast is on."""
-    with torch.autocast(queries.device.type, enabled=False):
+    with product_of("nearest_templates", queries.device):
         if queries.is_cuda and "dtype" in torch.ops.aten.bmm.overloads():  # torch 2.8
             return torch.bmm(queries, bank.mT, out_dtype=torch.float32)
         return torch.bmm(queries.float(), bank.float().mT)
@@ -208,12 +209,13 @@ def _even(count: int, most: int, unit: int) -> int:
 
 def _by_products(search: _Search, k: int, stream: int) -> _Lists:
     how = _choose_operands(search.given, search.bank)
-    lists = _Lists.empty(search.queries, len(search.queries), 1, k)
     packed = max(1, PACKED_BYTES // (2 * how.width))  # rows
-    at_once = min(len(search.queries), MOST_QUERIES, packed)
+    at_once = _even(len(search.queries), min(MOST_QUERIES, packed), 1)
     block = PRODUCT_BYTES // (4 * how.planes * at_once)
     block = _even(len(search.bank), block if how.parts == 0 else min(block, packed), 64)
     slack = how.slack(search.bank.shape[1])
+    strips = devices.native.cuda_select_strips(len(search.queries) % at_once or at_once, block)
+    lists = _Lists.empty(search.queries, len(search.queries), strips, k)
     for part, some in search.parts(at_once):
         x, query_gains = _make_operands(some.given, how, False, some, stream)
         for first in range(0, len(search.bank), block):

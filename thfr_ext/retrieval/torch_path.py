@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from thfr_ext.core.products import product_of
 from thfr_ext.core.tensors import accumulate_dtype
 from thfr_ext.retrieval.checks import Progress
 from thfr_ext.retrieval.reference import first_coreset_index
@@ -150,7 +151,7 @@ def _parts(rows: Tensor) -> Tensor:  # [n,D] -> [parts,n,chain]
 
 
 def _costs(x: Tensor, y: Tensor, offsets: Tensor | None) -> Tensor:  # [P,Q,c], [P,n,c] -> [Q,n] fp32
-    with torch.autocast(x.device.type, enabled=False):
+    with product_of("nearest_templates", x.device):
         products = torch.bmm(x, y.mT)
     total = products[0] if len(products) == 1 else products.sum(0)
     return -total if offsets is None else offsets - total

@@ -140,7 +140,7 @@ def check_auroc(name: str, scores: Tensor, labels: Tensor) -> None:
 
 
 def require_offsets(name: str, scores: Tensor, offsets: Tensor) -> None:
-    ends = offsets[[0, -1]].tolist()
+    ends = torch.stack([offsets[0], offsets[-1]]).tolist()
     if ends != [0, scores.shape[0]] or bool((offsets.diff() < 1).any()):
         raise ValueError(
             f"{name}: region_offsets: expected to rise from 0 to the {scores.shape[0]} region_scores by at "

@@ -18,12 +18,10 @@ from thfr_ext.sweep.checks import (
     raise_nan,
     require_classes,
     require_filled,
-    require_negatives,
-    require_regions,
-    require_samples,
     require_saturations,
     wide_dtype,
 )
+from thfr_ext.sweep.from_samples import FromSamples
 
 
 def label_regions(masks: Tensor) -> tuple[Tensor, Tensor]:  # [N,H,W] bool -> [N,H,W] int64, [N] int64
@@ -119,7 +117,9 @@ def _curve_of_samples(
     return fpr, overlap.clamp_max(1), torch.cat([thresholds.flip(0), thresholds.new_full((1,), -torch.inf)])
 
 
-def _checked_samples(name: str, maps: Tensors, regions: Tensors) -> Samples:
+def _of_regions(name: str, maps: Tensors, regions: Tensors, saturations: Tensor | None = None) -> Samples:
+    if saturations is not None:
+        require_saturations(name, saturations)
     negatives, scores, offsets = sample_regions(maps, regions)
     if bool(negatives.isnan().any()) or bool(scores.isnan().any()):
         raise_nan(name, "maps", maps)
@@ -133,65 +133,15 @@ def _components(mask: Tensor) -> Tensor:  # [H,W] bool -> [R,H,W] bool
     return labels == torch.arange(1, int(counts[0]) + 1, device=mask.device).reshape(-1, 1, 1)
 
 
-def component_samples(maps: Tensors, masks: Tensors) -> Samples:
-    """See ``torch.ops.thfr_ext.component_samples``."""
-    return _checked_samples("component_samples", maps, [_components(m) for m in masks])
+def _of_components(name: str, maps: Tensors, masks: Tensors) -> Samples:
+    return _of_regions(name, maps, [_components(m) for m in masks])
 
 
-def region_samples(maps: Tensors, regions: Tensors) -> Samples:
-    """See ``torch.ops.thfr_ext.region_samples``."""
-    return _checked_samples("region_samples", maps, regions)
-
-
-def _pro(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    negatives, scores, offsets = _checked_samples(name, maps, [_components(m) for m in masks])
-    require_regions(name, "masks", len(offsets) - 1, len(maps))
-    require_negatives(name, "masks", len(negatives))
-    return negatives, scores, offsets, offsets.diff()
-
-
-def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
-    """See :func:`thfr_ext.au_pro`."""
-    return _areas_of_samples(*_pro("au_pro", maps, masks), [limit])[0]
-
-
-def pro_curve(maps: Tensors, masks: Tensors) -> Points:
-    """See :func:`thfr_ext.pro_curve`."""
-    return _curve_of_samples(*_pro("pro_curve", maps, masks))
-
-
-def _spro(
-    name: str, maps: Tensors, regions: Tensors, saturations: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    require_regions(name, "regions", len(saturations), len(maps))
-    require_saturations(name, saturations)
-    negatives, scores, offsets = _checked_samples(name, maps, regions)
-    require_negatives(name, "regions", len(negatives))
-    return negatives, scores, offsets, saturations
-
-
-def au_spro(
-    maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
-) -> Tensor:  # [L] fp64
-    """See :func:`thfr_ext.au_spro`."""
-    return _areas_of_samples(*_spro("au_spro", maps, regions, saturations), limits)
-
-
-def spro_curve(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
-    """See :func:`thfr_ext.spro_curve`."""
-    return _curve_of_samples(*_spro("spro_curve", maps, regions, saturations))
-
-
-def spro_area(
-    negatives: Tensor,  # [n]
-    scores: Tensor,  # [p]
-    offsets: Tensor,  # [R+1] int64
-    saturations: Tensor,  # [R] int64
-    limits: Sequence[float],
-) -> Tensor:  # [L] fp64
-    """See ``torch.ops.thfr_ext.spro_area``: the areas of :func:`au_spro` from samples taken before."""
-    require_samples(negatives, scores, offsets, saturations)
-    return _areas_of_samples(negatives, scores, offsets, saturations, limits)
+_from_samples = FromSamples(_of_components, _of_regions, _areas_of_samples, _curve_of_samples)
+component_samples, region_samples = _from_samples.component_samples, _from_samples.region_samples
+au_pro, pro_curve = _from_samples.au_pro, _from_samples.pro_curve
+au_spro, spro_curve = _from_samples.au_spro, _from_samples.spro_curve
+spro_area = _from_samples.spro_area
 
 
 def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # any shape -> [] fp64

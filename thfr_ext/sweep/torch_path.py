@@ -15,19 +15,16 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from thfr_ext.sweep.checks import (
-    Points,
     Samples,
     Tensors,
     raise_nan,
     require_classes,
     require_filled,
-    require_negatives,
-    require_regions,
-    require_samples,
     require_saturations,
     wide_dtype,
 )
 from thfr_ext.sweep.curve import curve
+from thfr_ext.sweep.from_samples import FromSamples
 
 #: minima between two waits
 STEPS = 4
@@ -116,16 +113,6 @@ def _of_regions(name: str, maps: Tensors, regions: Tensors, saturations: Tensor 
     return values[~covered], spread[marks], pad(areas.cumsum(0), (1, 0))
 
 
-def component_samples(maps: Tensors, masks: Tensors) -> Samples:
-    """See ``torch.ops.thfr_ext.component_samples``."""
-    return _of_components("component_samples", maps, masks)
-
-
-def region_samples(maps: Tensors, regions: Tensors) -> Samples:
-    """See ``torch.ops.thfr_ext.region_samples``."""
-    return _of_regions("region_samples", maps, regions)
-
-
 def _areas(
     negatives: Tensor,  # [n]
     scores: Tensor,  # [p]
@@ -159,54 +146,11 @@ def _areas(
     return torch.stack(areas)
 
 
-def _pro(name: str, maps: Tensors, masks: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    negatives, scores, offsets = _of_components(name, maps, masks)
-    require_regions(name, "masks", len(offsets) - 1, len(maps))
-    require_negatives(name, "masks", len(negatives))
-    return negatives, scores, offsets, offsets.diff()
-
-
-def _spro(
-    name: str, maps: Tensors, regions: Tensors, saturations: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    require_regions(name, "regions", len(saturations), len(maps))
-    negatives, scores, offsets = _of_regions(name, maps, regions, saturations)
-    require_negatives(name, "regions", len(negatives))
-    return negatives, scores, offsets, saturations
-
-
-def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
-    """See :func:`thfr_ext.au_pro`."""
-    return _areas(*_pro("au_pro", maps, masks), [limit])[0]
-
-
-def pro_curve(maps: Tensors, masks: Tensors) -> Points:
-    """See :func:`thfr_ext.pro_curve`."""
-    return curve(*_pro("pro_curve", maps, masks))
-
-
-def au_spro(
-    maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
-) -> Tensor:  # [L] fp64
-    """See :func:`thfr_ext.au_spro`."""
-    return _areas(*_spro("au_spro", maps, regions, saturations), limits)
-
-
-def spro_curve(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
-    """See :func:`thfr_ext.spro_curve`."""
-    return curve(*_spro("spro_curve", maps, regions, saturations))
-
-
-def spro_area(
-    negatives: Tensor,  # [n]
-    scores: Tensor,  # [p]
-    offsets: Tensor,  # [R+1] int64
-    saturations: Tensor,  # [R] int64
-    limits: Sequence[float],
-) -> Tensor:  # [L] fp64
-    """See ``torch.ops.thfr_ext.spro_area``."""
-    require_samples(negatives, scores, offsets, saturations)
-    return _areas(negatives, scores, offsets, saturations, limits)
+_from_samples = FromSamples(_of_components, _of_regions, _areas, curve)
+component_samples, region_samples = _from_samples.component_samples, _from_samples.region_samples
+au_pro, pro_curve = _from_samples.au_pro, _from_samples.pro_curve
+au_spro, spro_curve = _from_samples.au_spro, _from_samples.spro_curve
+spro_area = _from_samples.spro_area
 
 
 def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # any shape -> [] fp64

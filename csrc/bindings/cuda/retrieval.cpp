@@ -20,16 +20,16 @@ bool is_array(const TensorView& view, DType dtype, int dims) {
   return view.dims == dims && view.dtype == dtype && is_contiguous(view);
 }
 
-bool are_facts(const TensorView& facts, const TensorView& queries) {
-  return is_array(facts, DType::f64, 2) && facts.size[0] == queries.size[0] && facts.size[1] == 2;
+bool are_metadata(const TensorView& metadata, const TensorView& queries) {
+  return is_array(metadata, DType::f64, 2) && metadata.size[0] == queries.size[0] && metadata.size[1] == 2;
 }
 
 bool is_flag(const TensorView& flag) { return is_vector(flag, DType::i64, 1); }
 
 bool is_search(const cuda::Search& search) {
-  const auto& [queries, facts, bank, metric, exclude, bad] = search;
+  const auto& [queries, metadata, bank, metric, exclude, bad] = search;
   return is_matrix(queries) && is_matrix(bank) && queries.size[1] == bank.size[1] && bank.size[0] > 0 &&
-         queries.dtype == (bank.dtype == DType::f64 ? DType::f64 : DType::f32) && are_facts(facts, queries) &&
+         queries.dtype == (bank.dtype == DType::f64 ? DType::f64 : DType::f32) && are_metadata(metadata, queries) &&
          metric >= Metric::cosine && metric <= Metric::dot &&
          (exclude.data == nullptr || is_vector(exclude, DType::i64, queries.size[0])) && is_flag(bad);
 }
@@ -42,20 +42,20 @@ bool are_lists(const cuda::Lists& lists, std::int64_t first) {
 
 bool are_short(const cuda::Lists& lists) { return lists.keys.size[2] <= cuda::most_listed; }
 
-// The queries, their facts, the bank, the metric, rows to leave out, the flag.
+// The queries, their metadata, the bank, the metric, rows to leave out, the flag.
 using SearchTuple = std::tuple<TensorView, TensorView, TensorView, int, TensorView, TensorView>;
 using ListsTuple = std::tuple<TensorView, TensorView>;
 
 cuda::Search to_search(const SearchTuple& tuple) {
-  const auto& [queries, facts, bank, metric, exclude, bad] = tuple;
-  return {queries, facts, bank, static_cast<Metric>(metric), exclude, bad};
+  const auto& [queries, metadata, bank, metric, exclude, bad] = tuple;
+  return {queries, metadata, bank, static_cast<Metric>(metric), exclude, bad};
 }
 
 cuda::Lists to_lists(const ListsTuple& tuple) { return {std::get<0>(tuple), std::get<1>(tuple)}; }
 
-void describe(const TensorView& queries, const TensorView& facts, std::uintptr_t stream) {
-  require(is_matrix(queries) && are_facts(facts, queries), "cuda_describe_queries");
-  require_launch("nearest_templates", cuda::describe_queries(queries, facts, to_stream(stream)));
+void describe(const TensorView& queries, const TensorView& metadata, std::uintptr_t stream) {
+  require(is_matrix(queries) && are_metadata(metadata, queries), "cuda_describe_queries");
+  require_launch("nearest_templates", cuda::describe_queries(queries, metadata, to_stream(stream)));
 }
 
 void search_bank(const SearchTuple& search_tuple, const ListsTuple& lists_tuple, std::uintptr_t stream) {
@@ -90,10 +90,11 @@ void select(const SearchTuple& search_tuple, const TensorView& products, const T
             std::uintptr_t stream) {
   const cuda::Search search = to_search(search_tuple);
   const cuda::Lists lists = to_lists(lists_tuple);
-  require(is_search(search) && are_lists(lists, search.queries.size[0]) && are_short(lists) && lists.keys.size[1] == 1 &&
+  require(is_search(search) && are_lists(lists, search.queries.size[0]) && are_short(lists) &&
               is_array(products, DType::f32, 3) && products.size[1] == search.queries.size[0] && first >= 0 &&
               first <= search.bank.size[0] && products.size[2] <= search.bank.size[0] - first &&
               is_vector(query_gains, DType::i64, products.size[1]) && is_vector(bank_gains, DType::i64, products.size[2]) &&
+              lists.keys.size[1] <= 0x7fffffff && lists.keys.size[1] >= cuda::select_strips(products.size[1], products.size[2]) &&
               slack > 0 && std::isfinite(slack),
           "cuda_select_rows");
   require_launch("nearest_templates",
@@ -134,12 +135,13 @@ void coreset(const TensorView& bank, const TensorView& largest_bits, std::int64_
 }  // namespace
 
 void bind_cuda_retrieval(py::module_& module) {
-  module.def("cuda_describe_queries", &describe, py::arg("queries"), py::arg("facts"), py::arg("stream"));
-  module.def("cuda_bank_strips", &cuda::bank_strips, py::arg("rows"), py::arg("width"));
+  module.def("cuda_describe_queries", &describe, py::arg("queries"), py::arg("metadata"), py::arg("stream"));
+  module.def("cuda_bank_strips", &cuda::bank_strips, py::arg("queries"), py::arg("rows"), py::arg("width"));
   module.def("cuda_search_bank", &search_bank, py::arg("search"), py::arg("lists"), py::arg("stream"));
   module.def("cuda_pair_costs", &pair_costs, py::arg("search"), py::arg("first"), py::arg("costs"), py::arg("stream"));
   module.def("cuda_pack_rows", &pack, py::arg("rows"), py::arg("parts"), py::arg("is_bank"), py::arg("metric"),
              py::arg("operands"), py::arg("gains"), py::arg("bad"), py::arg("stream"));
+  module.def("cuda_select_strips", &cuda::select_strips, py::arg("queries"), py::arg("rows"));
   module.def("cuda_select_rows", &select, py::arg("search"), py::arg("products"), py::arg("query_gains"), py::arg("bank_gains"),
              py::arg("slack"), py::arg("first"), py::arg("lists"), py::arg("stream"));
   module.def("cuda_conclude", &conclude, py::arg("search"), py::arg("lists"), py::arg("scores"), py::arg("indices"),

@@ -68,12 +68,27 @@ static void blend(const std::vector<MapTuple>& tuples, bool product, const Tenso
                                     map, scores, reinterpret_cast<void*>(stream)));
 }
 
+// anomaly_map in one call: distances of the levels, if there are any to make, their map, and the blur of a product.
+static void map_of(const std::vector<DistanceTuple>& pairs, double eps, const std::vector<MapTuple>& levels, bool product,
+                   const TensorView& sharp, const std::vector<MapTuple>& blur, const TensorView& map, const TensorView& scores,
+                   std::uintptr_t stream) {
+  if (!pairs.empty()) distances(pairs, eps, scores, stream);
+  if (blur.empty()) {
+    blend(levels, product, map, scores, stream);
+  } else {
+    blend(levels, product, sharp, {}, stream);
+    blend(blur, false, map, scores, stream);
+  }
+}
+
 void bind_cuda_scoring(py::module_& module) {
   module.def("cuda_cosine_distances", &distances, py::arg("levels"), py::arg("eps"), py::arg("scores"), py::arg("stream"));
   module.def("cuda_cosine_distance_backward", &backward, py::arg("grad_distance"), py::arg("features"), py::arg("restored"),
              py::arg("eps"), py::arg("grad_features"), py::arg("grad_restored"), py::arg("stream"));
   module.def("cuda_blend_levels", &blend, py::arg("levels"), py::arg("product"), py::arg("map"), py::arg("scores"),
              py::arg("stream"));
+  module.def("cuda_anomaly_map", &map_of, py::arg("pairs"), py::arg("eps"), py::arg("levels"), py::arg("product"),
+             py::arg("sharp"), py::arg("blur"), py::arg("map"), py::arg("scores"), py::arg("stream"));
 }
 
 }  // namespace thfr::bindings

@@ -16,9 +16,9 @@ namespace thfr::cuda {
 
 constexpr std::int64_t most_listed = 64;  // neighbours of a query that a list holds
 
-// Queries [Q,D] with their facts (f64 [Q,2] from describe_queries) and what they look for.
+// Queries [Q,D] with their metadata (f64 [Q,2] from describe_queries) and what they look for.
 struct Search {
-  TensorView queries, facts, bank;
+  TensorView queries, metadata, bank;
   Metric metric;
   TensorView exclude;  // i64 [Q], or null data
   TensorView bad;
@@ -29,11 +29,11 @@ struct Lists {
   TensorView keys, rows;
 };
 
-// facts: norm and exponent of each query, the norm NaN if it is not finite.
-const char* describe_queries(const TensorView& queries, const TensorView& facts, void* stream);
+// metadata: norm and exponent of each query, the norm NaN if it is not finite.
+const char* describe_queries(const TensorView& queries, const TensorView& metadata, void* stream);
 
 // Lists a query (L) that search_bank fills.
-std::int64_t bank_strips(std::int64_t rows, std::int64_t width);
+std::int64_t bank_strips(std::int64_t queries, std::int64_t rows, std::int64_t width);
 // Exact scores of all pairs; the bank is read once for every four queries. k: at most most_listed.
 const char* search_bank(const Search& search, const Lists& lists, void* stream);
 
@@ -49,9 +49,11 @@ const char* pair_costs(const Search& search, std::int64_t first, const TensorVie
 const char* pack_rows(const TensorView& rows, int parts, bool is_bank, Metric metric, const TensorView& operands,
                       const TensorView& gains, const TensorView& bad, void* stream);
 
+// Lists a query (L) that select_rows takes for products with `rows` rows of the bank at most: shares of those.
+std::int64_t select_strips(std::int64_t queries, std::int64_t rows);
 // Products (f32 [P,Q,B], P parts of a sum) with bank rows [first, first + B), the gains of both sides, and how wrong a product
-// may be, relative to the operands' norms. Rows that can be among the k best are scored exactly and join lists [Q,1,k], which the
-// first call (first = 0) begins. k: at most most_listed.
+// may be, relative to the operands' norms. Rows that can be among the k best are scored exactly and join lists [Q,L,k], which the
+// first call (first = 0) begins, L >= select_strips(Q, B). k: at most most_listed.
 const char* select_rows(const Search& search, const TensorView& products, const TensorView& query_gains,
                         const TensorView& bank_gains, double slack, std::int64_t first, const Lists& lists, void* stream);
 

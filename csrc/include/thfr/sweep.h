@@ -70,6 +70,27 @@ Curve spro_curve(const Views& maps, const Views& covered, const TensorView& scor
 // [n], any strides. Undefined unless 0 < negatives < n.
 SweepInfo auroc(const TensorView& scores, const TensorView& labels, double* area, int threads);
 
+// One question about a set whose images are in groups (at most 63): areas[l] = AU(limits[l]) of the regions of the groups in
+// the set of bits `groups`, against the pixels of these groups' images that lie in no region. saturations i64 [R] of all
+// regions; limits, areas f64 [L]. Areas stay as they are where there is no such region or no such pixel.
+struct SweepQuestion {
+  std::uint64_t groups = 0;
+  TensorView saturations, limits, areas;
+};
+
+// The answers, and the AUROC of the pixels in any region against the others, from one ranking: the scores of all regions are
+// sorted once, and each pixel outside of them is looked up once. covered[n]: the pixels of maps[n] in any region. Groups of
+// images [n] and of regions [R]: contiguous i64, 0 to groups - 1. scores must hold every covered pixel's.
+struct SweepFigures {
+  std::int64_t nan_image = -1;          // as in SweepInfo; the number of images if only scores of regions have one
+  std::vector<std::int64_t> negatives;  // of each group
+  std::int64_t positives = 0;
+  double auroc = 0;  // undefined without positives or negatives
+};
+SweepFigures sweep_figures(const Views& maps, const Views& covered, const TensorView& image_groups, int groups,
+                           const TensorView& scores, const TensorView& offsets, const TensorView& region_groups,
+                           const std::vector<SweepQuestion>& questions, int threads);
+
 // Scores of the pixels of maps[n] ([H,W]) that are false in masks[n] (bool [H,W]): counts[n] (i64) for each image, to scores
 // (contiguous f32, or f64 as the maps need). Returns the first image with a NaN anywhere, or -1.
 std::int64_t negative_scores(const Views& maps, const Views& masks, const TensorView& counts, const TensorView& scores,

@@ -14,7 +14,7 @@ static constexpr double kOffsetShare = 0.99;
 static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 FilterRows::FilterRows(std::int64_t count)
-    : facts(at(count)),
+    : metadata(at(count)),
       exact(at(count)),
       squares(at(count)),
       scale(at(count)),
@@ -47,7 +47,7 @@ Filter::Filter(const Rows& queries, const Rows& rows, Metric metric, bool few)
     return;
   }
   const Sample asked = sample(queries);
-  // The factors stay where a row that the filter takes is not extreme (RowFacts), and where fp32 holds them.
+  // The factors stay where a row that the filter takes is not extreme (RowMetadata), and where fp32 holds them.
   const int most = rows.dtype == DType::f64 ? 330 : 120;
   const auto towards_one = [&](double norm) {
     return norm > 0 ? std::ldexp(1.0, std::clamp(-std::ilogb(norm), -most, most)) : 1.0;
@@ -69,12 +69,12 @@ Filter::Sample Filter::sample(const Rows& rows) const {
   double used = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t row = i * rows.count / count;
-    RowFacts facts;
-    if (!describe_row(kernels_, part, row, &facts) || facts.extreme || facts.norm == 0) continue;
-    const double pre = metric_ == Metric::cosine ? 1.0 / facts.norm : 1.0;
+    RowMetadata metadata;
+    if (!describe_row(kernels_, part, row, &metadata) || metadata.extreme || metadata.norm == 0) continue;
+    const double pre = metric_ == Metric::cosine ? 1.0 / metadata.norm : 1.0;
     kernels_.accumulate(part, row, pre, sum.data());
-    found.largest = std::max(found.largest, facts.norm);
-    found.squared_mean += pre * facts.norm * pre * facts.norm;
+    found.largest = std::max(found.largest, metadata.norm);
+    found.squared_mean += pre * metadata.norm * pre * metadata.norm;
     ++used;
   }
   for (const double s : sum) found.mean_squared += s * s;
@@ -90,9 +90,9 @@ void Filter::choose_centre() {
   std::int64_t used = 0;
   for (std::int64_t s = 0; s < samples; ++s) {
     const std::int64_t row = s * bank_.count / samples;
-    RowFacts facts;
-    if (!describe_row(kernels_, bank_, row, &facts) || facts.extreme || facts.norm == 0) continue;
-    kernels_.accumulate(bank_, row, metric_ == Metric::cosine ? 1.0 / facts.norm : 1.0, centre_.data());
+    RowMetadata metadata;
+    if (!describe_row(kernels_, bank_, row, &metadata) || metadata.extreme || metadata.norm == 0) continue;
+    kernels_.accumulate(bank_, row, metric_ == Metric::cosine ? 1.0 / metadata.norm : 1.0, centre_.data());
     ++used;
   }
   double squared = 0;
@@ -104,7 +104,7 @@ void Filter::choose_centre() {
 }
 
 bool Filter::describe_plain(Side side, std::int64_t row, FilterRows& out, std::int64_t place) const {
-  RowFacts& facts = out.facts[at(place)];
+  RowMetadata& metadata = out.metadata[at(place)];
   double &gain = out.gain[at(place)], &spread = out.spread[at(place)], &offset = out.offset[at(place)];
   const double squared = out.squares[at(place)];
   const bool cosine = metric_ == Metric::cosine;
@@ -113,34 +113,34 @@ bool Filter::describe_plain(Side side, std::int64_t row, FilterRows& out, std::i
   offset = 0;
   if (!(squared >= kLeastSquare && squared <= kMostSquare)) {
     out.exact[at(place)] = true;
-    if (!describe_row(kernels_, rows(side), row, &facts)) return false;
-    if (facts.norm > 0) offset = kInfinity;
+    if (!describe_row(kernels_, rows(side), row, &metadata)) return false;
+    if (metadata.norm > 0) offset = kInfinity;
     return true;
   }
   const double inverse = 1.0 / factor_[side], norm = std::sqrt(squared);
-  facts = RowFacts();
-  facts.norm = norm * inverse;
+  metadata = RowMetadata();
+  metadata.norm = norm * inverse;
   out.exact[at(place)] = !cosine;
   gain = cosine ? 1.0 / norm : inverse;
-  if (!cosine) spread = facts.norm;
-  if (metric_ == Metric::l2) offset = -facts.norm * facts.norm * (1 - kSquareError);
+  if (!cosine) spread = metadata.norm;
+  if (metric_ == Metric::l2) offset = -metadata.norm * metadata.norm * (1 - kSquareError);
   return true;
 }
 
 bool Filter::describe_centred(Side side, std::int64_t row, FilterRows& out, std::int64_t place) const {
-  RowFacts& facts = out.facts[at(place)];
+  RowMetadata& metadata = out.metadata[at(place)];
   double &scale = out.scale[at(place)], &shift = out.shift[at(place)];
   double &spread = out.spread[at(place)], &offset = out.offset[at(place)];
   double moment[3];
   kernels_.moments(rows(side), row, centre_.data(), moment);
   out.exact[at(place)] = true;
-  if (!describe_row(kernels_, rows(side), row, moment[0], &facts)) return false;
+  if (!describe_row(kernels_, rows(side), row, moment[0], &metadata)) return false;
   scale = shift = spread = out.gain[at(place)] = 0;
   offset = kInfinity;
-  if (facts.extreme) return true;  // beyond the filter: an infinite bound
+  if (metadata.extreme) return true;  // beyond the filter: an infinite bound
 
-  const double pre = metric_ != Metric::cosine ? 1.0 : facts.norm == 0 ? 0.0 : 1.0 / facts.norm;
-  const double size = pre * facts.norm, along = pre * moment[1];
+  const double pre = metric_ != Metric::cosine ? 1.0 : metadata.norm == 0 ? 0.0 : 1.0 / metadata.norm;
+  const double size = pre * metadata.norm, along = pre * moment[1];
   // |y pre - c|^2, by differences where the bound itself needs it. Where it has cancelled, at least a millionth of the row.
   const double squared = metric_ == Metric::l2 ? moment[2] : std::max(0.0, size * size - 2 * along + centre_norm_ * centre_norm_);
   spread = std::sqrt(squared + std::max(1e-12, 8 * rounding_) * (size * size + centre_norm_ * centre_norm_));
@@ -191,12 +191,12 @@ void Filter::few_products(std::int64_t first, std::int64_t count, FilterRows& kn
   kernels_.few_products({bank_, first, count, factor_[bank], queries, queries_.count, products, row, known.squares.data()});
 }
 
-const RowFacts& Filter::query_facts(std::int64_t row, FilterRows& known, std::int64_t place) const {
+const RowMetadata& Filter::query_metadata(std::int64_t row, FilterRows& known, std::int64_t place) const {
   if (!known.exact[at(place)]) {
-    describe_row(kernels_, queries_, row, &known.facts[at(place)]);
+    describe_row(kernels_, queries_, row, &known.metadata[at(place)]);
     known.exact[at(place)] = true;
   }
-  return known.facts[at(place)];
+  return known.metadata[at(place)];
 }
 
 double Filter::threshold(bool extreme, double key) const {

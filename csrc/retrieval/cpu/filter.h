@@ -23,8 +23,8 @@ namespace thfr {
 
 // What the filter knows of some rows.
 struct FilterRows {
-  std::vector<RowFacts> facts;
-  std::vector<char> exact;                   // whether facts will do for scores: for cosine the norm must be the exact one
+  std::vector<RowMetadata> metadata;
+  std::vector<char> exact;                   // whether metadata will do for scores: for cosine the norm must be the exact one
   std::vector<double> squares;               // |v|^2 of plain rows
   std::vector<double> scale, shift;          // of centred rows: v = y scale - c shift
   std::vector<double> gain, spread, offset;  // the terms of Bounds
@@ -51,7 +51,7 @@ class Filter {
                     std::int64_t row) const;
 
   // Of a query described: exact, at the latest now.
-  const RowFacts& query_facts(std::int64_t row, FilterRows& known, std::int64_t place) const;
+  const RowMetadata& query_metadata(std::int64_t row, FilterRows& known, std::int64_t place) const;
 
   // A pair whose bound is below this has a key (a rounded score, larger is better) worse than `key`. `extreme`: of the query.
   double threshold(bool extreme, double key) const;

@@ -39,31 +39,32 @@ inline Rows rows_of(const TensorView& view) {
 
 // The row times scale = 2^-exponent has this norm. The exponent is 0 unless the row's squared norm leaves fp64's range
 // (fp64 rows beyond 1e120 or below 1e-120 only): then it brings the largest element to 1.
-struct RowFacts {
+struct RowMetadata {
   double norm = 0, scale = 1;
   int exponent = 0;
   bool extreme = false;
 };
 
 // `squared`: the row's product with itself. False if the row is not finite.
-inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, double squared, RowFacts* facts) {
-  *facts = RowFacts();
-  facts->norm = std::sqrt(squared);
+inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, double squared,
+                         RowMetadata* metadata) {
+  *metadata = RowMetadata();
+  metadata->norm = std::sqrt(squared);
   if (squared > 1e-240 && squared < 1e240) return true;
   const double largest = kernels.largest(rows, i);
   if (!std::isfinite(largest)) return false;
   if (largest == 0) return true;
-  facts->extreme = true;
-  facts->exponent = std::ilogb(largest);
+  metadata->extreme = true;
+  metadata->exponent = std::ilogb(largest);
   // Two steps reach the whole range: 2^1074 is no double.
-  if (facts->exponent < -1000) facts->exponent = -1000;
-  facts->scale = std::ldexp(1.0, -facts->exponent);
-  facts->norm = std::sqrt(kernels.dot(rows, i, facts->scale, rows, i, facts->scale));
+  if (metadata->exponent < -1000) metadata->exponent = -1000;
+  metadata->scale = std::ldexp(1.0, -metadata->exponent);
+  metadata->norm = std::sqrt(kernels.dot(rows, i, metadata->scale, rows, i, metadata->scale));
   return true;
 }
 
-inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, RowFacts* facts) {
-  return describe_row(kernels, rows, i, kernels.dot(rows, i, 1.0, rows, i, 1.0), facts);
+inline bool describe_row(const RetrievalKernels& kernels, const Rows& rows, std::int64_t i, RowMetadata* metadata) {
+  return describe_row(kernels, rows, i, kernels.dot(rows, i, 1.0, rows, i, 1.0), metadata);
 }
 
 // The score of a pair, rounded to fp32 for all but fp64 rows.
@@ -73,13 +74,13 @@ class PairScore {
       : kernels_(active_retrieval_kernels()), queries_(queries), bank_(bank), metric_(metric) {}
 
   // Larger is better: the score, or minus the distance.
-  double key(std::int64_t q, const RowFacts& query, std::int64_t n, const RowFacts& row) const {
+  double key(std::int64_t q, const RowMetadata& query, std::int64_t n, const RowMetadata& row) const {
     if (metric_ != Metric::l2) return key(query, row, kernels_.dot(queries_, q, query.scale, bank_, n, row.scale));
     return key(query, row, kernels_.distance2(queries_, q, bank_, n, std::ldexp(1.0, -common_exponent(query, row))));
   }
 
   // Cosine, with a row of the bank that is not described yet and a query that is: in one reading.
-  double cosine(std::int64_t q, const RowFacts& query, std::int64_t n, RowFacts* row) const {
+  double cosine(std::int64_t q, const RowMetadata& query, std::int64_t n, RowMetadata* row) const {
     double sums[2];
     kernels_.dot_and_square(queries_, q, bank_, n, sums);
     describe_row(kernels_, bank_, n, sums[1], row);
@@ -87,7 +88,7 @@ class PairScore {
   }
 
   // From <x, y> or |x - y|^2 of the scaled rows.
-  double key(const RowFacts& query, const RowFacts& row, double sum) const {
+  double key(const RowMetadata& query, const RowMetadata& row, double sum) const {
     if (metric_ == Metric::l2) return -rounded(std::ldexp(std::sqrt(sum), common_exponent(query, row)));
     if (metric_ == Metric::dot) return rounded(std::ldexp(sum, query.exponent + row.exponent));
     if (query.norm == 0 || row.norm == 0) return 0;
@@ -95,7 +96,7 @@ class PairScore {
   }
 
  private:
-  static int common_exponent(const RowFacts& query, const RowFacts& row) {
+  static int common_exponent(const RowMetadata& query, const RowMetadata& row) {
     if (query.norm == 0) return row.exponent;
     return row.norm == 0 ? query.exponent : std::max(query.exponent, row.exponent);
   }

@@ -45,12 +45,12 @@ struct Task {
 };
 
 // What one thread works with.
-struct Desk {
+struct Scratch {
   FilterRows known;
   std::unique_ptr<float[]> packed, products;
   std::vector<Neighbour> found;
 
-  Desk(std::int64_t rows, std::int64_t queries)
+  Scratch(std::int64_t rows, std::int64_t queries)
       : known(rows), packed(new float[at(2 * rows * kDepthBlock)]), products(new float[at(rows * queries)]), found(at(rows)) {}
 };
 
@@ -94,10 +94,10 @@ class Search {
   bool excluded(std::int64_t q, std::int64_t n) const { return exclude_ != nullptr && exclude_[q] == n; }
 
   void pack_queries(QueryBlock& block, BadRow& bad) const;
-  void search(QueryBlock& block, const Task& task, Desk& desk, BadRow& bad);
-  void multiply(const QueryBlock& block, const Task& task, Desk& desk) const;
-  void pack_bank(const Task& task, Desk& desk, std::int64_t quad, std::int64_t d) const;
-  void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Desk& desk);
+  void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad);
+  void multiply(const QueryBlock& block, const Task& task, Scratch& scratch) const;
+  void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
+  void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Scratch& scratch);
 
   // body(worker, task) for each task, handed out as workers ask: a thread that the system holds up delays nobody.
   template <typename Body>
@@ -144,8 +144,8 @@ NonFinite Search::run() {
   };
   const std::int64_t splits = few_ ? 1 : std::min(pieces(wanted, bank_blocks), std::max<std::int64_t>(panels / kLeastGroup, 1));
   const std::int64_t group = pieces(panels, splits) * mr, groups = pieces(block.step, group);
-  std::vector<Desk> desks;
-  for (int t = 0; t < threads_; ++t) desks.emplace_back(rows, group);
+  std::vector<Scratch> scratch;
+  for (int t = 0; t < threads_; ++t) scratch.emplace_back(rows, group);
 
   for (std::int64_t i = 0; i < blocks; ++i) {
     BadRow bad_query, bad_row;
@@ -156,7 +156,7 @@ NonFinite Search::run() {
     share(bank_blocks * groups, [&](int worker, std::int64_t t) {
       const std::int64_t place = t % groups * group, row = begin_of(t / groups);
       const Task task{place, std::min(group, block.count - place), row, begin_of(t / groups + 1) - row};
-      if (task.queries > 0 || queries_.count == 0) search(block, task, desks[at(worker)], bad_row);
+      if (task.queries > 0 || queries_.count == 0) search(block, task, scratch[at(worker)], bad_row);
     });
     if (bad_row.found()) return bad_row.as("bank", bank_);
   }
@@ -181,23 +181,23 @@ void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
   });
 }
 
-void Search::search(QueryBlock& block, const Task& task, Desk& desk, BadRow& bad) {
-  if (bad.found_below(task.row) || !filter_.begin(Filter::bank, task.row, task.rows, desk.known, 0, bad)) return;
+void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad) {
+  if (bad.found_below(task.row) || !filter_.begin(Filter::bank, task.row, task.rows, scratch.known, 0, bad)) return;
   const std::int64_t row = few_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
   if (few_) {
-    filter_.few_products(task.row, task.rows, desk.known, block.packed.get(), desk.products.get(), row);
+    filter_.few_products(task.row, task.rows, scratch.known, block.packed.get(), scratch.products.get(), row);
   } else {
-    multiply(block, task, desk);
+    multiply(block, task, scratch);
   }
-  if (!filter_.end(Filter::bank, task.row, task.rows, desk.known, 0, bad) || bad.found()) return;
-  for (std::int64_t i = 0; i < task.queries; ++i) rescore(block, task, task.place + i, desk.products.get() + i * row, desk);
+  if (!filter_.end(Filter::bank, task.row, task.rows, scratch.known, 0, bad) || bad.found()) return;
+  for (std::int64_t i = 0; i < task.queries; ++i) rescore(block, task, task.place + i, scratch.products.get() + i * row, scratch);
 }
 
 // Four rows of the task, from its row 4 quad: depth block d is packed, and what comes after it in the next four asked for.
-void Search::pack_bank(const Task& task, Desk& desk, std::int64_t quad, std::int64_t d) const {
+void Search::pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const {
   const std::int64_t nr = kernels_.bank_panel, place = 4 * quad, run = std::min(kDepthBlock, bank_.width - d);
-  float* out = desk.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
-  filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), desk.known, place, d, run, 4,
+  float* out = scratch.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
+  filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), scratch.known, place, d, run, 4,
                kernels_.bank_panel, out + place / nr * nr * run + place % nr);
   if (bank_.stride != 1) return;
   const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
@@ -208,22 +208,22 @@ void Search::pack_bank(const Task& task, Desk& desk, std::int64_t quad, std::int
 }
 
 // The next depth block is packed a few rows at a time between the tiles: its rows, far apart in memory, come in meanwhile.
-void Search::multiply(const QueryBlock& block, const Task& task, Desk& desk) const {
+void Search::multiply(const QueryBlock& block, const Task& task, Scratch& scratch) const {
   const std::int64_t mr = kernels_.query_panel, nr = kernels_.bank_panel, width = bank_.width;
   const std::int64_t query_panels = pieces(task.queries, mr), bank_panels = pieces(task.rows, nr), row = bank_panels * nr;
   const std::int64_t part = kQueryPart / mr, quads = row / 4, tiles = query_panels * bank_panels;
-  for (std::int64_t q = 0; q < quads; ++q) pack_bank(task, desk, q, 0);
+  for (std::int64_t q = 0; q < quads; ++q) pack_bank(task, scratch, q, 0);
   for (std::int64_t d = 0; d < width; d += kDepthBlock) {
     const std::int64_t run = std::min(kDepthBlock, width - d), next = d + run;
     const float* queries = block.packed.get() + d * block.step + task.place * run;
-    const float* bank = desk.packed.get() + d / kDepthBlock % 2 * row * kDepthBlock;
+    const float* bank = scratch.packed.get() + d / kDepthBlock % 2 * row * kDepthBlock;
     std::int64_t quad = next < width ? 0 : quads, done = 0;
     for (std::int64_t begin = 0; begin < query_panels; begin += part) {
       for (std::int64_t n = 0; n < bank_panels; ++n) {
         for (std::int64_t m = begin; m < std::min(begin + part, query_panels); ++m) {
-          float* products = desk.products.get() + m * mr * row + n * nr;
+          float* products = scratch.products.get() + m * mr * row + n * nr;
           kernels_.tile(queries + m * mr * run, bank + n * nr * run, run, products, row, d == 0);
-          for (++done; quad * tiles < done * quads; ++quad) pack_bank(task, desk, quad, next);
+          for (++done; quad * tiles < done * quads; ++quad) pack_bank(task, scratch, quad, next);
         }
       }
     }
@@ -231,7 +231,7 @@ void Search::multiply(const QueryBlock& block, const Task& task, Desk& desk) con
 }
 
 // First those of the k best bounds: the threshold rises at once, and the rest mostly falls below it.
-void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Desk& desk) {
+void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Scratch& scratch) {
   const std::int64_t q = block.first + place;
   TopK& best = best_[at(q)];
   std::mutex& lock = block.locks[at(place)];
@@ -240,11 +240,11 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
   {
     const std::lock_guard<std::mutex> guard(lock);
     worst = best.worst();
-    extreme = block.known.facts[at(place)].extreme;
+    extreme = block.known.metadata[at(place)].extreme;
   }
   double threshold = filter_.threshold(extreme, worst.key);
-  Neighbour* found = desk.found.data();
-  const std::int64_t count = filter_.select(block.known, place, desk.known, task.rows, products, threshold, found);
+  Neighbour* found = scratch.found.data();
+  const std::int64_t count = filter_.select(block.known, place, scratch.known, task.rows, products, threshold, found);
   if (count == 0) return;
   if (k_ == 1) {
     std::swap(found[0], *std::min_element(found, found + count, better));
@@ -252,16 +252,16 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
     std::nth_element(found, found + k_, found + count, better);
   }
 
-  RowFacts query;
+  RowMetadata query;
   {
     const std::lock_guard<std::mutex> guard(lock);
-    query = filter_.query_facts(q, block.known, place);
+    query = filter_.query_metadata(q, block.known, place);
   }
   for (std::int64_t j = 0; j < count; ++j) {
     const std::int64_t i = found[j].row, n = task.row + i;
     if (found[j].key < threshold || excluded(q, n)) continue;
-    RowFacts& row = desk.known.facts[at(i)];
-    char& exact = desk.known.exact[at(i)];
+    RowMetadata& row = scratch.known.metadata[at(i)];
+    char& exact = scratch.known.exact[at(i)];
     const Neighbour newcomer{exact ? score_.key(q, query, n, row) : score_.cosine(q, query, n, &row), n};
     exact = true;
     if (!better(newcomer, worst)) continue;  // nor ever: what a newcomer must beat only gets better

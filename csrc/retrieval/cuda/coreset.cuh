@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(search_threads) step_kernel(const __grid_const
   int turn = 0;
   for (std::int64_t n = rows_at_once<1> * (blockIdx.x * shares + (wide_rows ? 0 : warp)); n < to.bank.count;
        n += rows_at_once<1> * shares * gridDim.x) {
-    const double total = sum_rows<T, T, true, 1>(to.bank, newest, to.bank, n, scale, slots, turn);
+    const double total = sum_rows<T, T, true, 1>(to.bank, newest, to.bank, n, scale, 0, slots, turn);
     const std::int64_t row = n + lane / lanes;
     if (lane % lanes != 0 || row >= to.bank.count || (wide_rows && warp != 0)) continue;
     double distance = to.distances[row];

@@ -21,6 +21,7 @@ struct Gain {
 constexpr int largest_exponent = 400;    // of a gain: products of two, squared, stay within fp64
 constexpr double largest_norm = 0x1p40;  // and its inverse: products neither overflow nor vanish in fp32
 
+__device__ inline float single_power(int exponent) { return __uint_as_float(static_cast<unsigned>(exponent + 127) << 23); }
 __device__ inline double power(int exponent) { return __longlong_as_double((exponent + 1023LL) << 52); }
 
 __device__ inline Gain gain_of(double norm, int exponent, bool inverse) {
@@ -29,27 +30,25 @@ __device__ inline Gain gain_of(double norm, int exponent, bool inverse) {
   return {good ? static_cast<float>(inverse ? 1 / norm : norm) : NAN, good ? exponent : 0};
 }
 
-struct Range {
-  double low, high;
+struct Bounds {
+  float low, high;
 };
 
-__device__ inline Range range_of(Metric metric, double product, const Gain& x, const Gain& y, double slack) {
-  double value, error;
-  if (metric == Metric::cosine) {
-    value = product * x.norm * y.norm;
-    error = slack;
-  } else {
-    const double x_power = power(x.exponent), y_power = power(y.exponent);
-    const double x_norm = x.norm * x_power, y_norm = y.norm * y_power;
-    value = product * x_power * y_power;
-    error = slack * x_norm * y_norm;
-    if (metric == Metric::l2) {
-      const double squares = x_norm * x_norm + y_norm * y_norm;
-      value = 2 * value - squares;
-      error = 2 * error + 0x1p-20 * squares;
-    }
+constexpr int largest_filtered = 60;  // exponent, beyond which rows are scored without being filtered
+
+// fp32 throughout: `slack` covers its rounding, the last term what underflows.
+__device__ inline Bounds bounds_of(Metric metric, float product, const Gain& x, const Gain& y, float slack) {
+  const bool cosine = metric == Metric::cosine;  // norms are inverse then
+  bool known = cosine || (abs(x.exponent) <= largest_filtered && abs(y.exponent) <= largest_filtered);
+  const float norms = x.norm * y.norm, both = cosine ? norms : single_power(known ? x.exponent + y.exponent : 0);
+  float value = product * both, error = slack * (cosine ? 1 : norms * both) + 0x1p-100F;
+  if (metric == Metric::l2) {
+    const float x_norm = x.norm * single_power(known ? x.exponent : 0), y_norm = y.norm * single_power(known ? y.exponent : 0);
+    const float squares = x_norm * x_norm + y_norm * y_norm;
+    value = 2 * value - squares;
+    error = 2 * error + 0x1p-19F * squares;
   }
-  const bool known = isfinite(value) && isfinite(error);
+  known = known && isfinite(value) && isfinite(error);
   return {known ? value - error : -INFINITY, known ? value + error : INFINITY};
 }
 
@@ -69,75 +68,167 @@ __device__ inline double below_key(Metric metric, double key) {
   return below<T>(metric, metric == Metric::l2 ? -key * key : key);
 }
 
+// The same as fp32, rounded down.
+__device__ inline float rounded_down(double value) {
+  const auto nearest = static_cast<float>(value);
+  return static_cast<double>(nearest) > value ? nextafterf(nearest, -INFINITY) : nearest;
+}
+
+constexpr int strip_items = 16;   // rows of a thread: their bounds stay in registers
+constexpr int gains_at_once = 8;  // loads of a thread that are on their way
+constexpr int strip_rows = search_threads * strip_items;
+
 struct Products {
   const float* at;                   // [parts, Q, B]
   std::int64_t parts, count, first;  // B rows of the bank from `first`
   const Gain *query_gains, *bank_gains;
-  double slack;
+  float slack;
+  int strips, rows;  // shares of the B rows, one a block, and how many rows each has; at most strip_rows
 };
 
+// Rows of one query's strip.
 struct Candidates {
   const Target& to;
   const Products& products;
-  std::int64_t q;
+  std::int64_t q, begin;
+  int count;
   Gain gain;
 
-  __device__ Range range(std::int64_t i) const {
-    double sum = 0;
-    for (std::int64_t p = 0; p < products.parts; ++p) {
-      sum += products.at[(p * to.queries.count + q) * products.count + i];
-    }
-    return range_of(to.metric, sum, gain, products.bank_gains[i], products.slack);
+  __device__ Candidates(const Target& target, const Products& products_, std::int64_t query, int strip)
+      : to(target),
+        products(products_),
+        q(query),
+        begin(std::int64_t{strip} * products_.rows),
+        count(static_cast<int>(max(std::int64_t{0}, min(products_.count - begin, std::int64_t{products_.rows})))),
+        gain(products_.query_gains[query]) {}
+
+  __device__ const float* part(std::int64_t p) const { return products.at + (p * to.queries.count + q) * products.count + begin; }
+  __device__ std::int64_t row(int i) const { return products.first + begin + i; }
+  __device__ float high(int i) const {
+    float sum = 0;
+    for (std::int64_t p = 0; p < products.parts; ++p) sum += part(p)[i];
+    return bounds_of(to.metric, sum, gain, products.bank_gains[begin + i], products.slack).high;
   }
-  __device__ bool excluded(std::int64_t i) const { return to.exclude != nullptr && to.exclude[q] == products.first + i; }
+  // What every strip_items-th row may be at most, from row `thread` on; returns the most that one is at least.
+  __device__ float look(float (&high)[strip_items]) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    const std::int64_t out = to.exclude == nullptr ? -1 : to.exclude[q];
+    const int excluded = out >= row(0) && out < row(count) ? static_cast<int>(out - row(0)) : -1;
+    float most = -INFINITY;
+#pragma unroll
+    for (float& sum : high) sum = 0;
+    for (std::int64_t p = 0; p < products.parts; ++p) {
+      const float* const from = part(p) + thread;
+#pragma unroll
+      for (int j = 0; j < strip_items; ++j) {  // all on their way at once
+        if (j * search_threads + thread < count) high[j] += __ldcs(from + j * search_threads);
+      }
+    }
+#pragma unroll
+    for (int first = 0; first < strip_items; first += gains_at_once) {
+      Gain gains[gains_at_once];
+#pragma unroll
+      for (int j = 0; j < gains_at_once; ++j) {
+        const int i = (first + j) * search_threads + thread;
+        gains[j] = i < count ? products.bank_gains[begin + i] : Gain{NAN, 0};
+      }
+#pragma unroll
+      for (int j = 0; j < gains_at_once; ++j) {
+        const int i = (first + j) * search_threads + thread;
+        const Bounds found = bounds_of(to.metric, high[first + j], gain, gains[j], products.slack);
+        high[first + j] = found.high;
+        if (i != excluded) most = fmaxf(most, found.low);
+      }
+    }
+    return most;
+  }
 };
 
-// A value that k rows of the block reach: the k-th of the threads' best. By the block.
-__device__ inline double reached_by(const Candidates& candidates, int k, double (&best)[search_threads], double& kth) {
-  const int thread = static_cast<int>(threadIdx.x);
-  double most = -INFINITY;
-  for (std::int64_t i = thread; i < candidates.products.count; i += search_threads) {
-    const double low = candidates.range(i).low;
-    if (low > most && !candidates.excluded(i)) most = low;
-  }
-  best[thread] = most;
-  __syncthreads();
-  int rank = 0;
-  for (int i = 0; i < search_threads; ++i) rank += best[i] > most || (best[i] == most && i < thread) ? 1 : 0;
-  if (rank == k - 1) kth = most;
-  __syncthreads();
-  return kth;
+// Floats as unsigned integers of the same order.
+__device__ inline unsigned order_of(float x) {
+  const unsigned bits = __float_as_uint(x);
+  return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
+}
+__device__ inline float number_of(unsigned order) {
+  return __uint_as_float((order & 0x80000000U) != 0 ? order & 0x7fffffffU : ~order);
 }
 
-// A block a query. keys, rows: [Q,k]; they begin here with the bank's first row. Dynamic shared memory: search_warps lists.
+// A number that k of the threads reach: the k-th largest of theirs, but for its last bits. By the block; more than -infinity
+// in k threads at least.
+__device__ inline float reached_by(float most, int k, float (&of_warp)[search_warps]) {
+  constexpr int last_bit = 8;  // 2^-15 of a number, far below the slack
+  if (k == 1) {
+    for (int step = 16; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(all_lanes, most, step));
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = most;
+    __syncthreads();
+    for (const float other : of_warp) most = fmaxf(most, other);
+    return most;
+  }
+  const unsigned own = order_of(most);
+  unsigned reached = 0;
+#pragma unroll 1
+  for (int bit = 31; bit >= last_bit; --bit) {
+    const unsigned tried = reached | 1U << bit;
+    if (__syncthreads_count(own >= tried ? 1 : 0) >= k) reached = tried;
+  }
+  return number_of(reached);
+}
+
+// Scores the rows of bits `wanted` of the lanes, bit j of row 256 j + 32 warp + lane, and puts them into the warp's list. By a
+// warp.
+template <typename U, typename T>
+__device__ inline void score_wanted(const Candidates& candidates, unsigned wanted, float threshold, const List& list) {
+  const Target& to = candidates.to;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const Metadata metadata = to.metadata[candidates.q];
+  const float first_threshold = threshold;
+#pragma unroll 1
+  for (int j = 0; j < strip_items; ++j) {
+    for (unsigned left = __ballot_sync(all_lanes, (wanted >> j & 1) != 0 ? 1 : 0); left != 0; left &= left - 1) {
+      const int i = j * search_threads + 32 * warp + __ffs(static_cast<int>(left)) - 1;
+      if (threshold > first_threshold && candidates.high(i) < threshold) continue;
+      const std::int64_t n = candidates.row(i);
+      const double key = pair_key<U, T>(to.metric, to.queries, candidates.q, metadata, to.bank, n);
+      if (isnan(key) || (to.exclude != nullptr && to.exclude[candidates.q] == n) || !list.takes(key, n)) continue;
+      insert(list, key, n);
+      threshold = fmaxf(threshold, rounded_down(below_key<T>(to.metric, list.keys[list.k - 1])));
+    }
+  }
+}
+
+// A block a query's strip. keys, rows: [Q,strips,k]; they begin here with the bank's first row. Dynamic shared memory:
+// search_warps lists.
 template <typename U, typename T>
 __global__ void __launch_bounds__(search_threads, 2)
     select_kernel(const __grid_constant__ Target to, const __grid_constant__ Products products, int k, double* keys,
                   std::int64_t* rows) {
-  THFR_SHARED(double, best, [search_threads]);
-  THFR_SHARED(double, kth, [1]);
+  THFR_SHARED(float, of_warp, [search_warps]);
   THFR_DYNAMIC_SHARED(double, memory);
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t q = blockIdx.x;
-  double* const own_keys = keys + q * k;
-  std::int64_t* const own_rows = rows + q * k;
-  const Candidates candidates{to, products, q, products.query_gains[q]};
-  const Facts facts = to.facts[q];
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const unsigned strips = static_cast<unsigned>(products.strips);
+  const Candidates candidates(to, products, blockIdx.x / strips, static_cast<int>(blockIdx.x % strips));
+  double* const own_keys = keys + std::int64_t{blockIdx.x} * k;
+  std::int64_t* const own_rows = rows + std::int64_t{blockIdx.x} * k;
+  float high[strip_items];
+  const float most = candidates.look(high);
+  float threshold = -INFINITY;
+  if (products.first > 0 && own_rows[k - 1] != no_row) {
+    threshold = rounded_down(below_key<T>(to.metric, own_keys[k - 1]));
+  }
+  if (__syncthreads_count(most > threshold ? 1 : 0) >= k) {  // else the rows before reach more than k of these
+    threshold = fmaxf(threshold, rounded_down(below<T>(to.metric, reached_by(most, k, of_warp))));
+  }
+  unsigned wanted = 0;
+#pragma unroll
+  for (int j = 0; j < strip_items; ++j) {
+    const bool there = j * search_threads + static_cast<int>(threadIdx.x) < candidates.count;
+    wanted |= there && !(high[j] < threshold) ? 1U << j : 0U;
+  }
+  if (isnan(to.metadata[candidates.q].norm)) wanted = 0;
+  if (__syncthreads_or(wanted != 0 ? 1 : 0) == 0 && products.first > 0) return;
   const List list = list_at(memory, search_warps, warp, k);
   clear(list);
-  double threshold = below<T>(to.metric, reached_by(candidates, k, best, kth[0]));
-  if (products.first > 0 && own_rows[k - 1] != no_row) threshold = fmax(threshold, below_key<T>(to.metric, own_keys[k - 1]));
-  for (std::int64_t begin = 32 * warp; begin < products.count; begin += search_threads) {
-    const std::int64_t i = begin + lane;
-    const bool there = i < products.count && !isnan(facts.norm) && !(candidates.range(i).high < threshold);
-    for (unsigned left = __ballot_sync(all_lanes, there); left != 0; left &= left - 1) {
-      const std::int64_t n = products.first + begin + __ffs(static_cast<int>(left)) - 1;
-      const double key = pair_key<U, T>(to.metric, to.queries, q, facts, to.bank, n);
-      if (isnan(key) || (to.exclude != nullptr && to.exclude[q] == n) || !list.takes(key, n)) continue;
-      insert(list, key, n);
-      threshold = fmax(threshold, below_key<T>(to.metric, list.keys[k - 1]));
-    }
-  }
+  score_wanted<U, T>(candidates, wanted, threshold, list);
   __syncthreads();
   if (warp != 0) return;
   for (int w = 1; w < search_warps; ++w) {
@@ -162,7 +253,7 @@ __device__ inline __half part_of(Number x, bool rest) {
   return rest ? __float2half_rn(static_cast<float>(x - static_cast<Number>(__half2float(high)))) : high;
 }
 
-// Rows as operands, `warps` warps of a block a row. bad: null for queries, whose facts say it.
+// Rows as operands, `warps` warps of a block a row. bad: null for queries, whose metadata say it.
 template <typename T>
 __global__ void __launch_bounds__(search_threads)
     pack_kernel(const __grid_constant__ Rows rows, Operands out, Metric metric, int warps, Gain* gains, std::int64_t* bad) {

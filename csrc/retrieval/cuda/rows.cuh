@@ -20,15 +20,15 @@ struct Rows {
   bool packed = false;  // rows are 16-byte loads
 };
 
-// What is known of a query: see RowFacts of the CPU. The exponent is 0 but for fp64 rows beyond 1e120 or below 1e-120.
-struct Facts {
+// What is known of a query: see RowMetadata of the CPU. The exponent is 0 but for fp64 rows beyond 1e120 or below 1e-120.
+struct Metadata {
   double norm, exponent;
 };
 
 // What is searched for, and where.
 struct Target {
   Rows queries, bank;
-  const Facts* facts;
+  const Metadata* metadata;
   Metric metric;
   const std::int64_t* exclude;
   std::int64_t* bad;
@@ -104,11 +104,12 @@ __device__ inline void fold(double (&x)[N]) {
 }
 
 // N sums at once, N a power of two up to 32, each in the tree of lane_sum with a fraction of its shuffles: lane l is left with
-// sum l / (32 / N), in place 0.
+// sum l / (32 / N), in place 0. paired: 1 if odd lanes have sums of their own (N: up to 16), those of a row that 16 lanes hold:
+// the same bits, for the tree of 32 begins by adding zeros.
 template <int N>
-__device__ inline void lane_sums(double (&x)[N]) {
+__device__ inline void lane_sums(double (&x)[N], int paired) {
   fold<N / 2>(x);
-  for (int step = 16 / N; step > 0; step /= 2) x[0] += __shfl_xor_sync(all_lanes, x[0], step);
+  for (int step = 16 / N; step > paired; step /= 2) x[0] += __shfl_xor_sync(all_lanes, x[0], step);
 }
 
 // What two elements add to the sum of their pair.
@@ -127,10 +128,9 @@ struct Pair {
 };
 
 // One pair, by a warp; every lane gets the sums. U: of the query, T: of the bank. fp64 rows are multiplied by powers of two.
-// Not inlined: a call costs little beside a row, and one copy keeps compilation short.
 template <typename U, typename T, bool L2>
-__device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
-                                      double y_scale) {
+__device__ inline Pair sum_pair_here(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
+                                     double y_scale) {
   constexpr int W = wide<T>;
   const U* const x = row_of<U>(queries, q);
   const T* const y = row_of<T>(bank, n);
@@ -158,11 +158,18 @@ __device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, doubl
   return total;
 }
 
+// Not inlined: a call costs little beside a row, and one copy keeps compilation short.
+template <typename U, typename T, bool L2>
+__device__ __noinline__ Pair sum_pair(const Rows& queries, std::int64_t q, double x_scale, const Rows& bank, std::int64_t n,
+                                      double y_scale) {
+  return sum_pair_here<U, T, L2>(queries, q, x_scale, bank, n, y_scale);
+}
+
 __device__ inline double larger(double a, double b) { return b > a || b != b ? b : a; }
 
-// max |x| of a row, by a warp; NaN if an element is. Called for few rows: one copy of the code keeps compilation short.
+// max |x| of a row, by a warp; NaN if an element is.
 template <typename T>
-__device__ __noinline__ double largest_of(const Rows& rows, std::int64_t i) {
+__device__ inline double largest_of(const Rows& rows, std::int64_t i) {
   constexpr int W = wide<T>;
   const T* const row = row_of<T>(rows, i);
   double most = 0;
@@ -184,16 +191,28 @@ __device__ inline int exponent_of(double largest) {
   return exponent < -1000 ? -1000 : exponent;
 }
 
-// Facts of a row, by a warp.
+// Metadata of a row, by a warp. A loop, so that the sums are there once.
 template <typename T>
-__device__ __noinline__ Facts describe(const Rows& rows, std::int64_t i) {
-  const double square = sum_pair<T, T, false>(rows, i, 1, rows, i, 1).sum;
-  if (is_moderate(square) || (sizeof(T) < 8 && isfinite(square))) return {sqrt(square), 0};
-  const double largest = largest_of<T>(rows, i);
-  if (!isfinite(largest)) return {largest - largest, 0};  // NaN
-  const int exponent = exponent_of(largest);
-  const double scale = ldexp(1.0, -exponent);
-  return {sqrt(sum_pair<T, T, false>(rows, i, scale, rows, i, scale).sum), static_cast<double>(exponent)};
+__device__ inline Metadata describe_here(const Rows& rows, std::int64_t i) {
+  double scale = 1;
+  int exponent = 0;
+#pragma unroll 1
+  for (bool scaled = false;; scaled = true) {
+    const double square = sum_pair_here<T, T, false>(rows, i, scale, rows, i, scale).sum;
+    if (scaled || is_moderate(square) || (sizeof(T) < 8 && isfinite(square))) {
+      return {sqrt(square), static_cast<double>(exponent)};
+    }
+    const double largest = largest_of<T>(rows, i);
+    if (!isfinite(largest)) return {largest - largest, 0};  // NaN
+    exponent = exponent_of(largest);
+    scale = ldexp(1.0, -exponent);
+  }
+}
+
+// For few rows: one copy of the code.
+template <typename T>
+__device__ __noinline__ Metadata describe(const Rows& rows, std::int64_t i) {
+  return describe_here<T>(rows, i);
 }
 
 template <typename T>
@@ -203,7 +222,7 @@ __device__ inline double rounded(double score) {
 
 // Whether sum and square say all, or the rows must be brought nearer to 1 first: some fp64 rows.
 template <typename T>
-__device__ inline bool is_plain(Metric metric, const Facts& x, const Pair& pair) {
+__device__ inline bool is_plain(Metric metric, const Metadata& x, const Pair& pair) {
   if (sizeof(T) < 8) return true;
   if (metric == Metric::l2) return pair.sum > 1e-280 && pair.sum < 1e280;
   return x.exponent == 0 && is_moderate(pair.square);
@@ -211,7 +230,7 @@ __device__ inline bool is_plain(Metric metric, const Facts& x, const Pair& pair)
 
 // Larger is better: the rounded score, or minus the distance. NaN if a row is not finite.
 template <typename T>
-__device__ inline double key_of(Metric metric, const Facts& x, double y_norm, double sum, int exponent) {
+__device__ inline double key_of(Metric metric, const Metadata& x, double y_norm, double sum, int exponent) {
   if (!isfinite(sum)) return sum - sum;
   if (metric == Metric::l2) return rounded<T>(-ldexp(sqrt(sum), exponent));
   if (metric == Metric::dot) return rounded<T>(ldexp(sum, exponent));
@@ -222,9 +241,9 @@ __device__ inline double key_of(Metric metric, const Facts& x, double y_norm, do
 
 // By a warp, of rows that are not plain.
 template <typename U, typename T>
-__device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, std::int64_t q, const Facts& x, const Rows& bank,
+__device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, std::int64_t q, const Metadata& x, const Rows& bank,
                                           std::int64_t n) {
-  const Facts y = describe<T>(bank, n);
+  const Metadata y = describe<T>(bank, n);
   if (isnan(x.norm) || isnan(y.norm)) return x.norm + y.norm;
   const int of_x = static_cast<int>(x.exponent), of_y = static_cast<int>(y.exponent);
   if (metric != Metric::l2) {
@@ -238,7 +257,7 @@ __device__ __noinline__ double scaled_key(Metric metric, const Rows& queries, st
 
 // The key of a pair, by a warp.
 template <typename U, typename T>
-__device__ inline double pair_key(Metric metric, const Rows& queries, std::int64_t q, const Facts& x, const Rows& bank,
+__device__ inline double pair_key(Metric metric, const Rows& queries, std::int64_t q, const Metadata& x, const Rows& bank,
                                   std::int64_t n) {
   const Pair pair =
       metric == Metric::l2 ? sum_pair<U, T, true>(queries, q, 1, bank, n, 1) : sum_pair<U, T, false>(queries, q, 1, bank, n, 1);

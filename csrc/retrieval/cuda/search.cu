@@ -6,24 +6,27 @@
 
 namespace thfr::cuda {
 
-const char* describe_queries(const TensorView& queries, const TensorView& facts, void* stream) {
+const char* describe_queries(const TensorView& queries, const TensorView& metadata, void* stream) {
   if (queries.size[0] == 0) return nullptr;
   return with_type(queries.dtype, [&](auto of) {
     using T = typename decltype(of)::type;
     return launch(describe_kernel<T>, looping_blocks(queries.size[0], search_warps), search_threads, 0, stream, to_rows(queries),
-                  facts.as<Facts>());
+                  metadata.as<Metadata>());
   });
 }
 
+static int queries_at_once(std::int64_t queries) { return queries == 1 ? 1 : 4; }
+
 // Two blocks are at work on a multiprocessor; twice as many even out their ends.
-std::int64_t bank_strips(std::int64_t rows, std::int64_t width) {
-  const int of_block = rows_at_once<1> * (is_wide(width) ? 1 : search_warps);
+std::int64_t bank_strips(std::int64_t queries, std::int64_t rows, std::int64_t width) {
+  const int at_once = queries_at_once(queries) == 1 ? rows_at_once<1> : rows_at_once<4>;
+  const int of_block = at_once * (is_wide(width) ? 1 : search_warps);
   return std::max<std::int64_t>(std::min<std::int64_t>(ceil_div(rows, of_block), 4LL * multiprocessors()), 1);
 }
 
 template <typename U, typename T, bool L2>
 static const char* search_with(const Search& search, const Lists& lists, void* stream) {
-  const int k = static_cast<int>(lists.keys.size[2]), at_once = search.queries.size[0] == 1 ? 1 : 4;
+  const int k = static_cast<int>(lists.keys.size[2]), at_once = queries_at_once(search.queries.size[0]);
   const auto run = [&](void (*kernel)(Target, int, double*, std::int64_t*)) {
     return launch(kernel, static_cast<unsigned>(lists.keys.size[1]), search_threads, bytes_of_lists(search_warps * at_once, k),
                   stream, to_target(search), k, lists.keys.as<double>(), lists.rows.as<std::int64_t>());

@@ -17,6 +17,12 @@ constexpr int sum_count = rows_at_once<QT> * QT * (L2 ? 1 : 2);
 // Whether the segments of a row are shared out among the warps of a block, or each warp has rows of its own.
 __host__ __device__ inline bool is_wide(std::int64_t width) { return width > segment; }
 
+// 1 where half a warp's loads of 16 bytes are enough for a row of the bank: even and odd lanes take rows of their own then.
+template <typename T>
+__device__ inline int is_paired(std::int64_t width) {
+  return width <= 16 * wide<T> ? 1 : 0;
+}
+
 using Slots = double[2][search_warps][32];
 
 // One element of each row and query.
@@ -35,7 +41,7 @@ __device__ inline void add_element(const double (&x)[QT], const double (&y)[rows
 // Of elements [begin, end): what this lane adds.
 template <typename U, typename T, bool L2, int QT>
 __device__ inline void sum_segment(const Rows& queries, std::int64_t q, const Rows& bank, std::int64_t n, double scale,
-                                   std::int64_t begin, std::int64_t end, double (&sums)[sum_count<L2, QT>]) {
+                                   std::int64_t begin, std::int64_t end, int paired, double (&sums)[sum_count<L2, QT>]) {
   constexpr int W = wide<T>, R = rows_at_once<QT>;
   const U* query[QT];
   const T* row[R];
@@ -43,7 +49,7 @@ __device__ inline void sum_segment(const Rows& queries, std::int64_t q, const Ro
   for (int k = 0; k < QT; ++k) query[k] = row_of<U>(queries, q + k < queries.count ? q + k : queries.count - 1);
 #pragma unroll
   for (int r = 0; r < R; ++r) row[r] = row_of<T>(bank, n + r < bank.count ? n + r : bank.count - 1);
-  std::int64_t d = begin + static_cast<int>(threadIdx.x) % 32 * W;
+  std::int64_t d = begin + (static_cast<int>(threadIdx.x) % 32 >> paired) * W;
   if (queries.packed && bank.packed && d + W <= end) {
     Chunk<T, W> coming[R];
 #pragma unroll
@@ -85,9 +91,10 @@ __device__ inline void sum_segment(const Rows& queries, std::int64_t q, const Ro
 }
 
 // Rows [n, n + rows_at_once) with queries [q, q + QT): each lane's total, that of sum lane / (32 / sum_count). Of narrow rows by
-// a warp; of wide ones by the block, and warp 0 has the totals. `turn`, 0 at first, is kept from call to call.
+// a warp, with an `n` of its odd lanes if they are paired; of wide ones by the block, and warp 0 has the totals. `turn`, 0 at
+// first, is kept from call to call.
 template <typename U, typename T, bool L2, int QT>
-__device__ inline double sum_rows(const Rows& queries, std::int64_t q, const Rows& bank, std::int64_t n, double scale,
+__device__ inline double sum_rows(const Rows& queries, std::int64_t q, const Rows& bank, std::int64_t n, double scale, int paired,
                                   Slots& slots, int& turn) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const bool wide_rows = is_wide(bank.width);
@@ -96,8 +103,8 @@ __device__ inline double sum_rows(const Rows& queries, std::int64_t q, const Row
     const std::int64_t begin = first + (wide_rows ? warp * segment : 0);
     const std::int64_t end = begin + segment < bank.width ? begin + segment : bank.width;
     double sums[sum_count<L2, QT>] = {};  // for narrow and wide rows alike: the code is long
-    if (begin < end) sum_segment<U, T, L2, QT>(queries, q, bank, n, scale, begin, end, sums);
-    lane_sums(sums);
+    if (begin < end) sum_segment<U, T, L2, QT>(queries, q, bank, n, scale, begin, end, paired, sums);
+    lane_sums(sums, paired);
     if (!wide_rows) return sums[0];
     slots[turn][warp][lane] = sums[0];
     __syncthreads();  // one suffices: the other half of the slots is written next

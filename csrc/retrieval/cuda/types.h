@@ -39,7 +39,7 @@ inline Rows to_rows(const TensorView& view) {
 inline Target to_target(const Search& search) {
   return {to_rows(search.queries),
           to_rows(search.bank),
-          search.facts.as<const Facts>(),
+          search.metadata.as<const Metadata>(),
           search.metric,
           search.exclude.as<const std::int64_t>(),
           search.bad.as<std::int64_t>()};

@@ -22,18 +22,13 @@ class Counter {
  public:
   static constexpr std::int64_t block = 512;  // keys taken in at a time, at most
 
-  explicit Counter(const Index<Key>& index) : index_(index), at_or_below_(index.size()), equal_(index.size()) {
+  explicit Counter(const Index<Key>& index) : index_(index), counts_(index.size()) {
     if (index.size() == 0) return;
     low_ = index[0];
     range_ = index[index.size() - 1] - low_;
-    if (index.size() < direct) return;
-    while ((range_ >> shift_) >= cells) ++shift_;
-    for (std::size_t c = 0; c <= static_cast<std::size_t>(range_ >> shift_); ++c) {
-      const std::size_t rank = index.bin(low_ + (static_cast<Key>(c) << shift_)) / 2;
-      batch_of_.push_back(static_cast<std::uint16_t>(std::min(rank, index.size() - 1) * batches / index.size()));
-    }
-    waiting_.reset(new Key[batches * batch]);
-    fill_.resize(batches);
+    if (index.parts() == 1) return;
+    waiting_.reset(new Key[index.parts() * batch]);  // memory that is not written costs nothing
+    fill_.resize(index.parts());
   }
 
   // Takes in some pixels of a row, at most `block`: those of the index are looked up, now or later, the rest only counted.
@@ -42,7 +37,7 @@ class Counter {
     const std::int64_t kept = filter(map, mask, wanted, row, x, n, inside);
     if (index_.size() == 0) return;
     inside_ += kept;
-    if (fill_.empty()) return look_up(inside, kept);
+    if (fill_.empty()) return look_up(0, inside, kept);
     wait(inside, kept);
   }
 
@@ -52,13 +47,14 @@ class Counter {
   // Adds what was counted to `bins` (of Index::bin) and starts again.
   void move_to(std::vector<std::uint64_t>& bins) {
     for (std::size_t b = 0; b < fill_.size(); ++b) {
-      look_up(waiting_.get() + b * batch, fill_[b]);
+      look_up(b, waiting_.get() + b * batch, fill_[b]);
       fill_[b] = 0;
     }
-    for (std::size_t i = 0; i < equal_.size(); ++i) {
-      bins[2 * i] += at_or_below_[i] - equal_[i];
-      bins[2 * i + 1] += equal_[i];
-      at_or_below_[i] = equal_[i] = 0;
+    for (std::size_t i = 0; i < counts_.size(); ++i) {
+      const std::uint64_t equal = counts_[i] >> 32;
+      bins[2 * i] += (counts_[i] & UINT32_MAX) - equal;
+      bins[2 * i + 1] += equal;
+      counts_[i] = 0;
     }
     bins.front() += static_cast<std::uint64_t>(tally_.total - tally_.above - inside_);
     bins.back() += static_cast<std::uint64_t>(tally_.above);
@@ -66,10 +62,7 @@ class Counter {
   }
 
  private:
-  static constexpr std::size_t direct = 2048;  // values whose index is near anyway
-  static constexpr std::size_t cells = 4096;   // of the range of keys, each with its batch
-  static constexpr std::size_t batches = 128;
-  static constexpr std::uint32_t batch = 16384;
+  static constexpr std::uint32_t batch = 32768;  // keys: enough that a part of the index, once fetched, serves many
 
   std::int64_t filter(const TensorView& map, const TensorView* mask, bool wanted, std::int64_t row, std::int64_t x,
                       std::int64_t n, Key* inside) {
@@ -92,38 +85,32 @@ class Counter {
   }
 
   void wait(const Key* keys, std::int64_t n) {
-    const std::uint16_t* batch_of = batch_of_.data();
     std::uint32_t* fill = fill_.data();
     Key* waiting = waiting_.get();
-    const Key low = low_;
-    const int shift = shift_;
     for (std::int64_t i = 0; i < n; ++i) {
-      const std::size_t b = batch_of[static_cast<std::size_t>((keys[i] - low) >> shift)];
+      const std::size_t b = index_.part(keys[i]);
       const std::uint32_t place = fill[b];
       waiting[b * batch + place] = keys[i];
       fill[b] = place + 1;
       if (place + 1 < batch) continue;
-      look_up(waiting + b * batch, batch);
+      look_up(b, waiting + b * batch, batch);
       fill[b] = 0;
     }
   }
-  void look_up(const Key* keys, std::int64_t n) {
-    const typename Index<Key>::Finder finder = index_.finder();
-    std::uint32_t *at_or_below = at_or_below_.data(), *equal = equal_.data();
+  void look_up(std::size_t part, const Key* keys, std::int64_t n) {
+    const typename Index<Key>::Finder finder = index_.finder(part);
+    std::uint64_t* counts = counts_.data();
     for (std::int64_t i = 0; i < n; ++i) {
       const std::size_t rank = finder.rank(keys[i]);
-      ++at_or_below[rank];
-      if (finder.values[rank] == keys[i]) ++equal[rank];
+      counts[rank] += std::uint64_t{1} + (static_cast<std::uint64_t>(finder.values[rank] == keys[i]) << 32);
     }
   }
 
   const Index<Key>& index_;
-  // Of each value: keys at it, and at it or between it and the one before.
-  std::vector<std::uint32_t> at_or_below_, equal_;
+  // Of each value: keys at it or between it and the one before, and in the upper half keys at it.
+  std::vector<std::uint64_t> counts_;
   const SweepKernels& kernels_ = active_sweep_kernels();
   Key low_ = 1, range_ = 0;
-  int shift_ = 0;
-  std::vector<std::uint16_t> batch_of_;
   std::unique_ptr<Key[]> waiting_;
   std::vector<std::uint32_t> fill_;
   PixelTally tally_;

@@ -15,12 +15,16 @@ __global__ void used_kernel(Order order, const std::int64_t* __restrict__ rank, 
 // Running sums of the bins: of those between values, then of those at values, then of those above all.
 struct Negatives {
   const std::int64_t* sums;
-  std::int64_t room;
+  std::int64_t capacity;
 
-  __device__ std::int64_t total() const { return sums[2 * room]; }
-  __device__ std::int64_t below(std::int64_t value) const { return sums[value] + sums[room + value - 1] - sums[room - 1]; }
-  __device__ std::int64_t not_above(std::int64_t value) const { return sums[value] + sums[room + value] - sums[room - 1]; }
-  __device__ bool has(std::int64_t value) const { return value >= 0 && value < room; }
+  __device__ std::int64_t total() const { return sums[2 * capacity]; }
+  __device__ std::int64_t below(std::int64_t value) const {
+    return sums[value] + sums[capacity + value - 1] - sums[capacity - 1];
+  }
+  __device__ std::int64_t not_above(std::int64_t value) const {
+    return sums[value] + sums[capacity + value] - sums[capacity - 1];
+  }
+  __device__ bool has(std::int64_t value) const { return value >= 0 && value < capacity; }
 };
 
 __global__ void twice_kernel(Order order, Ranks ranks, Negatives negatives, std::int64_t* __restrict__ twice) {

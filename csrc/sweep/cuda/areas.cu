@@ -79,13 +79,15 @@ std::int64_t sweep_segments() { return segments; }
 
 const char* make_table(const Distinct& distinct, const Index& index, void* stream) {
   const Ranks ranks = ranks_of(distinct);
-  const std::int64_t room = index.table.size[0];
+  const std::int64_t capacity = index.table.size[0];
   auto* table = index.table.as<std::uint32_t>();
   auto* ends = index.ends.as<std::int64_t>();
   if (is_wide(index.values)) {
-    return launch_items(table_kernel<std::int64_t>, room, stream, index.values.as<std::int64_t>(), ranks, ends, table, room);
+    return launch_items(table_kernel<std::int64_t>, capacity, stream, index.values.as<std::int64_t>(), ranks, ends, table,
+                        capacity);
   }
-  return launch_items(table_kernel<std::int32_t>, room, stream, index.values.as<std::int32_t>(), ranks, ends, table, room);
+  return launch_items(table_kernel<std::int32_t>, capacity, stream, index.values.as<std::int32_t>(), ranks, ends, table,
+                      capacity);
 }
 
 const char* double_ranks(const RegionOrder& order, const Distinct& distinct, const TensorView& sums, const TensorView& twice,

@@ -102,7 +102,7 @@ struct Collected {
   void* scores;
   std::int32_t* region;  // or nullptr
   std::int64_t* flag;
-  std::int64_t room;  // scores
+  std::int64_t capacity;  // scores
   bool marked, as_keys;
 };
 
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(collect_block) collect_kernel(Images images, C
   std::int64_t next = (to.marked ? before : image.pixel + begin - before) + warp_prefix(__popc(bits));
   const T* map = static_cast<const T*>(image.map);
   bool nan = false;
-  for (; bits != 0 && next >= 0 && next < to.room; bits &= bits - 1, ++next) {
+  for (; bits != 0 && next >= 0 && next < to.capacity; bits &= bits - 1, ++next) {
     const std::int64_t pixel = first + __ffs(static_cast<int>(bits)) - 1;
     store_score<T, Score, Key>(to, next, map[map_offset(image, pixel)], nan);
     if (to.region == nullptr) continue;

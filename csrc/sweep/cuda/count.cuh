@@ -30,8 +30,8 @@ struct Tally {
   Finder<Key> finder;
   std::uint32_t* near;  // counters in shared memory
   bool few;             // whether these are used
-  Count* bins;          // [2 room + 1]
-  std::int64_t room;
+  Count* bins;          // [2 capacity + 1]
+  std::int64_t capacity;
   std::uint32_t below = 0, lowest = 0, above = 0;
   bool nan = false;
 
@@ -72,7 +72,7 @@ struct Tally {
     if (few) {
       atomicAdd(near + rank + (equal ? near_values : 0), static_cast<std::uint32_t>(__popc(peers)));
     } else {
-      atomicAdd(bins + rank + (equal ? room : 0), static_cast<Count>(__popc(peers)));
+      atomicAdd(bins + rank + (equal ? capacity : 0), static_cast<Count>(__popc(peers)));
     }
   }
 
@@ -82,9 +82,9 @@ struct Tally {
       if (lane_of() == 0 && sum != 0) atomicAdd(bins + bin, sum);
     };
     total(below, 0);
-    if (room == 0) return;
-    total(lowest, room);
-    total(above, 2 * room);
+    if (capacity == 0) return;
+    total(lowest, capacity);
+    total(above, 2 * capacity);
   }
 };
 

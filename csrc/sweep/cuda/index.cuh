@@ -119,9 +119,9 @@ __device__ inline Segment segment_at(const std::int64_t* ends, std::int64_t segm
 // table[b]: the first value of bucket b or after it.
 template <typename Key>
 __global__ void table_kernel(const Key* __restrict__ values, Ranks ranks, const std::int64_t* __restrict__ ends,
-                             std::uint32_t* __restrict__ table, std::int64_t room) {
+                             std::uint32_t* __restrict__ table, std::int64_t capacity) {
   const std::int64_t bucket = thread_index();
-  if (bucket >= room) return;
+  if (bucket >= capacity) return;
   const Range<Key> range(values, ranks.distinct());
   std::int64_t segment = 0, last = segments;
   while (segment < last) {

@@ -28,9 +28,14 @@ struct LanePixels {
 
 using Link = std::int64_t;  // number of a pixel of all images
 
-// The root of a pixel. Links change meanwhile: one that is read late still leads to an earlier pixel of the region.
-__device__ inline Link root_of(const Link* links, Link pixel) {
-  for (Link next = links[pixel]; next != pixel; next = links[pixel]) pixel = next;
+// The root of a pixel; on the way each pixel is linked with the next but one, so that chains get shorter. Links change meanwhile:
+// one that is read late, or written over, still leads to an earlier pixel of the region, and only `unite` links roots.
+__device__ inline Link root_of(Link* links, Link pixel) {
+  for (Link next = links[pixel]; next != pixel;) {
+    const Link after = links[next];
+    if (after != next) links[pixel] = after;
+    pixel = next, next = after;
+  }
   return pixel;
 }
 

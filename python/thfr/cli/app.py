@@ -14,8 +14,10 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from thfr import distributed
 from thfr.cli import (
     ablate,
+    bank,
     bench,
     calibrate,
     compare,
@@ -37,6 +39,8 @@ from thfr.cli import (
 )
 from thfr.cli.output import Result, close_broken_streams, complain, open_streams, show
 from thfr.errors import InputError
+
+_SHARED = ("train", "predict", "evaluate")  # the commands that torchrun's processes do together
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -68,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for module in (
         *(demo, train, calibrate, teach, predict, serve, watch, evaluate, report, gallery, visualize),
-        *(export, ablate, compare, tables, synth, verify, doctor, bench),
+        *(export, bank, ablate, compare, tables, synth, verify, doctor, bench),
     ):
         module.add_parser(commands)
     return parser
@@ -87,9 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     command = f"thfr {args.command}"
     try:
+        if distributed.launched() and args.command not in _SHARED:
+            raise InputError(f"torchrun: only {', '.join(_SHARED)} share their work, start this one alone")
         # Libraries may print as they please: with --json, stdout is for the result alone.
-        with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+        stdout = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
+        with stdout, distributed.process_group(getattr(args, "device", "auto")):
             result: Result = args.run(args)
+            if not distributed.is_main():  # the main process tells what was found
+                return result.exit_code
         if result.problems:
             complain(command, result.problems)
     except KeyboardInterrupt:

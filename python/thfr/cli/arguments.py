@@ -132,6 +132,14 @@ def not_negative(text: str) -> int:
     return _at_least(0, text)
 
 
+def byte_count(text: str) -> int:
+    """argparse type: bytes of memory, such as 64M or 2G (powers of 1000)."""
+    scale = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper(), 1)
+    number = text[:-1] if scale > 1 else text
+    value = _number(number, "bytes such as 64M or 2G", lambda value: 1 <= value * scale < 2**63)
+    return int(value * scale)
+
+
 def share(text: str) -> float:
     """argparse type: a number from 0 to below 1."""
     return _number(text, "a share from 0 to below 1", lambda value: 0 <= value < 1)
@@ -201,7 +209,17 @@ def add_study_settings(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="keep the trained networks, OUT/runs, for predict and evaluate",
     )
+    add_ray(parser)
     add_device(parser)
+
+
+def add_ray(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="carry the trials out on a Ray cluster (auto, HOST:6379, or local to start one here), whose "
+        "machines see the same folders; needs thfr-ext[ray]",
+    )
 
 
 def add_tiles(parser: Any) -> None:

@@ -11,7 +11,7 @@ from thfr.cli.output import Result
 _DESCRIPTION = """\
 Time a trained run on this machine: milliseconds for a batch, by stage where its method names any (for
 THFR: feature extractor, template retrieval, restoration network, anomaly scoring). Reading and resizing
-images are not included.
+images are not included. A folder of `thfr export` is timed as a whole, with its load time and size.
 """
 
 
@@ -26,16 +26,23 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="also time the whole pass as one CUDA graph: launches cost nothing then (needs a GPU)",
     )
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
     add_device(parser)
     add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.deploy.exported import is_exported
+
+    if is_exported(args.run_folder):
+        return _exported(args)
     import torch
 
     from thfr.evaluation.latency import measure_latency
     from thfr.methods import Detector
 
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     detector = Detector.load(args.run_folder, args.device, args.precision)
     batches = [measure_latency(detector, batch, args.repeats, args.cuda_graph) for batch in (1, 16)]
     values = {
@@ -49,6 +56,20 @@ def run(args: argparse.Namespace) -> Result:
     return Result(_table(values), values)
 
 
+def _exported(args: argparse.Namespace) -> Result:
+    from thfr.deploy.exported_figures import measure_exported
+
+    if args.device == "cuda" or args.cuda_graph or args.precision != "fp32":
+        args.parser.error("an exported model computes on the CPU, in the precision it was exported in")
+    values = measure_exported(args.run_folder, args.repeats, args.threads)
+    model, threads = values["model"], values["threads"] or "all"
+    head = (
+        f"{model['label']} on {model['backbone']} as {values['format']} in {values['precision']}, "
+        f"{threads} CPU threads; loads in {values['load_seconds']:.2g} s, {values['bytes'] / 1e6:.1f} MB"
+    )
+    return Result("\n".join([head, *_batches(values)]), values)
+
+
 def _table(values: dict[str, Any]) -> str:
     model = values["model"]
     lines = [
@@ -56,6 +77,11 @@ def _table(values: dict[str, Any]) -> str:
         f"{values['templates']} templates, {values['device']}, {values['precision']}, "
         f"{values['threads']} CPU threads"
     ]
+    return "\n".join(lines + _batches(values))
+
+
+def _batches(values: dict[str, Any]) -> list[str]:
+    lines = []
     for one in values["batches"]:
         lines.append(
             f"\nbatch {one['batch']}: {one['images_per_second']} images/s, peak memory "
@@ -64,4 +90,4 @@ def _table(values: dict[str, Any]) -> str:
         lines.append(f"{'milliseconds':<14}{'p50':>10}{'p95':>10}{'p99':>10}")
         for stage, times in one["milliseconds"].items():
             lines.append(f"{stage:<14}" + "".join(f"{times[p]:>10.2f}" for p in ("p50", "p95", "p99")))
-    return "\n".join(lines)
+    return lines

@@ -21,6 +21,9 @@ Status = Literal["ok", "warning", "error"]
 DISTRIBUTION = "thfr-ext"
 _REINSTALL = "pip install . (in the project's folder)"
 _OPTIONAL = {
+    "faiss": "thfr bank --faiss: pip install 'thfr-ext[faiss]'",
+    "ray": "studies on a cluster: pip install 'thfr-ext[ray]'",
+    "fsspec": "images below URLs: pip install 'thfr-ext[remote]'",
     "cupy": "CuPy arrays as input of thfr_ext: pip install 'thfr-ext[cuda]'",
     "sklearn": "comparisons in the tests: pip install 'thfr-ext[test]'",
     "torchmetrics": "thfr_ext.metrics inside a MetricCollection: pip install torchmetrics",

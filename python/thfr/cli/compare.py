@@ -12,6 +12,7 @@ from thfr.cli.arguments import (
     Commands,
     add_command,
     add_device,
+    add_ray,
     add_tiles,
     existing_file,
     geometry,
@@ -73,6 +74,7 @@ def add_parser(commands: Commands) -> None:
     add_tiles(parser)
     parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", default=[0], help="seeds")
     parser.add_argument("--keep-runs", action="store_true", help="keep the fitted runs, OUT/runs")
+    add_ray(parser)
     add_device(parser)
 
 
@@ -99,7 +101,7 @@ def run(args: argparse.Namespace) -> Result:
                 seeds=list(dict.fromkeys(args.seeds)),
                 first=number == 0,
             )
-            workspace = Workspace(root, args.out, weights, args.device, args.keep_runs)
+            workspace = Workspace(root, args.out, weights, args.device, args.keep_runs, args.ray)
             outcome = run_trials(trials, workspace, f"{backbone}, {root.name}: ")
             finished += outcome.finished
             failed |= outcome.failed

@@ -6,23 +6,27 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from thfr import distributed
 from thfr.cli.arguments import (
     Commands,
     add_command,
     add_device,
     add_run,
+    byte_count,
     existing_file,
     existing_folder,
     existing_path,
 )
 from thfr.cli.output import Result, with_notes
 from thfr.data.registry import dataset_names
+from thfr.errors import InputError
 
 _DESCRIPTION = """\
 Score anomaly maps with the published protocol: image AUROC, pixel AUROC and AU-PRO, and for
 MVTec LOCO AD the official figures by kind, AUROC and AU-sPRO. All maps are scored at native size.
 
   thfr evaluate RUN                 predict the run's test images and write RUN/metrics.json
+  thfr evaluate DIR --data ROOT     the same of an exported model
   thfr evaluate RUN --maps-out DIR  keep scores and maps, for `thfr report RUN --maps DIR`
   thfr evaluate --maps DIR ...      score any method's maps, DIR/<category>/test/<kind>/<id>.tiff
 """
@@ -76,6 +80,13 @@ def add_parser(commands: Commands) -> None:
         metavar="NAME",
         help="its folder in ROOT, and the maps' folder in DIR",
     )
+    maps.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="BYTES",
+        help="keep at most this much of the pixels (64M, 2G): for sets that do not fit into memory. Figures "
+        "then come with error_bounds; without it all pixels are kept, 5 bytes each, and figures are exact",
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -87,26 +98,22 @@ def run(args: argparse.Namespace) -> Result:
         missing = [name for name in ("dataset", "category", "out", "data") if name not in given]
         if missing:
             args.parser.error(f"--maps also needs {', '.join(f'--{name}' for name in missing)}")
+        if distributed.launched():
+            args.parser.error("--maps: one process reads all maps, start it without torchrun")
         for name in ("device", "maps_out"):
             if name in given:
                 args.parser.error(f"--{name.replace('_', '-')}: only with RUN")
         metrics, out = _evaluate_maps(args), args.out
     else:
-        wrong = [f"--{name}" for name in ("dataset", "category", "roi") if name in given]
+        wrong = [f"--{name}" for name in ("dataset", "category", "memory", "roi") if name in given]
         if wrong:
             args.parser.error(f"{', '.join(wrong)}: only with --maps, RUN knows its own")
-        from thfr.evaluation import evaluate_run
         from thfr.runs import files
 
-        metrics = evaluate_run(
-            args.run_folder,
-            data=given.get("data"),
-            out=given.get("out"),
-            maps_out=given.get("maps_out"),
-            device=given.get("device", "auto"),
-            progress=True,
-        )
+        metrics = _evaluate_run(args.run_folder, given)
         out = given.get("out", args.run_folder / files.METRICS)
+        if not metrics:  # the main process of torchrun has them
+            return Result("")
 
     from thfr.evaluation import metrics_table
 
@@ -114,10 +121,35 @@ def run(args: argparse.Namespace) -> Result:
     return Result(text, metrics)
 
 
+def _evaluate_run(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """A run, or an exported one."""
+    from thfr.deploy.exported import is_exported
+
+    if is_exported(folder):
+        from thfr.deploy.exported_figures import evaluate_exported
+
+        if given.get("device") == "cuda":
+            raise InputError(f"evaluate: {folder} is an exported model, which computes on the CPU; got cuda")
+        return evaluate_exported(
+            folder, given.get("data"), out=given.get("out"), maps_out=given.get("maps_out"), progress=True
+        )
+    from thfr.evaluation import evaluate_run
+
+    return evaluate_run(
+        folder,
+        data=given.get("data"),
+        out=given.get("out"),
+        maps_out=given.get("maps_out"),
+        device=given.get("device", "auto"),
+        progress=distributed.is_main(),
+    )
+
+
 def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     from thfr.data import load_dataset
+    from thfr.data.parallel import usable_cpus
     from thfr.evaluation import evaluate_maps, open_maps
-    from thfr.evaluation.run import remove_figures
+    from thfr.evaluation.figures import remove_figures
     from thfr.io import atomic_write_json, read_region
 
     dataset = load_dataset(args.dataset, args.data, args.category)
@@ -125,7 +157,9 @@ def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     region = None
     if "roi" in args:
         region = read_region(args.roi, dataset.size(dataset.test[0]) if dataset.test else (1, 1))
-    metrics = evaluate_maps(dataset, open_maps(args.maps, dataset), region=region, progress=True)
+    threads, memory = min(16, 2 * usable_cpus()), getattr(args, "memory", None)
+    maps = open_maps(args.maps, dataset)
+    metrics = evaluate_maps(dataset, maps, region=region, progress=True, threads=threads, memory=memory)
     metrics["notes"] = list(dataset.notes)
     atomic_write_json(args.out, metrics)
     return metrics

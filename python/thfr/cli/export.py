@@ -34,21 +34,46 @@ def add_parser(commands: Commands) -> None:
         metavar="FOLDER",
         help="good images to compare on, instead of those that set the run's threshold",
     )
+    parser.add_argument(
+        "--input",
+        choices=("resized", "native"),
+        default="resized",
+        help="native: the model takes images at their own size and resizes them itself (default: resized)",
+    )
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--int8",
+        action="store_const",
+        dest="precision",
+        const="int8",
+        default="fp32",
+        help="convolutions in 8 bits, calibrated on the good images (onnx); wider limits: scores within a "
+        "tenth of the largest, verdicts of at most a tenth of the images",
+    )
+    precision.add_argument(
+        "--bf16",
+        action="store_const",
+        dest="precision",
+        const="bf16",
+        help="compute in bfloat16 where the processor can (openvino); the same limits",
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.deploy.export.run import GateFailed, export_run
 
+    native = args.input == "native"
     try:
-        found = export_run(args.run_folder, args.out, args.format, args.images)
+        found = export_run(args.run_folder, args.out, args.format, args.images, args.precision, native)
     except GateFailed as error:
         values = {"out": None, "error": str(error), "parity": error.parity.as_dict()}
         return Result(f"thfr {error}", values, exit_code=1)
     parity = found["parity"]
+    changed = f"verdicts changed: {len(parity['changed'])}" if parity["changed"] else "no verdict changed"
     text = (
-        f"{args.out}: {found['method']} as {args.format}, {found['size']} x {found['size']}\n"
-        f"compared on {parity['images']} good images and {parity['planted']} planted anomalies: no verdict "
-        f"changed, scores within {parity['score_difference']:.2g} (of {parity['largest_score']:.3g}), maps "
+        f"{args.out}: {found['method']} as {args.format} in {found['precision']}\n"
+        f"compared on {parity['images']} good images and {parity['planted']} planted anomalies: {changed}, "
+        f"scores within {parity['score_difference']:.2g} (of {parity['largest_score']:.3g}), maps "
         f"within {parity['map_difference']:.2g} (of {parity['largest_map']:.3g})\n"
         f"next: thfr predict {args.out} IMAGE|FOLDER --out RESULTS"
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run
+from thfr import distributed
+from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run, existing_folder
 from thfr.cli.output import Result, with_notes
 
 _SHOWN = 20
@@ -20,21 +22,57 @@ def add_parser(commands: Commands) -> None:
         description="Score images with a trained run and write scores, anomaly maps and a report to look at.",
     )
     add_run(parser)
-    parser.add_argument("images", metavar="IMAGE|FOLDER", type=Path, help="an image, or a folder of images")
+    parser.add_argument(
+        "images", metavar="IMAGE|FOLDER", help="an image or a folder of images; with --stream also a URL"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="write scores.csv row by row and nothing else: for very many images, also below a URL (s3://, "
+        "gs://, memory://: thfr-ext[remote]); the same command resumes it",
+    )
+    parser.add_argument("--maps", action="store_true", help="with --stream: also write the anomaly maps")
+    parser.add_argument(
+        "--bank",
+        type=existing_folder,
+        metavar="DIR",
+        help="of `thfr bank`: search it instead of the run's own memory (PatchCore)",
+    )
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="search the bank's faiss index; recall.json tells its recall",
+    )
     add_device(parser)
     add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.deploy.exported import open_detector
-    from thfr.inference.scoring import unreadable
+    from thfr.inference.predict import BATCH
+    from thfr.inference.scoring import help_to_score, unreadable
     from thfr.io import printable
     from thfr.predictions import files
+    from thfr.predictions.sources import collect
     from thfr.visualization.inspection import inspect
 
+    if args.maps and not args.stream:
+        args.parser.error("--maps: only with --stream; without it maps are always written")
+    if args.approximate and args.bank is None:
+        args.parser.error("--approximate: only with --bank")
     detector = open_detector(args.run_folder, args.device, args.precision)
-    results = inspect(detector, args.images, args.out, progress=True)
+    if args.bank is not None:
+        from thfr.inference.bank import with_bank
+
+        detector = with_bank(detector, args.bank, args.approximate)
+    if args.stream:
+        return _stream(args, detector)
+    images = Path(args.images)
+    if not distributed.is_main():
+        help_to_score(detector, collect(images, args.out).items, BATCH, images=True)
+        return Result("")
+    results = inspect(detector, images, args.out, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]
     lines += [f"{image.score:8.4f}  {image.verdict or '':4}  {printable(image.item.name)}" for image in worst]
@@ -53,3 +91,18 @@ def run(args: argparse.Namespace) -> Result:
     problems = unreadable("predict", results.failed).removeprefix("predict: ")
     problems += f"\n  the results of the other {len(results.images)} are in {args.out}"
     return Result("\n".join(lines), values, 2, problems)
+
+
+def _stream(args: argparse.Namespace, detector: Any) -> Result:
+    from thfr.inference.stream import predict_stream
+
+    main = distributed.is_main()
+    found = predict_stream(detector, args.images, args.out, maps=args.maps, progress=main)
+    if not main:
+        return Result("")
+    text = f"{found['images']:,} images scored, {found['failed']:,} failed"
+    if found["bad"] is not None:
+        text += f", {found['bad']:,} are bad"
+    if found["resumed"]:
+        text += f"; {found['resumed']:,} of them were there already"
+    return Result(f"{text}: {found['scores']}", found, exit_code=2 if found["failed"] else 0)

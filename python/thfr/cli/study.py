@@ -54,4 +54,4 @@ def chosen_seeds(args: argparse.Namespace) -> list[int]:
 
 def chosen_workspace(args: argparse.Namespace) -> Workspace:
     """Where the trials are run."""
-    return Workspace(args.data, args.out, args.weights, args.device, args.keep_runs)
+    return Workspace(args.data, args.out, args.weights, args.device, args.keep_runs, args.ray)

@@ -81,6 +81,7 @@ def _check_usage(args: argparse.Namespace) -> None:
         "epochs",
         "config",
         "keep_runs",
+        "ray",
         "device",
     ):
         if getattr(args, name) != args.parser.get_default(name):

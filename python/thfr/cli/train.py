@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thfr import distributed
 from thfr.backbones.specs import BACKBONES, backbone_spec
 from thfr.cli.arguments import (
     AUTO,
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace) -> Result:
         args.out,
         weights=args.weights,
         device=args.device,
+        progress=distributed.is_main(),
         false_alarm_rate=args.false_alarm_rate,
         bit_depth=args.bit_depth,
         roi=args.roi,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -77,6 +77,7 @@ class Dataset(ABC):
     test: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
     """What opening it found odd: files that are not read, kinds without images."""
+    _sizes: dict[Path, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     PROTOCOL: ClassVar[str] = "mvtec_ad"
     """Whose figures are its own: ``mvtec_ad`` (image and pixel AUROC, AU-PRO) or ``mvtec_loco`` (AU-sPRO)."""
@@ -155,8 +156,10 @@ class Dataset(ABC):
         return bool(anomalous) and all(sample.mask_paths for sample in anomalous)
 
     def size(self, sample: Sample) -> tuple[int, int]:
-        """(height, width) of the image, of its mask and of its anomaly map."""
-        return image_size(sample.path, sample.oriented)
+        """(height, width) of the image, of its mask and of its anomaly map; its header is read once."""
+        if sample.path not in self._sizes:
+            self._sizes[sample.path] = image_size(sample.path, sample.oriented)
+        return self._sizes[sample.path]
 
     def mask(self, sample: Sample) -> np.ndarray:
         """The union of the regions, bool [H, W] at native size; all False for a good image.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,12 +39,17 @@ def load_inputs(
     *,
     threads: int | None = None,
     progress: bool = False,
+    budget: int | None = None,
+    folder: Path | None = None,
 ) -> Loaded:
     """Read images as RGB, resized to ``size`` = (height, width), anti-aliased bilinear.
 
     Decoding and resizing cost more than a network's step, so load once and keep the result: 0.2 MB an image
     at 256 x 256. Runs on ``threads`` threads (default: the usable processors, at most 16). A sample says
     itself whether it is ``oriented``, whatever ``options`` say.
+
+    Above ``budget`` bytes the pixels lie in a file in ``folder`` that has no name and goes with the tensor;
+    the system keeps of it what memory allows. (On Windows, where a file in use keeps its name, in memory.)
 
     Raises:
         InputError: no source, a bad size, or images that cannot be read (all of them are named).
@@ -53,7 +60,7 @@ def load_inputs(
         raise InputError(f"load_images: sources must be a sequence of images, got {sources!r:.90}")
     if not sources:
         raise InputError("load_images: sources is empty")
-    images = torch.empty((len(sources), 3, *size), dtype=torch.uint8)
+    images = _room((len(sources), 3, *size), budget, folder)
     pixels = images.numpy()  # shares memory; each thread fills its own image
 
     def fill(index: int) -> tuple[tuple[int, int], tuple[str, ...]] | InputError:
@@ -77,6 +84,16 @@ def load_inputs(
             sizes.append(result[0])
             notes += [(Path(_path(source)).name, note) for note in result[1]]
     return Loaded(images, tuple(sizes), tuple(notes))
+
+
+def _room(shape: tuple[int, ...], budget: int | None, folder: Path | None) -> torch.Tensor:
+    """A tensor of bytes, in memory or in a file; see :func:`load_inputs`."""
+    count = torch.Size(shape).numel()
+    if budget is None or count <= budget or sys.platform == "win32":
+        return torch.empty(shape, dtype=torch.uint8)
+    there = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
+    with tempfile.NamedTemporaryFile(prefix=".images-", dir=there) as file:
+        return torch.from_file(file.name, shared=True, size=count, dtype=torch.uint8).view(shape)
 
 
 def load_images(

@@ -53,7 +53,10 @@ class ExportedModel:
         self._run = runner
         self._inputs: RunInputs | None = None
 
-    precision = "fp32"
+    @property
+    def precision(self) -> str:
+        """What it computes in: ``fp32``, ``bf16`` or ``int8``."""
+        return str(self.metadata.get("precision", "fp32"))
 
     @property
     def digest(self) -> str:
@@ -130,14 +133,8 @@ class ExportedModel:
         Raises:
             InputError: no image, or one of another type or shape.
         """
-        if len(images) == 0:
-            raise InputError("ExportedModel: images is empty")
         prepared = np.empty((len(images), *self.size, 3), dtype=np.uint8)
-        for index, image in enumerate(images):
-            array = isinstance(image, np.ndarray)
-            if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
-                raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
+        for index, image in enumerate(_checked(images)):
             prepared[index] = framed(image, self.size, self.inputs.options)
         return prepared
 
@@ -168,9 +165,48 @@ class ExportedModel:
             for anomaly_map, score in self.score_read(prepared[some], sizes):
                 maps.append(anomaly_map)
                 scores.append(score)
+        return self._scores(maps, scores)
+
+    def _scores(self, maps: list[np.ndarray], scores: list[float]) -> ExportedScores:
         found = np.array(scores, dtype=np.float32)
         verdicts: list[Verdict] = ["bad" if bad else "good" for bad in found > np.float32(self.limit)]
         return ExportedScores(maps, found, verdicts)
+
+
+class NativeModel(ExportedModel):
+    """One that takes images at their own size: its graph resizes them."""
+
+    def score(
+        self,
+        images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
+        batch_size: int = 1,
+    ) -> ExportedScores:
+        """As of any exported model; one image after the other, since their sizes differ."""
+        most = int(self.metadata["input"]["largest_edge"])
+        maps: list[np.ndarray] = []
+        scores: list[float] = []
+        for index, image in enumerate(_checked(images)):
+            if max(image.shape) > most:
+                got = list(image.shape)
+                raise InputError(
+                    f"ExportedModel: images[{index}] must have edges of at most {most}, got {got}"
+                )
+            anomaly_map, score, _ = self._run(image[None])
+            maps.append(resampled(anomaly_map[0], image.shape[:2]))
+            scores.append(float(score[0]))
+        return self._scores(maps, scores)
+
+
+def _checked(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The images, if they are some, and uint8 [H,W,3]."""
+    if len(images) == 0:
+        raise InputError("ExportedModel: images is empty")
+    for index, image in enumerate(images):
+        array = isinstance(image, np.ndarray)
+        if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
+            raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
+    return images
 
 
 def resampled(
@@ -228,13 +264,14 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> Exported
     if not model.is_file():
         raise InputError(f"load: {folder} holds no {model.name}")
     try:
-        runner = _RUNNERS[kind](model, threads)
+        runner = _RUNNERS[kind](model, threads, str(metadata.get("precision", "fp32")))
     except ImportError as error:
         extra = f"pip install 'thfr-ext[{kind}]'" if kind != "torch" else "pip install torch"
         raise InputError(f"load: the runtime of the {kind} model in {folder} is absent: {extra}") from error
     except Exception as error:  # each runtime has its own
         raise InputError(f"load: {model} cannot be read: {type(error).__name__}: {error}") from error
-    return ExportedModel(Path(folder), metadata, runner)
+    kind_of_model = NativeModel if metadata.get("native_input") else ExportedModel
+    return kind_of_model(Path(folder), metadata, runner)
 
 
 def open_detector(folder: str | os.PathLike[str], device: str = "auto", precision: str = "fp32") -> Any:
@@ -257,7 +294,7 @@ def open_detector(folder: str | os.PathLike[str], device: str = "auto", precisio
     return Detector.load(Path(folder), device, precision)  # type: ignore[arg-type]
 
 
-def _onnx_runner(model: Path, threads: int | None) -> _Runner:
+def _onnx_runner(model: Path, threads: int | None, precision: str) -> _Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -271,10 +308,10 @@ def _onnx_runner(model: Path, threads: int | None) -> _Runner:
     return run
 
 
-def _openvino_runner(model: Path, threads: int | None) -> _Runner:
+def _openvino_runner(model: Path, threads: int | None, precision: str) -> _Runner:
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = openvino.Core().compile_model(model, "CPU", settings)
@@ -288,7 +325,7 @@ def _openvino_runner(model: Path, threads: int | None) -> _Runner:
     return run
 
 
-def _torch_runner(model: Path, threads: int | None) -> _Runner:
+def _torch_runner(model: Path, threads: int | None, precision: str) -> _Runner:
     import torch
 
     if threads is not None:
@@ -303,7 +340,7 @@ def _torch_runner(model: Path, threads: int | None) -> _Runner:
     return run
 
 
-_RUNNERS: dict[str, Callable[[Path, int | None], _Runner]] = {
+_RUNNERS: dict[str, Callable[[Path, int | None, str], _Runner]] = {
     "onnx": _onnx_runner,
     "openvino": _openvino_runner,
     "torch": _torch_runner,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from thfr.data import Dataset, Sample
-from thfr.data.base import GOOD
+from thfr.data.base import GOOD, Dataset, Sample
 from thfr.data.formats.mvtec_loco import KINDS
+from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.evaluation.localisation import TestPixels
-from thfr.evaluation.region import regions_of, within
+from thfr.evaluation.localisation import BoundedPixels, PixelFigures, Question, TestPixels
+from thfr.evaluation.maps import listed
+from thfr.evaluation.native import native_module, view
 from thfr.io import Region, printable
-from thfr_ext import auroc
 
 Maps = Mapping[Sample, np.ndarray] | Callable[[Sample], np.ndarray]
 
@@ -35,6 +35,8 @@ def evaluate_maps(
     threshold: float | None = None,
     region: Region | None = None,
     progress: bool = False,
+    threads: int = 1,
+    memory: int | None = None,
 ) -> dict[str, Any]:
     """Score the anomaly maps of a data set's test images with its protocol (``dataset.PROTOCOL``).
 
@@ -48,6 +50,11 @@ def evaluate_maps(
         anomalous
             image with no anomalous pixel inside is left out of the image figures.
         progress: show a progress bar on stderr.
+        threads: images looked at at once; with more than one, ``maps`` is called from several threads, in no
+            order.
+        memory: bytes for what is kept of the pixels (3 million at least for each figure of them); the
+            figures then come with ``error_bounds``. None: all pixels are kept, five bytes each, and figures
+            are exact.
 
     Returns:
         What ``metrics.json`` holds, figures from 0 to 1: ``dataset``, ``category``, ``images`` (their
@@ -77,23 +84,33 @@ def evaluate_maps(
             f"evaluate: dataset must have test images, {dataset.name} {printable(dataset.folder)} has none"
         )
     loco = dataset.PROTOCOL == "mvtec_loco"
-    pixels = TestPixels(_sizes(dataset, region))
-    image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
-    left_out = 0
-    for sample in tqdm(dataset.test, desc="evaluate", unit="image", disable=not progress, leave=False):
+    questions = _questions(dataset)
+    pixels = TestPixels() if memory is None else BoundedPixels(memory, questions)
+
+    def take(number: int) -> float | None:
+        """The image's score; None if no anomalous pixel lies within the region."""
+        sample = dataset.test[number]
         anomaly_map = _checked_map(maps, dataset, sample)
         score = _image_score(scores, sample, anomaly_map, region)
         if region is not None and dataset.has_masks:
+            from thfr.evaluation.region import regions_of, within  # takes scipy
+
             inside, parts = within(anomaly_map, regions_of(dataset, sample), region)
-            pixels.add_regions(inside, parts)
-            if sample.kind != GOOD and not len(parts.masks):
-                left_out += 1
-                continue
-        elif dataset.has_masks and loco:
-            pixels.add_regions(anomaly_map, dataset.regions(sample))
-        elif dataset.has_masks:
-            pixels.add_mask(anomaly_map, dataset.mask(sample))
-        image_scores[sample.kind].append(score)
+            pixels.add(number, sample.kind, inside, parts)
+            return None if sample.kind != GOOD and not len(parts.masks) else score
+        if dataset.has_masks:
+            truth = dataset.regions(sample) if loco else dataset.mask(sample)
+            pixels.add(number, sample.kind, anomaly_map, truth)
+        return score
+
+    image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
+    left_out = 0
+    for sample, score in zip(dataset.test, _taken(take, len(dataset.test), threads, progress), strict=True):
+        if score is None:
+            left_out += 1
+        else:
+            image_scores[sample.kind].append(score)
+    found = pixels.figures(questions)
 
     counts = {kind: len(values) for kind, values in image_scores.items()}
     head = {"dataset": dataset.name, "category": dataset.category, "images": counts}
@@ -104,48 +121,69 @@ def evaluate_maps(
         "image_f1": None if threshold is None else image_f1(good, bad, threshold),
         "au_pro_limit": dataset.PRO_LIMIT,
     }
+    if found.error_bounds is not None:
+        more["error_bounds"] = found.error_bounds
     if region is not None:
         more["region"] = {"share": region.share, "images_left_out": left_out}
-    found = _loco_figures if loco else _ad_figures
-    return head | found(dataset, image_scores, pixels) | more
+    return head | (_loco_figures if loco else _ad_figures)(image_scores, found) | more
 
 
-def _images_of(dataset: Dataset, kind: str) -> list[int]:
-    """Where in ``dataset.test`` the images of that kind and the good ones are."""
-    return [index for index, sample in enumerate(dataset.test) if sample.kind in (GOOD, kind)]
+def _taken(
+    take: Callable[[int], float | None], count: int, threads: int, progress: bool
+) -> list[float | None]:
+    """The images' scores. With one thread the first problem ends it; with more, all of them are told."""
+    if threads == 1:
+        numbers = tqdm(range(count), desc="evaluate", unit="image", disable=not progress, leave=False)
+        return [take(number) for number in numbers]
+
+    def attempt(number: int) -> float | InputError | None:
+        try:
+            return take(number)
+        except InputError as error:
+            return error
+
+    found = parallel_map(attempt, range(count), threads=threads, progress=progress, description="evaluate")
+    problems = [one for one in found if isinstance(one, InputError)]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        told = [str(one).removeprefix("evaluate: maps: ") for one in problems]
+        raise InputError("evaluate: of the maps and masks:\n" + "\n".join(listed("unusable", told)))
+    return [one for one in found if not isinstance(one, InputError)]
 
 
-def _ad_figures(
-    dataset: Dataset, image_scores: Mapping[str, Sequence[float]], pixels: TestPixels
-) -> dict[str, Any]:
+def _questions(dataset: Dataset) -> list[Question]:
+    """The areas of the data set's protocol: AU-PRO of all images, then AU-sPRO of each kind there is."""
+    pro = Question((GOOD, *dataset.kinds), "area", (dataset.PRO_LIMIT,))
+    if dataset.PROTOCOL != "mvtec_loco":
+        return [pro]
+    return [pro, *(Question((GOOD, kind), "own", SPRO_LIMITS) for kind in KINDS)]
+
+
+def _ad_figures(image_scores: Mapping[str, Sequence[float]], pixels: PixelFigures) -> dict[str, Any]:
     good = image_scores[GOOD]
     kinds = {kind: values for kind, values in image_scores.items() if kind != GOOD}
     every = [value for values in kinds.values() for value in values]
     return {
         "image_auroc": image_auroc(good, every),
-        "pixel_auroc": pixels.pixel_auroc(),
-        "au_pro": pixels.au_pro(dataset.PRO_LIMIT),
+        "pixel_auroc": pixels.auroc,
+        "au_pro": next(iter(pixels.areas[0].values())),
         "defects": {kind: {"image_auroc": image_auroc(good, values)} for kind, values in kinds.items()},
     }
 
 
-def _loco_figures(
-    dataset: Dataset, image_scores: Mapping[str, Sequence[float]], pixels: TestPixels
-) -> dict[str, Any]:
+def _loco_figures(image_scores: Mapping[str, Sequence[float]], pixels: PixelFigures) -> dict[str, Any]:
     auc_roc = {kind: image_auroc(image_scores[GOOD], image_scores.get(kind, ())) for kind in KINDS}
-    auc_spro: dict[str, dict[str, float | None]] = {}
-    for kind in KINDS:
-        there = kind in dataset.kinds and dataset.has_masks
-        areas = (
-            pixels.au_spro(_images_of(dataset, kind), SPRO_LIMITS) if there else dict.fromkeys(SPRO_LIMITS)
-        )
-        auc_spro[kind] = {str(limit): areas[limit] for limit in SPRO_LIMITS}
+    auc_spro = {
+        kind: {str(limit): area for limit, area in areas.items()}
+        for kind, areas in zip(KINDS, pixels.areas[1:], strict=True)
+    }
     known = [value for value in auc_roc.values() if value is not None]
     mean_spro = {key: _mean([auc_spro[kind][key] for kind in KINDS]) for key in map(str, SPRO_LIMITS)}
     return {
         "image_auroc": _mean(known) if known else None,
-        "pixel_auroc": pixels.pixel_auroc(),
-        "au_pro": pixels.au_pro_of_regions(dataset.PRO_LIMIT),
+        "pixel_auroc": pixels.auroc,
+        "au_pro": next(iter(pixels.areas[0].values())),
         "classification": {"auc_roc": {**auc_roc, "mean": _mean(list(auc_roc.values()))}},
         "localization": {"auc_spro": {**auc_spro, "mean": mean_spro}},
     }
@@ -156,7 +194,11 @@ def image_auroc(good: Sequence[float], anomalous: Sequence[float]) -> float | No
     if not good or not anomalous:
         return None
     labels = np.array([False] * len(good) + [True] * len(anomalous))
-    return float(auroc(np.array([*good, *anomalous], dtype=np.float64), labels))
+    scores = np.array([*good, *anomalous], dtype=np.float64)
+    (nan, _), area = native_module().auroc(view(scores), view(labels), 1)
+    if nan >= 0:
+        raise InputError("evaluate: scores: expected numbers, got NaN")
+    return float(area)
 
 
 def image_aupr(good: Sequence[float], anomalous: Sequence[float]) -> float | None:
@@ -199,15 +241,9 @@ def _checked_map(maps: Maps, dataset: Dataset, sample: Sample) -> np.ndarray:
             f"evaluate: the map of {sample.path} must be a float array "
             f"[{expected[0]},{expected[1]}], got {got}"
         )
-    if np.isnan(value).any():
+    if np.isnan(value.min()):
         raise InputError(f"evaluate: the map of {sample.path} holds {int(np.isnan(value).sum())} NaN")
     return np.ascontiguousarray(value, dtype=np.float32)
-
-
-def _sizes(dataset: Dataset, region: Region | None) -> list[tuple[int, int]]:
-    """Of the maps as :class:`TestPixels` gets them: within a region the pixels that count, in a row."""
-    sizes = [dataset.size(sample) for sample in dataset.test] if dataset.has_masks else []
-    return sizes if region is None else [(1, int(region.scaled(size).sum())) for size in sizes]
 
 
 def _image_score(

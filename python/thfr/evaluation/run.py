@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from thfr import distributed
 from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
+from thfr.evaluation.figures import remove_figures
 from thfr.evaluation.protocols import evaluate_maps
-from thfr.inference.scoring import score_items, source_of, unreadable
+from thfr.inference.scoring import help_to_score, score_items, source_of, unreadable
 from thfr.io import atomic_write_json, printable
 from thfr.methods import Detector
 from thfr.predictions.sources import collect
@@ -23,13 +25,14 @@ from thfr.runs.folder import read_data
 _OWN = ("folder", "table")  # their category is a name of one's own, which may change
 
 
-def data_of_run(run: Path, detector: Detector, data: str | os.PathLike[str] | None = None) -> Dataset:
-    """The data set that a run was trained on: at ``data``, or where it was at training.
+def data_of_run(
+    run: Path, trained_on: Mapping[str, str | int], data: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """The data set that a run was trained on, ``config.dataset``: at ``data``, or where it was at training.
 
     Raises:
         InputError: it cannot be found, has no test images, or the run was trained on a list of images.
     """
-    trained_on = detector.config.dataset
     name, category = trained_on.get("name"), trained_on.get("category")
     if name is None:
         raise InputError(
@@ -77,6 +80,9 @@ def evaluate_run(
         batch_size: images predicted at once.
         progress: show a progress bar on stderr.
 
+    Under ``torchrun`` all processes score images, each of them once; the main one has the figures, the
+    others an empty dict.
+
     Returns:
         The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
         the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`).
@@ -88,7 +94,10 @@ def evaluate_run(
     folder = Path(run)
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
-    dataset = data_of_run(folder, detector, data)
+    dataset = data_of_run(folder, detector.config.dataset, data)
+    if not distributed.is_main():
+        help_to_score(detector, collect(dataset, Path()).items, batch_size)
+        return {}
     remove_figures(target)
     metrics = evaluate_detector(
         detector, dataset, maps_out=maps_out, batch_size=batch_size, progress=progress
@@ -97,23 +106,6 @@ def evaluate_run(
     metrics["data"] = fingerprint(dataset, progress=progress)
     atomic_write_json(target, metrics)
     return metrics
-
-
-def remove_figures(path: Path) -> None:
-    """Make sure that figures can be written to a file, and that none of an earlier call stay if this one
-    fails.
-
-    Raises:
-        InputError: they cannot.
-    """
-    if path.is_dir():
-        raise InputError(f"evaluate: out must be a file to write, got the folder {path}")
-    try:
-        path.unlink(missing_ok=True)
-        atomic_write_json(path, {})
-        path.unlink()
-    except OSError as error:
-        raise InputError(f"evaluate: cannot write {path} ({error}); say where: --out FILE") from error
 
 
 def evaluate_detector(

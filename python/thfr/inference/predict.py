@@ -26,6 +26,9 @@ from thfr.predictions.sources import collect
 from thfr.predictions.tables import ImageResult, Results, ResultsWriter
 from thfr.training.scale import good_scale
 
+BATCH = 8
+"""Images scored at once."""
+
 Draw = Callable[[ImageResult, np.ndarray, np.ndarray, ColourScale, np.ndarray | None], np.ndarray]
 """Draws an image, uint8 [H,W,3], its map, float32 [H,W], on a colour scale and, where it is known, the ground
 truth, bool [H,W]: uint8 [H,W,3]. Called by several threads.
@@ -39,7 +42,7 @@ def predict(
     *,
     draw: Draw | None = None,
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: int = BATCH,
     progress: bool = False,
 ) -> Results:
     """Score an image, a folder of images with its sub-folders, or a data set's test images.

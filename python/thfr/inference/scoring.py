@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from thfr import distributed
 from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
@@ -58,9 +59,25 @@ def score_items(
 
     Every image is read once, by the run's own options, and held at input size, and, with ``images``, as it is
     up to :data:`KEPT` pixels. Memory holds a few batches, however many images there are.
+
+    The processes of ``torchrun`` take turns, a batch each; the main one gets all results, in order, the
+    others none. All of them must iterate to the end.
     """
-    for batch in _read_ahead(detector, items, batch_size, images):
-        readable = []
+    world = distributed.world()
+    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    own = _score_batches(detector, batches[distributed.rank() :: world], images)
+    for _ in range(0, len(batches), world):
+        for found, wrong in distributed.collect_objects(next(own, ([], {}))):
+            failed.update(wrong)
+            yield from found
+
+
+def _score_batches(
+    detector: Detector, batches: Sequence[Sequence[Item]], images: bool
+) -> Iterator[tuple[list[Scored], dict[str, str]]]:
+    """For each batch what was scored, and which images cannot be read."""
+    for batch in _read_ahead(detector, batches, images):
+        readable, failed, scored = [], {}, []
         for item, read in batch:
             if isinstance(read, InputError):
                 failed[item.name] = str(read)
@@ -71,14 +88,22 @@ def score_items(
             found = detector.score_read(pixels, [read.found.native for _, read in readable])
             for (item, read), (anomaly_map, score) in zip(readable, found, strict=True):
                 notes = tuple(detector.inputs.check(read.found))
-                yield Scored(item, read.image, anomaly_map, score, read.sha256, notes)
+                scored.append(Scored(item, read.image, anomaly_map, score, read.sha256, notes))
+        yield scored, failed
+
+
+def help_to_score(
+    detector: Detector, items: Sequence[Item], batch_size: int, *, images: bool = False
+) -> None:
+    """What the processes of ``torchrun`` but the main one do while that one is in :func:`score_items`."""
+    for _ in score_items(detector, items, batch_size, {}, images=images):
+        raise RuntimeError("help_to_score: called by the main process")
 
 
 def _read_ahead(
-    detector: Detector, items: Sequence[Item], batch_size: int, images: bool
+    detector: Detector, batches: Sequence[Sequence[Item]], images: bool
 ) -> Iterator[list[tuple[Item, _Read | InputError]]]:
-    """The images in batches, decoded by threads, never more than a few batches ahead."""
-    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    """The images of batches, decoded by threads, never more than a few batches ahead."""
     pool = ThreadPoolExecutor(max_workers=min(8, usable_cpus()))
     try:
         pending: deque[list[Future[_Read | InputError]]] = deque()

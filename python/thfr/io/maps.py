@@ -50,14 +50,23 @@ def read_map(path: str | os.PathLike[str]) -> np.ndarray:
         # tifffile leaves LZW and prediction to a package that may be absent; Pillow's libtiff knows them
         with opened(file, "read_map") as image:
             values = np.array(image)
+    return checked_map(values, file)
+
+
+def checked_map(values: np.ndarray, file: Path) -> np.ndarray:
+    """The values of a file as :func:`read_map` gives them.
+
+    Raises:
+        InputError: another number type or shape, a NaN, a float64 beyond float32.
+    """
     if values.dtype.name not in ("float32", "float64", "float16", "uint8", "uint16"):
         raise InputError(f"read_map: expected float pixels, got {values.dtype} in {file}")
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"read_map: expected one [H, W] map, got shape {list(values.shape)} in {file}")
-    if np.isnan(values).any():
+    if np.isnan(values.min()):
         raise InputError(f"read_map: {file} holds {int(np.isnan(values).sum())} NaN of {values.size} pixels")
     with np.errstate(over="ignore"):
-        result = values.astype(np.float32)
+        result = np.ascontiguousarray(values, dtype=np.float32)  # no copy of what is float32 already
     if values.dtype == np.float64 and (np.isinf(result) != np.isinf(values)).any():
         raise InputError(f"read_map: {file} holds float64 values beyond the range of float32")
-    return np.ascontiguousarray(result)
+    return result

@@ -28,6 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
 from thfr.methods.base import Detector, FitContext, Precision
@@ -287,6 +288,7 @@ class _Fitting:
             rng = generator(settings.seed, _STREAM + level, step)
             images = chosen[torch.randint(len(chosen), (settings.locations,), generator=rng)]
             locations = torch.randint(stock.shape[2:].numel(), (settings.locations,), generator=rng)
+            images, locations = distributed.mine(images), distributed.mine(locations)
             vectors = stock.flatten(2)[images, :, locations].to(self.device).float()
             condition = self.network.locations(level)[locations.to(self.device)]
             losses[f"level{level + 1}"] = -flow(vectors, condition).mean()

@@ -15,9 +15,10 @@ Where the paper leaves a choice, or this differs:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -26,8 +27,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import thfr_ext
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
+from thfr.distributed.coreset import greedy_coreset_of_group
 from thfr.errors import InputError
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
@@ -36,6 +39,7 @@ from thfr.methods.registry import register_method
 from thfr.random_streams import generator
 from thfr.runs.threshold import Threshold
 
+_BATCH = 8  # images
 _PROJECTION, _CANDIDATES = 5, 6  # independent random streams
 
 
@@ -99,6 +103,33 @@ class PatchCoreConfig(RunConfig):
         return values
 
 
+class PatchBank(Protocol):
+    """A memory: rows that are searched by Euclidean distance (:mod:`thfr.banks` has larger ones)."""
+
+    @property
+    def width(self) -> int: ...
+    def __len__(self) -> int: ...
+    def search(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]: ...
+    def rows(self, indices: Tensor) -> Tensor: ...
+
+
+class InMemory:
+    """The memory of a run."""
+
+    def __init__(self, patches: Tensor) -> None:
+        self.patches, self.width = patches, patches.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def search(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        scores, indices = thfr_ext.nearest_templates(queries, self.patches, k=k, metric="l2")
+        return scores, indices
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self.patches[indices]
+
+
 @register_method("patchcore", PatchCoreConfig)
 class PatchCoreDetector(Detector[PatchCoreConfig]):
     """The map is the distance of each patch to the nearest one in the bank, ``patches``, fp16 [M,D]; the
@@ -116,6 +147,20 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     ) -> None:
         super().__init__(config, extractor, device, precision, threshold)
         self.patches = patches.to(self.device)
+        self.bank: PatchBank | None = None
+
+    def with_bank(self, bank: PatchBank) -> PatchCoreDetector:
+        """The same detector with another memory than its own: one in shards on disk, or an index of faiss.
+
+        Raises:
+            InputError: its rows are of another width.
+        """
+        if bank.width != self.patches.shape[1]:
+            width = self.patches.shape[1]
+            raise InputError(f"PatchCore: bank: expected rows of {width} values, got {bank.width}")
+        other = copy.copy(self)
+        other.bank = bank
+        return other
 
     @classmethod
     def fit(
@@ -123,18 +168,15 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
     ) -> tuple[PatchCoreDetector, dict[str, Any]]:
         """Two passes over the images instead of a store of patches: the first keeps what the coreset
         compares, the second the patches that it chose. So memory is that of the bank and ``projection``
-        values a candidate.
+        values a candidate. The processes of ``torchrun`` share the images, and so the candidates; each has
+        the whole bank in the end, the same one as a single process to the bit (on CPUs).
         """
         total = len(context.images) * math.prod(config.model.grids[1])
         candidates = _candidates(total, config.training)
         size = bank_size(total, len(candidates), config.model)
         chosen = candidates
         if size < len(candidates):
-            projected = _projected(config, extractor, context, candidates)
-            with tqdm(total=size, desc="coreset", unit="patch", disable=not context.progress) as bar:
-                order = thfr_ext.greedy_coreset(
-                    projected, size, config.training.seed, progress=lambda done, _: bar.update(done - bar.n)
-                )
+            order = _chosen(config, extractor, context, candidates, size)
             chosen = candidates[order.cpu()].sort().values
         patches = _collected(config, extractor, context, chosen)
         metadata = {"patches": total, "candidates": len(candidates), "bank": size}
@@ -146,9 +188,8 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         height, width = model.grids[1]
         features = self._stage("extractor", lambda: self.features(images))
         queries = location_vectors(patch_features(features, model))
-        found = self._stage(
-            "retrieval", lambda: thfr_ext.nearest_templates(queries, self.patches, metric="l2")
-        )
+        bank = InMemory(self.patches) if self.bank is None else self.bank
+        found = self._stage("retrieval", lambda: bank.search(queries, 1))
         distances, nearest = (result.view(-1, height * width) for result in found)
         scores, worst_at = distances.max(1)
         if model.support:
@@ -156,7 +197,7 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
             at = worst_at[:, None, None].expand(-1, 1, queries.shape[1])
             worst = by_image.gather(1, at)[:, 0]  # take_along_dim would fix the batch size of an export
             closest = nearest.gather(1, worst_at[:, None])[:, 0]
-            scores = scores * reweighting(worst, closest, scores, self.patches, model.support)
+            scores = scores * reweighting(worst, closest, scores, bank, model.support)
         maps, _ = self._stage("scoring", lambda: self._smoothed([distances.view(-1, height, width)]))
         return maps, scores
 
@@ -218,7 +259,7 @@ def reweighting(
     worst: Tensor,  # fp32 [B,D], each image's most anomalous patch
     nearest: Tensor,  # int64 [B], its nearest patch of the bank
     distances: Tensor,  # fp32 [B], to that
-    bank: Tensor,  # [M,D]
+    bank: PatchBank,
     support: int,
 ) -> Tensor:  # fp32 [B]
     """The factor on the image score, equation 7: nearly 1 where the nearest patch of the bank is a rare one,
@@ -226,8 +267,8 @@ def reweighting(
     ``1 - 1 / support``.
     """
     count = min(support, len(bank))
-    around = thfr_ext.nearest_templates(bank[nearest], bank, k=count, metric="l2")[1]
-    others = (bank[around].float() - worst[:, None]).norm(dim=2)
+    around = bank.search(bank.rows(nearest), count)[1]
+    others = (bank.rows(around.flatten()).unflatten(0, around.shape).float() - worst[:, None]).norm(dim=2)
     return 1 - (distances - others.logsumexp(1)).exp()
 
 
@@ -235,6 +276,30 @@ def bank_size(total: int, candidates: int, model: PatchCoreModelConfig) -> int:
     """Patches to keep of ``total``, at most as many as there are candidates."""
     wanted = max(1, round(model.bank_ratio * total))
     return min(wanted, candidates, model.bank_limit or wanted)
+
+
+def _chosen(
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, candidates: Tensor, size: int
+) -> Tensor:  # int64 [size], places among the candidates
+    """The coreset."""
+    seed = config.training.seed
+    own = _own(config, candidates)
+    projected = _projected(config, extractor, context, candidates, int(own.sum()))
+    if distributed.world() > 1:
+        return greedy_coreset_of_group(projected, own.nonzero().flatten(), size, seed, context.progress)
+    with tqdm(total=size, desc="coreset", unit="patch", disable=not context.progress) as bar:
+        return thfr_ext.greedy_coreset(  # type: ignore[no-any-return]
+            projected, size, seed, progress=lambda done, _: bar.update(done - bar.n)
+        )
+
+
+def _own(
+    config: PatchCoreConfig,
+    indices: Tensor,  # int64 [n], among all patches of all images
+) -> Tensor:  # bool [n]
+    """Which of these patches are of the image batches that this process takes."""
+    batch = indices // math.prod(config.model.grids[1]) // _BATCH
+    return batch % distributed.world() == distributed.rank()
 
 
 def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int64, ascending
@@ -251,11 +316,19 @@ def _selected(
     indices: Tensor,  # int64 [n], ascending, among all patches of all images
     description: str,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """These patches, an image batch at a time: the part of ``indices`` that they are, and fp32 [.,D]."""
+    """These patches, an image batch of this process at a time: the part of ``indices`` that they are, and
+    fp32 [.,D].
+    """
     model = config.model
     each = math.prod(model.grids[1])
     batches = feature_batches(
-        extractor, context.images, context.device, progress=context.progress, description=description
+        extractor,
+        context.images,
+        context.device,
+        _BATCH,
+        progress=context.progress,
+        description=description,
+        turns=True,
     )
     for image, levels in batches:
         first = image * each
@@ -267,16 +340,18 @@ def _selected(
 
 
 def _projected(
-    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, indices: Tensor
-) -> Tensor:  # fp32 [n,projection]
-    """What the coreset compares: random projections (Johnson and Lindenstrauss) of the patches."""
+    config: PatchCoreConfig, extractor: FeatureExtractor, context: FitContext, indices: Tensor, own: int
+) -> Tensor:  # fp32 [own,projection]
+    """What the coreset compares: random projections (Johnson and Lindenstrauss) of this process's patches."""
     training = config.training
     rng = generator(training.seed, _PROJECTION, 0)
-    projection, projected = None, torch.empty(len(indices), training.projection, device=context.device)
-    for chosen, patches in _selected(config, extractor, context, indices, "features"):
+    projection, projected = None, torch.empty(own, training.projection, device=context.device)
+    done = 0
+    for _, patches in _selected(config, extractor, context, indices, "features"):
         if projection is None:
             projection = torch.randn(patches.shape[1], training.projection, generator=rng).to(patches)
-        torch.mm(patches, projection, out=projected[chosen])
+        torch.mm(patches, projection, out=projected[done : done + len(patches)])
+        done += len(patches)
     return projected
 
 
@@ -288,5 +363,19 @@ def _collected(
         if bank is None:
             bank = torch.empty(len(indices), patches.shape[1], dtype=torch.float16, device=context.device)
         bank[chosen] = patches
-    assert bank is not None
-    return bank
+    return _together(bank, _own(config, indices))
+
+
+def _together(bank: Tensor | None, own: Tensor) -> Tensor:
+    """The rows of all processes; those of this one are ``own``."""
+    if distributed.world() == 1:
+        assert bank is not None
+        return bank
+    mine = None if bank is None else bank[own.to(bank.device)].cpu()
+    parts = distributed.gather_objects((own.nonzero().flatten(), mine))
+    like = next(rows for _, rows in parts if rows is not None)
+    whole = like.new_empty(len(own), like.shape[1])
+    for places, rows in parts:
+        if rows is not None:
+            whole[places] = rows
+    return whole

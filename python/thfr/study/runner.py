@@ -17,6 +17,7 @@ from tqdm import tqdm
 from thfr.errors import InputError
 from thfr.runs import files
 from thfr.runs.lock import locked
+from thfr.study.cluster import run_on_ray
 from thfr.study.trials import LOGS, RUNS, STAGE, Trial, read_trial, trial_path
 
 _POLL_SECONDS = 0.2
@@ -40,6 +41,8 @@ class Workspace:
     weights: Path | None = None
     device: str = "auto"
     keep_runs: bool = False
+    ray: str | None = None
+    """Address of a Ray cluster that carries trials out (:mod:`thfr.study.cluster`); None: none."""
 
 
 def run_trials(trials: Sequence[Trial], workspace: Workspace, label: str = "") -> Outcome:
@@ -60,6 +63,12 @@ def run_trials(trials: Sequence[Trial], workspace: Workspace, label: str = "") -
     with locked(workspace.out, "study", _LOCK_SECONDS) as lock:
         waiting = [trial for trial in trials if not trial_path(workspace.out, trial).is_file()]
         done = len(trials) - len(waiting)
+        if workspace.ray is not None:
+            tasks = {trial.name: _task(trial, workspace) for trial in waiting}
+            run_on_ray(tasks, workspace.ray, workspace.device, label, failed.__setitem__)
+            for name, reason in failed.items():
+                print(f"{name}: failed: {reason}", file=sys.stderr)
+            return _outcome(trials, workspace, failed)
         with tqdm(total=sum(map(_steps, waiting)), unit="step", mininterval=1.0, disable=not waiting) as bar:
             for number, trial in enumerate(waiting, done + 1):
                 bar.set_description(f"{label}trial {number} of {len(trials)}")
@@ -67,8 +76,25 @@ def run_trials(trials: Sequence[Trial], workspace: Workspace, label: str = "") -
                 if reason is not None:
                     failed[trial.name] = reason
                     tqdm.write(f"{trial.name}: failed: {reason}", file=sys.stderr)
-        paths = [trial_path(workspace.out, trial) for trial in trials]
-        return Outcome([read_trial(path) for path in paths if path.is_file()], failed)
+        return _outcome(trials, workspace, failed)
+
+
+def _outcome(trials: Sequence[Trial], workspace: Workspace, failed: dict[str, str]) -> Outcome:
+    paths = [trial_path(workspace.out, trial) for trial in trials]
+    return Outcome([read_trial(path) for path in paths if path.is_file()], failed)
+
+
+def _task(trial: Trial, workspace: Workspace) -> dict[str, Any]:
+    """What a worker is told. Paths are absolute: it may be on another machine, in another folder."""
+    return {
+        "trial": trial.definition(),
+        "data": str(workspace.data.absolute()),
+        "run": str((workspace.out / RUNS / trial.name).absolute()),
+        "out": str(workspace.out.absolute()),
+        "weights": None if workspace.weights is None else str(workspace.weights.absolute()),
+        "device": workspace.device,
+        "keep_run": workspace.keep_runs,
+    }
 
 
 def _steps(trial: Trial) -> int:
@@ -82,15 +108,7 @@ def _run_one(trial: Trial, workspace: Workspace, bar: tqdm, lock: IO[str]) -> st
     run = workspace.out / RUNS / trial.name
     log = workspace.out / LOGS / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    task = {
-        "trial": trial.definition(),
-        "data": str(workspace.data),
-        "run": str(run),
-        "out": str(workspace.out),
-        "weights": None if workspace.weights is None else str(workspace.weights),
-        "device": workspace.device,
-        "keep_run": workspace.keep_runs,
-    }
+    task = _task(trial, workspace)
     before, steps, shown = bar.n, _steps(trial), ""
     # the folder stays locked until this process, too, is gone
     with log.open("w", encoding="utf-8") as errors:

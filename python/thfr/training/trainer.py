@@ -9,12 +9,14 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
@@ -68,10 +70,14 @@ def train(
     unbroken run would (on one machine, with as many threads); on a finished run it says so and only loads
     it. ``out`` is locked meanwhile.
 
+    Under ``torchrun`` all processes share the work, and the main one writes; ``out`` and the images must be
+    on a file system that all see.
+
     Args:
         weights: file of the backbone's weights.
         checkpoint_seconds: time between checkpoints (0: every step).
-        cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``.
+        cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``. Training images
+            (at input size) of more bytes go to one beside it.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
             images and those held out; without any by training images scored as new ones, where the method
             can (:attr:`thfr.config.RunConfig.leaves_out`), else not (``thfr calibrate`` sets it later).
@@ -93,7 +99,9 @@ def train(
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
     region = None if roi is None else read_region(roi, _native_size(samples[0]))
     config = _with_region(config, region)
-    loaded, good, inputs, notes = _read(samples, unseen, config.model, bit_depth, region, progress)
+    loaded, good, inputs, notes = _read(
+        samples, unseen, config.model, bit_depth, region, progress, cache_budget, out.parent
+    )
     if isinstance(dataset, Dataset):
         notes += dataset.notes
     images = loaded.images
@@ -106,21 +114,28 @@ def train(
     )
     if _finished_before(out, config):
         return Detector.load(out, device)
-    with locked(out, "train"):
-        if _finished_before(out, config):
+    main = distributed.is_main()
+    distributed.barrier()  # all have looked before the main one makes the folder
+    with locked(out, "train") if main else nullcontext():
+        if distributed.world() == 1 and _finished_before(out, config):
             return Detector.load(out, device)
-        if not is_claimed(out):
+        if main and not is_claimed(out):
             claim(out, config.to_yaml())
+        distributed.barrier()
         count = config.model.tile_count
         tiles = (indices[:, None] * count + torch.arange(count)).flatten()
+        shown = progress and main
         context = FitContext(
-            tiles_of(images, config.model), tiles, out, where, progress, checkpoint_seconds, cache_budget
+            tiles_of(images, config.model), tiles, out, where, shown, checkpoint_seconds, cache_budget
         )
         started = time.monotonic()
         placed = None if extractor is None else extractor.to(where)
         detector, metadata = detector_class(config.method).fit(config, placed, context)
         detector.inputs = inputs
         metadata = {"train_seconds": round(time.monotonic() - started, 3), **metadata}
+        if not main:
+            distributed.barrier()  # until the main one has written everything
+            return Detector.load(out, device)
         if good is not None:
             words = "good images not learnt from"
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
@@ -132,6 +147,7 @@ def train(
         if isinstance(dataset, Dataset):
             write_data(out, _where(dataset))
         _finish(out, detector, {**metadata, "notes": notes}, context, good)
+        distributed.barrier()
     return detector
 
 
@@ -142,13 +158,15 @@ def _read(
     bit_depth: int | None,
     region: Region | None,
     progress: bool,
+    budget: int,
+    folder: Path,
 ) -> tuple[Loaded, Loaded | None, RunInputs, list[str]]:
     """The images to learn from, those that set the threshold, how both are read, and notes."""
     every = [*samples, *unseen]
     paths = [Path(one.path if isinstance(one, Sample) else one) for one in every]
     oriented = [one.oriented if isinstance(one, Sample) else True for one in every]
     options, size = find_options(paths, oriented, bit_depth, model.fit, region), model.canvas
-    loaded = load_inputs(samples, size, options, progress=progress)
+    loaded = load_inputs(samples, size, options, progress=progress, budget=budget, folder=folder)
     notes = [*loaded.notes]
     good = None
     if unseen:

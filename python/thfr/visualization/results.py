@@ -189,7 +189,7 @@ def open_run(
     """
     try:
         detector = Detector.load(run, device)
-        return detector, data_of_run(run, detector, data)
+        return detector, data_of_run(run, detector.config.dataset, data)
     except InputError as error:
         raise InputError(f"{command}: {str(error).removeprefix('evaluate: ')}") from error
 

@@ -137,7 +137,7 @@ class MVTecLOCO(Dataset):
         for path in sample.mask_paths:
             mask, value, _ = self._region_mask(sample, path)
             masks.append(mask)
-            saturations.append(self._saturation(path, value, int(mask.sum())))
+            saturations.append(self._saturation(path, value, int(np.count_nonzero(mask))))
         if not masks:
             return Regions(masks=np.zeros((0, *self.size(sample)), dtype=bool), saturations=())
         return Regions(masks=np.stack(masks), saturations=tuple(saturations))
@@ -152,20 +152,20 @@ class MVTecLOCO(Dataset):
         values = read_mask(path)
         mask = values != 0
         self._check_mask(sample, path, mask)
-        present = np.unique(values[mask])
-        if len(present) > 1:
+        value, area = int(values.max()), int(np.count_nonzero(mask))
+        if np.count_nonzero(values == value) != area:
+            present = np.unique(values[mask])
             raise InputError(
                 f"mvtec_loco: mask {printable(path)} must hold one non-zero value, got {len(present)}: "
                 f"{', '.join(map(str, present[:8]))}{', ...' if len(present) > 8 else ''}"
             )
-        value = int(present[0])
         if value not in self.defects:
             known = quoted_list([str(known) for known in sorted(self.defects)], "none", limit=40)
             raise InputError(
                 f"mvtec_loco: mask {path} holds the pixel value {value}, "
                 f"which {CONFIG_NAME} does not list ({known})"
             )
-        self._saturation(path, value, int(mask.sum()))
+        self._saturation(path, value, area)
         return mask, value, covering(mask)
 
     def _saturation(self, path: Path, value: int, area: int) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from thfr.deploy import files
+from thfr.deploy.export.int8 import quantise
 from thfr.errors import InputError
 
 OPSET = 20
@@ -20,10 +23,19 @@ _EXTRAS = {
     "torch": (None, ()),
 }
 FORMATS = tuple(_EXTRAS)
+_PRECISIONS = {"fp32": FORMATS, "bf16": ("openvino",), "int8": ("onnx",)}
+"""Precision -> the formats that have it."""
 
 
-def require(format: str) -> None:
-    """Raises InputError, naming the extra to install, if the packages of a format are absent."""
+def require(format: str, precision: str = "fp32") -> None:
+    """Check that a format has a precision and that its packages are there.
+
+    Raises:
+        InputError: it has not; or one is absent: names the extra to install.
+    """
+    if format not in _PRECISIONS[precision]:
+        expected = " or ".join(_PRECISIONS[precision])
+        raise InputError(f"export: --{precision}: expected --format {expected}, got {format}")
     extra, modules = _EXTRAS[format]
     for name in modules:
         try:
@@ -35,13 +47,24 @@ def require(format: str) -> None:
             ) from error
 
 
-def write(program: torch.export.ExportedProgram, format: str, folder: Path) -> dict[str, Any]:
-    """Write the program into ``folder``; gives the versions and settings that belong into its metadata."""
+def write(
+    program: torch.export.ExportedProgram,
+    format: str,
+    folder: Path,
+    calibration: Sequence[np.ndarray] = (),  # uint8 [H,W,3]
+) -> dict[str, Any]:
+    """Write the program into ``folder``; gives the versions and settings that belong into its metadata.
+
+    ``calibration``: good images, as the graph takes them, on which an int8 model is calibrated; none: fp32.
+    """
     if format == "torch":
         torch.export.save(program, folder / files.MODELS["torch"])
         return {"torch": torch.__version__}
     if format == "onnx":
-        return _write_onnx(program, folder / files.MODELS["onnx"])
+        versions = _write_onnx(program, folder / files.MODELS["onnx"])
+        if calibration:
+            quantise(folder / files.MODELS["onnx"], calibration)
+        return versions
     return _write_openvino(program, folder)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thfr.deploy.export.operators import nearest_rows, plain_operators, upsample_blur
+from thfr.deploy.export.resizing import NativeInput, largest_edge, require_plain
 from thfr.errors import InputError
 from thfr.methods.base import Detector
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated
@@ -47,10 +48,11 @@ class Graph(nn.Module):
         return anomaly_map, score, score > self.limit
 
 
-def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram:
+def trace(detector: Detector[Any], limit: float, native: bool = False) -> torch.export.ExportedProgram:
     """The detector as a program of PyTorch's own operators, for batches of 1 to :data:`LARGEST_BATCH`.
 
-    ``limit``: scores above it are called bad.
+    ``limit``: scores above it are called bad. ``native``: images come at their own size, and are resized in
+    the graph.
 
     Raises:
         InputError: the method cannot be one graph, or the detector is not on the CPU in fp32.
@@ -61,14 +63,21 @@ def trace(detector: Detector[Any], limit: float) -> torch.export.ExportedProgram
     if detector.device.type != "cpu" or detector.precision != "fp32":
         got = f"{detector.precision} on {detector.device}"
         raise InputError(f"export: expected a detector in fp32 on the CPU, got {got}")
-    graph = Graph(_for_one_size(detector), limit).eval()
+    graph: nn.Module = Graph(_for_one_size(detector), limit).eval()
     image = torch.from_numpy(
         np.random.default_rng(0).integers(0, 256, (2, *detector.size, 3), dtype=np.uint8)
     )
     with torch.no_grad(), plain_operators():
         graph(image)  # keys, priors and matrices are made on first use, and must be real tensors
-        batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-        program = torch.export.export(graph, (image,), dynamic_shapes=({0: batch},), strict=False)
+        dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
+        if native:
+            require_plain(detector)
+            graph, most = NativeInput(graph, detector.size), largest_edge(detector.size)
+            # edges that differ from each other and from the input's
+            image = torch.nn.functional.pad(image, (0, 0, 0, 24, 0, 8))
+            for number, name in ((1, "height"), (2, "width")):
+                dynamic[number] = torch.export.Dim(name, min=2, max=most)
+        program = torch.export.export(graph, (image,), dynamic_shapes=(dynamic,), strict=False)
     # what was made on first use is an inference tensor, which exporters refuse
     constants = program.constants
     constants |= {name: held.clone() for name, held in constants.items() if isinstance(held, Tensor)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from thfr.deploy.export import formats
 from thfr.deploy.export.graph import trace
 from thfr.deploy.export.images import calibration_paths
 from thfr.deploy.export.parity import Parity, compare
+from thfr.deploy.export.resizing import largest_edge
 from thfr.deploy.exported import load
 from thfr.errors import InputError
-from thfr.io import atomic_path, atomic_write_json, file_sha256
+from thfr.io import atomic_path, atomic_write_json, file_sha256, read_image
 from thfr.io.framing import FILL
 from thfr.io.sizes import plain
 from thfr.methods.base import Detector
@@ -29,6 +31,7 @@ MARGIN = 1e-5
 
 
 _SEEN = ("mean", "std")
+_CALIBRATION = 64  # images that set the ranges of an int8 model
 _BOX = (
     "scale = min(H / height, W / width); round(height * scale) x round(width * scale) pixels, half to even, "
     "in the middle: top = (H - h) // 2, left = (W - w) // 2"
@@ -48,6 +51,8 @@ def export_run(
     out: str | os.PathLike[str],
     format: str = "onnx",
     images: str | os.PathLike[str] | None = None,
+    precision: str = "fp32",
+    native: bool = False,
 ) -> dict[str, Any]:
     """Write a run as one graph with its metadata and the proof that it says what the run says.
 
@@ -56,6 +61,10 @@ def export_run(
         out: folder to make; nothing, or an empty folder, may be there.
         format: one of :data:`thfr.deploy.export.formats.FORMATS`.
         images: folder of good images to compare on; None: those that set the run's threshold.
+        precision: ``int8`` (ONNX: convolutions, calibrated on the same good images) and ``bf16`` (OpenVINO,
+            on processors that have it) are faster, and held to wider limits
+            (:data:`thfr.deploy.export.parity.LIMITS`).
+        native: the graph takes images at their own size and resizes them itself.
 
     Returns:
         What ``export.json`` holds, and ``parity``: what ``parity.json`` does.
@@ -68,7 +77,9 @@ def export_run(
     target, source = Path(out), Path(run)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"export: out must be a new or empty folder, got {target}")
-    formats.require(format)
+    formats.require(format, precision)
+    if native and precision == "bf16":
+        raise InputError("export: --input native: its resize needs fp32, got --bf16")
     detector = Detector.load(source, "cpu")
     threshold = detector.threshold
     if threshold is None:
@@ -77,14 +88,18 @@ def export_run(
         )
     paths, words = calibration_paths(source, detector, images)
     limit = exported_limit(threshold)
-    program = trace(detector, limit)
+    program = trace(detector, limit, native)
     _remove_left_over(target)
     with atomic_path(target) as folder:
         folder.mkdir()
-        written = formats.write(program, format, folder)
+        calibration = _calibration(detector, paths) if precision == "int8" else ()
+        written = formats.write(program, format, folder, calibration)
         metadata = _metadata(source, detector, threshold, limit, format, written, folder)
+        metadata["precision"] = precision
+        if native:
+            _say_native(metadata, largest_edge(detector.size))
         atomic_write_json(folder / files.METADATA, metadata)
-        parity = compare(detector, load(folder), paths, words)
+        parity = compare(detector, load(folder), paths, words, precision)
         if not parity.passed:
             raise GateFailed(parity)
         atomic_write_json(folder / files.PARITY, parity.as_dict())
@@ -102,6 +117,13 @@ def exported_limit(threshold: Threshold) -> float:
     following = min(scores[scores > threshold.value], default=np.inf)
     limit = np.float32(min(wanted, (threshold.value + float(following)) / 2))
     return float(limit if limit < following else np.float32(threshold.value))
+
+
+def _calibration(detector: Detector[Any], paths: Sequence[Path]) -> list[np.ndarray]:
+    """Good images as the graph takes them, uint8 [H,W,3]: at most :data:`_CALIBRATION`, evenly spread."""
+    step = max(1, len(paths) // _CALIBRATION)
+    some = [read_image(path, detector.inputs.options) for path in paths[::step][:_CALIBRATION]]
+    return list(detector.prepare(some).permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def _remove_left_over(target: Path) -> None:
@@ -128,6 +150,7 @@ def _metadata(
         "format": format,
         "method": detector.config.label,
         "model": detector.config.summary(),
+        "dataset": detector.config.dataset,
         "size": plain(detector.size),
         "input": {
             "name": "image",
@@ -150,6 +173,13 @@ def _metadata(
         },
         "versions": {"thfr-ext": version("thfr-ext"), **written},
     }
+
+
+def _say_native(metadata: dict[str, Any], most: int) -> None:
+    """The metadata of a graph that resizes by itself."""
+    metadata["native_input"] = True
+    metadata["input"] |= {"shape": ["batch", "height", "width", 3], "largest_edge": most}
+    metadata["preprocessing"]["in_graph"].insert(0, "resize")
 
 
 def _score_words(detector: Detector[Any]) -> str:

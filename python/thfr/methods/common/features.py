@@ -5,6 +5,7 @@ use.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 
@@ -27,7 +29,7 @@ class FeatureStore:
     Half precision halves memory; its relative error of 5e-4 is far below the distances that matter.
     """
 
-    def __init__(self, levels: list[Tensor], file: tempfile.TemporaryDirectory[str] | None = None) -> None:
+    def __init__(self, levels: list[Tensor], file: _File | None = None) -> None:
         self.levels, self._file = levels, file
 
     def __len__(self) -> int:
@@ -70,16 +72,22 @@ def feature_batches(
     batch_size: int = 8,
     progress: bool = False,
     description: str = "features",
+    turns: bool = False,
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """Run the extractor over all images: the index of a batch's first image, and its three levels, fp32
     [B,C_l,H_l,W_l].
 
-    Batches are small by default, so that the activations of WideResNet50 take a few hundred megabytes.
+    Batches are small by default, so that the activations of WideResNet50 take a few hundred megabytes. With
+    ``turns`` the processes of ``torchrun`` take turns: each gets its own batches, the same ones whatever
+    their number, for a network's result may depend on the size of a batch.
 
     Raises:
         InputError: a feature is not finite or exceeds the range of fp16.
     """
-    for start in tqdm(range(0, len(images), batch_size), description, disable=not progress, leave=False):
+    starts = range(0, len(images), batch_size)
+    if turns:
+        starts = starts[distributed.rank() :: distributed.world()]
+    for start in tqdm(starts, description, disable=not progress, leave=False):
         with torch.inference_mode():
             levels = extractor(images[start : start + batch_size].to(device).float().div_(255))
             largest = torch.stack([level.abs().amax() for level in levels]).amax()
@@ -102,6 +110,7 @@ def compute_features(
     keep: Callable[[list[Tensor]], list[Tensor]] = list,
 ) -> FeatureStore:
     """Run the extractor over all images once. Above ``budget`` bytes the result goes to a file in ``folder``.
+    The processes of ``torchrun`` take turns, and have all of it in the end.
 
     ``keep``: makes what is kept of a batch's levels, tensors [B,...]; by default the levels themselves.
 
@@ -110,31 +119,47 @@ def compute_features(
         disk;
             said after the first batch.
     """
-    for left in folder.glob(f"{_PREFIX}*"):  # by a run that was killed
-        shutil.rmtree(left)
-    levels: list[Tensor] = []
-    file: tempfile.TemporaryDirectory[str] | None = None
-    for start, found in feature_batches(extractor, images, device, batch_size, progress):
-        features = [level.half().cpu() for level in keep(found)]
-        if not levels:
-            shapes = [(len(images), *level.shape[1:]) for level in features]
-            levels, file = _allocate(shapes, folder, budget)
+    batches = feature_batches(extractor, images, device, batch_size, progress, turns=True)
+    kept_of = ((start, [level.half().cpu() for level in keep(found)]) for start, found in batches)
+    done = list(itertools.islice(kept_of, 1))
+    shapes = [tuple(level.shape[1:]) for _, levels in done for level in levels]
+    shapes = next(found for found in distributed.gather_objects(shapes) if found)  # a process may have none
+    levels, file = _allocate([(len(images), *shape) for shape in shapes], folder, budget)
+    for start, features in itertools.chain(done, kept_of):
         for kept, level in zip(levels, features, strict=True):
             kept[start : start + len(level)] = level
+    if file is None:
+        distributed.share_batches(levels, batch_size)
+    distributed.barrier()
     return FeatureStore(levels, file)
 
 
-def _allocate(
-    shapes: list[tuple[int, ...]], folder: Path, budget: int
-) -> tuple[list[Tensor], tempfile.TemporaryDirectory[str] | None]:
+class _File:
+    """A folder for mapped files, that of the main process; it removes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._own: tempfile.TemporaryDirectory[str] | None = None
+        if distributed.is_main():
+            for left in folder.glob(f"{_PREFIX}*"):  # by a run that was killed
+                shutil.rmtree(left)
+            self._own = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder)
+        self.name = distributed.gather_objects("" if self._own is None else self._own.name)[0]
+
+    def cleanup(self) -> None:
+        if self._own is not None:
+            self._own.cleanup()
+
+
+def _allocate(shapes: list[tuple[int, ...]], folder: Path, budget: int) -> tuple[list[Tensor], _File | None]:
     counts = [torch.Size(shape).numel() for shape in shapes]
     if 2 * sum(counts) <= budget:
         return [torch.empty(shape, dtype=torch.float16) for shape in shapes], None
-    file = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder)
+    file = _File(folder)
     paths = [Path(file.name) / f"level{index}" for index in range(len(shapes))]
     try:
         for path, count in zip(paths, counts, strict=True):
-            _reserve(path, 2 * count)
+            if distributed.is_main():
+                _reserve(path, 2 * count)
     except OSError as error:
         file.cleanup()
         free = shutil.disk_usage(folder).free
@@ -143,6 +168,7 @@ def _allocate(
             f"{folder}, where {free:,} are free ({error.strerror}); make room, or take a run folder on "
             "another disk"
         ) from error
+    distributed.barrier()  # the files are there
     levels = [
         torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)
         for path, count, shape in zip(paths, counts, shapes, strict=True)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from thfr import distributed
 from thfr.config import OptimisationConfig
 from thfr.errors import InputError
 from thfr.methods.base import FitContext
@@ -23,6 +24,8 @@ from thfr.runs.folder import append_log
 
 _LOG_EVERY = 10  # steps
 
+Losses = Callable[[int], Mapping[str, Tensor]]
+"""The parts of the loss by name, each a tensor of shape [], at a step."""
 Schedule = Callable[[int, int], float]
 """Factor on the learning rate at a step, from 0, of so many."""
 
@@ -123,8 +126,14 @@ class Optimiser:
         all that ``losses`` draws is a function of the step (:func:`thfr.random_streams.generator`). Losses
         are read, and so waited for, every tenth step only.
 
+        Under ``torchrun`` (DistributedDataParallel) each process takes its share of every batch
+        (:func:`thfr.distributed.mine`): the steps are those of one process but for the order of sums, and,
+        in a network with batch norm, for its statistics, which are those of a share. The number of processes
+        may change when a run is resumed.
+
         Args:
-            losses: the parts of the loss by name, each a tensor of shape [], at the step of that number.
+            losses: the parts of the loss by name, each a tensor of shape [], at the step of that number:
+                means over the process's share of a batch.
             started: ``time.monotonic()`` when the fitting began; None: now.
             checkpoint: name of the checkpoint's file.
             logged: append every tenth step to the run's log.
@@ -140,27 +149,36 @@ class Optimiser:
         started = time.monotonic() if started is None else started
         path = context.out / checkpoint
         done, spent = self._resumed(path, command)
-        if done and logged:
+        if done and logged and distributed.is_main():
             append_log(context.out, resumed_at=done)
         saved = time.monotonic()
         self.network.train()
+        parallel = self._parallel(losses)
         with tqdm(None, command, self.total, unit="step", disable=not context.progress, initial=done) as bar:
             while done < self.total:
-                parts = losses(done)
+                parts = parallel(done)
                 self.step(done, parts)
                 done += 1
                 bar.update()
                 seconds = spent + time.monotonic() - started
                 if done % _LOG_EVERY == 0 or done == self.total:
-                    values = _finite(parts, command, done)
+                    values = _finite(_averaged(parts), command, done)
                     loss = sum(values.values())
                     bar.set_postfix(loss=f"{loss:.5f}")
-                    if logged:
+                    if logged and distributed.is_main():
                         append_log(context.out, step=done, loss=loss, parts=values, seconds=round(seconds, 3))
-                if done < self.total and time.monotonic() - saved >= context.checkpoint_seconds:
+                due = time.monotonic() - saved >= context.checkpoint_seconds
+                if done < self.total and due and distributed.is_main():
                     save_checkpoint(path, self.network, self.adam, done, {"seconds": seconds})
                     saved = time.monotonic()
         return spent + time.monotonic() - started
+
+    def _parallel(self, losses: Losses) -> Losses:
+        """``losses`` whose gradients are averaged over the processes, if there are several."""
+        if distributed.world() == 1:
+            return losses
+        network = _Losses(self.network, losses)
+        return nn.parallel.DistributedDataParallel(network)
 
     def _resumed(self, path: Path, command: str) -> tuple[int, float]:
         """Restore a checkpoint if there is one: its step, and the seconds spent before it."""
@@ -170,6 +188,26 @@ class Optimiser:
         if not 0 < step <= self.total:
             raise InputError(f"{command}: the checkpoint {path} is at step {step}, this run has {self.total}")
         return step, metadata.get("seconds", 0.0)
+
+
+class _Losses(nn.Module):
+    """A network whose forward pass is its losses, as DistributedDataParallel wants it."""
+
+    def __init__(self, network: nn.Module, losses: Callable[[int], Mapping[str, Tensor]]) -> None:
+        super().__init__()
+        self.network, self._losses = network, losses
+
+    def forward(self, step: int) -> Mapping[str, Tensor]:
+        return self._losses(step)
+
+
+def _averaged(losses: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The means over all processes."""
+    if distributed.world() == 1:
+        return losses
+    values = torch.stack([loss.detach().float() for loss in losses.values()])
+    torch.distributed.all_reduce(values)
+    return dict(zip(losses, values / distributed.world(), strict=True))
 
 
 def _finite(losses: Mapping[str, Tensor], command: str, step: int) -> dict[str, float]:

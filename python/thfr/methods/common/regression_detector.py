@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.backbones.specs import BackboneSpec
 from thfr.config import ModelConfig, RunConfig
@@ -196,7 +197,7 @@ class _Fitting:
     def losses(self, step: int) -> dict[str, Tensor]:
         settings = self.settings
         chosen = self.learnt[batch_indices(len(self.learnt), settings.batch_size, settings.seed, step)]
-        images, features = self._taken(chosen)
+        images, features = self._taken(distributed.mine(chosen))
         with self.optimiser.computing():
             return self.network.losses(images, features)
 

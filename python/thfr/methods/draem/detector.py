@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from thfr import distributed
 from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser
@@ -125,7 +126,7 @@ class _Fitting:
         settings = self.settings
         good, given, masks = [], [], []
         chosen = batch_indices(len(self.images), settings.batch_size, settings.seed, step)
-        for position, index in enumerate(chosen):
+        for position, index in distributed.mine(list(enumerate(chosen))):
             rng = generator(settings.seed, _STREAM, step * settings.batch_size + position)
             image = self.images[index].float().div(255)
             if settings.rotation:

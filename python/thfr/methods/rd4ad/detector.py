@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.base import FitContext, Precision
@@ -105,7 +106,7 @@ class RD4ADDetector(RestoringDetector[RD4ADConfig]):
 
         def losses(step: int) -> dict[str, Tensor]:
             chosen = batch_indices(len(store), settings.batch_size, settings.seed, step)
-            wanted = store.gather(chosen, device)
+            wanted = store.gather(distributed.mine(chosen), device)
             with optimiser.computing():
                 restored = network(wanted)
             return restoration_losses(wanted, [level.float() for level in restored], settings.loss)

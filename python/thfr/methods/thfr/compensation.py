@@ -13,6 +13,11 @@ from torch.nn import functional as F
 
 from thfr.errors import InputError
 
+_FAR = -24.5
+"""Where the prior is below, 7 standard deviations away, a key counts for nothing. Of two logits within
+2 * 30 + 24.5 of each other no softmax makes a denormal number, and those slow matrix products tenfold.
+"""
+
 
 class Compensation(nn.Module):
     """Adds to the decoder's features what the template shows at the matching locations.
@@ -69,7 +74,9 @@ class Compensation(nn.Module):
         return x + self.output(matched), matched
 
     def _prior(self, x: Tensor, template: Tensor, stride: int, count: int) -> Tensor:
-        """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16: [1,1,HW,K*hw]."""
+        """-d^2 / (2 width^2) for the distance d of query and key in cells of stride 16, minus infinity far
+        away: [1,1,HW,K*hw].
+        """
         shape = (*x.shape[2:], *template.shape[2:], count)
         name = (shape, x.device)
         prior = self._priors.get(name)
@@ -78,6 +85,7 @@ class Compensation(nn.Module):
             keys = _centres(template, stride * self.pool / 16)
             squared = torch.cdist(queries, keys).square().repeat(1, count)
             prior = (squared / (-2 * self.prior_width**2))[None, None]
+            prior = prior.masked_fill(prior < _FAR, -torch.inf)
             self._priors = {name: prior}  # of the size in use; threads may each make it, none sees half of it
         return prior
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import FitContext
@@ -82,6 +83,10 @@ class _Fitting:
         if self.bank is not None:
             assert self.nearest is not None
             templates = [level.to(self.device) for level in self.bank.gather(self.nearest[chosen])]
+        # Drawn for the whole batch, so that every number of processes sees the same corruption.
+        target, given = ([distributed.mine(level) for level in levels] for levels in (target, given))
+        if templates is not None:
+            templates = [distributed.mine(level) for level in templates]
         with self.optimiser.computing():
             restored = self.network(given, templates)
         return restoration_losses(target, restored, settings.loss)

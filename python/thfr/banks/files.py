@@ -1,0 +1,93 @@
+"""The files of a sharded bank: ``bank.json`` and one safetensors file a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from thfr.errors import InputError
+from thfr.io import atomic_write_json
+
+FORMAT = "thfr-bank-1"
+INDEX = "bank.json"
+Metric = Literal["l2", "cosine", "dot"]
+Keys = Literal["fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class BankIndex:
+    """What ``bank.json`` says."""
+
+    width: int
+    """D."""
+    metric: Metric
+    keys: Keys
+    shards: tuple[int, ...]
+    """Rows of each."""
+
+    @property
+    def rows(self) -> int:
+        return sum(self.shards)
+
+    @property
+    def starts(self) -> list[int]:
+        """The first row of each shard."""
+        return [sum(self.shards[:number]) for number in range(len(self.shards))]
+
+    def write(self, folder: Path) -> None:
+        atomic_write_json(folder / INDEX, {"format": FORMAT, **asdict(self)})
+
+
+def read_index(folder: Path) -> BankIndex:
+    """The index of a bank.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    import json
+
+    path = folder / INDEX
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") != FORMAT:
+            raise ValueError(f"expected the format {FORMAT}")
+        index = BankIndex(**{**values, "shards": tuple(values["shards"])})
+        fits = index.metric in ("l2", "cosine", "dot") and index.keys in ("fp16", "int8") and index.width >= 1
+        if not fits or not index.shards or any(not isinstance(n, int) or n < 1 for n in index.shards):
+            raise ValueError("values out of range")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"bank: {path} cannot be read: {error}") from error
+    return index
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.safetensors"
+
+
+@contextmanager
+def opened_shard(folder: Path, number: int, rows: int, width: int) -> Iterator[dict[str, Tensor]]:
+    """A shard's tensors, mapped into memory while the block runs: what was read of them can go afterwards.
+
+    Raises:
+        InputError: the file is missing or damaged, or of another shape than the index says.
+    """
+    path = shard_path(folder, number)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"bank: {path} cannot be read: {error}") from error
+    found = tensors.get("rows")
+    if found is None or tuple(found.shape) != (rows, width):
+        got = "none" if found is None else list(found.shape)
+        raise InputError(f"bank: {path}: expected rows [{rows},{width}], got {got}")
+    try:
+        yield tensors
+    finally:
+        tensors.clear()

@@ -1,0 +1,149 @@
+"""Groups of 2 and 3 processes (gloo) do what one does: same banks, same coresets, same figures."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from support import group_child
+from support.methods import SMALL
+from thfr.banks import BankWriter
+from thfr.cli import main
+
+import thfr_ext
+
+METHODS = ("patchcore", "thfr")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo groups are tested where fork is")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """19 training images, 3 batches of which the last is smaller, and 10 test images, 2 batches."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for place, count in {"train/good": 19, "test/good": 5, "test/scratch": 5}.items():
+        for number in range(count):
+            pixels = rng.normal(128, 20, (32, 40, 3)).clip(0, 255).astype(np.uint8)
+            mask = np.zeros((32, 40), np.uint8)
+            if place == "test/scratch":
+                mask[8:16, 8 : 20 + number] = 255
+                pixels[mask > 0] = 255
+                truth = root / "plate" / "ground_truth" / "scratch" / f"{number:03d}_mask.png"
+                truth.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(truth)
+            path = root / "plate" / place / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("groups")
+    for method in METHODS:
+        changes = {**SMALL[method], "training": {**SMALL[method].get("training", {})}}
+        if method == "thfr":
+            changes["training"]["batch_size"] = 6  # a multiple of 2 and 3
+        (base / f"{method}.yaml").write_text(yaml.safe_dump(changes))
+    with BankWriter(base / "bank", 7, shard_bytes=2 * 7 * 13) as writer:
+        writer.add(group_child.rows())
+    return base
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three"])
+def groups(request: pytest.FixtureRequest, alone: Path, folder: Path, data: Path) -> Path:
+    out = folder / f"processes{request.param}"
+    out.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all of them
+    context.set_forkserver_preload(["support.group_child"])
+    children = [
+        context.Process(
+            target=group_child.child,
+            args=(rank, request.param, port, out, data, folder, list(METHODS)),
+        )
+        for rank in range(request.param)
+    ]
+    for child in children:
+        child.start()
+    for rank, child in enumerate(children):
+        child.join(timeout=200)
+        assert child.exitcode == 0, (out / f"error{rank}.txt").read_text()[-3000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, data: Path) -> Path:
+    """What a single process makes."""
+    out = folder / "alone"
+    out.mkdir()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    group_child.run(out, data, folder, list(METHODS))
+    torch.set_num_threads(threads)
+    return out
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_coreset_and_search_over_shards_are_those_of_one_process(groups: Path) -> None:
+    chosen, (scores, indices) = torch.load(groups / "kernels.pt")
+    rows = group_child.rows()
+    assert torch.equal(chosen, thfr_ext.greedy_coreset(rows, 61, seed=5))
+    expected = thfr_ext.nearest_templates(rows[:5], rows.half(), 4, "l2")
+    assert torch.equal(scores, expected[0])
+    assert torch.equal(indices, expected[1])
+
+
+def test_a_memory_is_that_of_one_process_to_the_bit(groups: Path, alone: Path) -> None:
+    one, other = (load_file(out / "patchcore" / "model.safetensors") for out in (alone, groups))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_a_network_is_that_of_one_process_but_for_the_order_of_sums(groups: Path, alone: Path) -> None:
+    one, other = (load_file(out / "thfr" / "model.safetensors") for out in (alone, groups))
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name].float(), tensor.float(), rtol=0, atol=2e-4, msg=name)
+    lines = [json.loads(line) for line in (groups / "thfr" / "log.jsonl").read_text().splitlines()]
+    before = [json.loads(line) for line in (alone / "thfr" / "log.jsonl").read_text().splitlines()]
+    assert [line.get("step") for line in lines] == [line.get("step") for line in before]
+    losses = [next(line["loss"] for line in some if "loss" in line) for some in (lines, before)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_every_image_is_scored_once_and_figures_are_the_same(groups: Path, alone: Path) -> None:
+    figures, expected = (read(out / "patchcore" / "metrics.json") for out in (groups, alone))
+    assert figures == expected
+    for place in ("maps", "results"):
+        rows, before = (read(out / place / "scores.json") for out in (groups, alone))
+        assert [row["file"] for row in rows["images"]] == [row["file"] for row in before["images"]]
+        assert rows["images"] == before["images"]
+        for row in rows["images"]:
+            assert (groups / place / row["map"]).read_bytes() == (alone / place / row["map"]).read_bytes()
+
+
+def test_other_commands_do_not_share_their_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["doctor"]) == 2
+    assert "torchrun: only train, predict, evaluate share their work" in capsys.readouterr().err

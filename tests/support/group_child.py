@@ -1,0 +1,70 @@
+"""One process of a group: trains, predicts and evaluates with the others, by thfr's own command line.
+
+python group_child.py OUT DATA CONFIG_FOLDER METHOD...
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import torch
+import torch._dynamo
+from thfr import distributed
+from thfr.banks import ShardedBank
+from thfr.banks.processes import search_of_group
+from thfr.cli import main
+from thfr.distributed.coreset import greedy_coreset_of_group
+from thfr.evaluation import evaluate_run
+from thfr.training import train
+from thfr.visualization.inspection import inspect
+
+_IMPORTED = evaluate_run, inspect, train, torch._dynamo  # once, in the fork server, not in each process
+
+
+def command(*words: object) -> None:
+    assert main([str(word) for word in words]) == 0, words
+
+
+def rows() -> torch.Tensor:
+    values = torch.randn(61, 7, generator=torch.Generator().manual_seed(3))
+    values[20:30] = values[0:10]  # ties
+    return values
+
+
+def shared_kernels(out: Path) -> None:
+    own = torch.tensor([i for i in range(61) if i // 4 % distributed.world() == distributed.rank()])
+    chosen = greedy_coreset_of_group(rows()[own], own, 61, seed=5)
+    nearest = search_of_group(ShardedBank(out.parent / "bank"), rows()[:5], 4)
+    if distributed.is_main():
+        torch.save((chosen, nearest), out / "kernels.pt")
+
+
+def run(out: Path, data: Path, configs: Path, methods: list[str]) -> None:
+    shared_kernels(out)
+    for method in methods:
+        given = ["--dataset", "mvtec_ad", "--data", data, "--device", "cpu"]
+        given += ["--method", method, "--backbone", "tf_efficientnet_lite0", "--size", 64]
+        command("train", *given, "--config", configs / f"{method}.yaml", "--out", out / method)
+    command("evaluate", out / methods[0], "--device", "cpu", "--maps-out", out / "maps")
+    command("predict", out / methods[0], data / "plate" / "test", "--device", "cpu", "--out", out / "results")
+
+
+def child(rank: int, world: int, port: int, out: Path, data: Path, configs: Path, methods: list[str]) -> None:
+    """What one process of the group does, as torchrun would start it."""
+    started = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in started.items()}, MASTER_ADDR="127.0.0.1")
+    torch.set_num_threads(1)
+    try:
+        with (
+            Path(os.devnull).open("w") as nothing,
+            redirect_stdout(nothing),
+            redirect_stderr(nothing),
+            distributed.process_group("cpu"),
+        ):
+            run(out, data, configs, methods)
+    except BaseException:
+        (out / f"error{rank}.txt").write_text(traceback.format_exc())
+        raise
