@@ -237,6 +237,14 @@ class RunConfig(_Base):
         return self.title
 
     @property
+    def leaves_out(self) -> bool:
+        """Whether a detector scores training images as if it had not learnt from them
+        (:meth:`thfr.methods.Detector.good_maps`), the score being the largest value of the map: they can then
+        set the threshold, and no image needs to be held out for it.
+        """
+        return False
+
+    @property
     def full_label(self) -> str:
         """The method and the backbone that it uses, if any."""
         return f"{self.label}, {self.model.backbone}" if self.uses_backbone else self.label

@@ -9,10 +9,11 @@ import pytest
 import torch
 from support.images import products, spotted, write_images
 from support.methods import run, small_config
+from thfr.cli import main
 from thfr.config import RunConfig
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
-from thfr.methods.template.calibration import part_weights, unrelated_difference
+from thfr.methods.template.calibration import say_of_parts, unrelated_difference
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
 from thfr.methods.thfr.bank import TemplateBank
@@ -65,13 +66,17 @@ def test_a_moved_product_is_forgiven_but_no_defect_inside_of_it() -> None:
     assert found[5, 5] > 0.3
 
 
-def test_weights_follow_what_good_images_say() -> None:
-    peaks = torch.tensor([[0.1, 0.5, 2.0], [0.1, 0.5, 2.0], [9.0, 9.0, 9.0]])
-    weights = part_weights(peaks, torch.ones(3))
-    says = weights * torch.tensor([0.1, 0.5, 2.0])
-    torch.testing.assert_close(says.sum(), torch.tensor(1.0))
-    torch.testing.assert_close(says[0] / says[1], torch.tensor(0.9 / 0.5))
-    assert 0 < says[2] < 0.02  # good images explain one another no better than chance
+def test_say_follows_what_good_images_say() -> None:
+    say = say_of_parts(torch.tensor([0.1, 0.5, 2.0]), torch.ones(3))
+    torch.testing.assert_close(say.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(say[0] / say[1], torch.tensor(0.9 / 0.5))
+    assert 0 < say[2] < 0.02  # good images explain one another no better than chance
+
+
+def test_a_good_image_peaks_near_one(detector: TemplateDetector) -> None:
+    assert detector.threshold is not None
+    assert 0.5 < detector.threshold.scores[4] < 1.2
+    assert detector.score_prepared(spotted(2, 3))[1].min() > 1.5
 
 
 def test_difference_of_unrelated_places() -> None:
@@ -112,7 +117,8 @@ def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetect
             detector.memory.patches[detector.memory.owners != row],
             detector.memory.owners[detector.memory.owners != row],
         ),
-        detector.weights,
+        detector.peaks,
+        detector.say,
     )
     expected, _ = smaller.score_prepared(products(9, 0)[row : row + 1])
     torch.testing.assert_close(found[row], expected, rtol=1e-2, atol=1e-2)
@@ -129,8 +135,11 @@ def test_few_images_suffice(paths: list[Path], tmp_path: Path, count: int) -> No
     assert isinstance(found, TemplateDetector)
     assert len(found.bank) == count * 5  # and four copies of each
     assert found.template_count == count
-    assert found.threshold is not None
-    assert len(found.threshold.scores) == count
+    if count == 1:
+        assert found.threshold is None  # its copies are no other images
+    else:
+        assert found.threshold is not None
+        assert len(found.threshold.scores) == count
     good, bad = (found.score_prepared(images(4, 77))[1] for images in (products, spotted))
     assert bad.min() > good.max()
 
@@ -139,7 +148,7 @@ def test_few_images_suffice(paths: list[Path], tmp_path: Path, count: int) -> No
 def test_one_part_alone(paths: list[Path], tmp_path: Path, parts: str, count: int) -> None:
     found = run(template_config(parts=parts), paths, tmp_path / "run")
     assert isinstance(found, TemplateDetector)
-    assert found.weights.shape == (count,)
+    assert found.say.shape == (count,)
     assert (found.memory is None) == (parts == "arrangement")
     assert (found.template_count == 0) == (parts == "material")
     loaded = Detector.load(tmp_path / "run", "cpu")
@@ -157,3 +166,16 @@ def test_tiles_and_rectangles(paths: list[Path], tmp_path: Path) -> None:
     maps, _ = found.score_prepared(images)
     assert maps.shape == (2, *found.size)
     assert found.nearest_templates(images).max() < 3  # type: ignore[union-attr]
+
+
+def test_no_image_need_be_held_out(paths: list[Path], tmp_path: Path) -> None:
+    """From the command line: one image of a folder, without and with a method that cannot leave it out."""
+    write_images(tmp_path / "one", products(1, 0))
+    write_images(tmp_path / "more", products(4, 0))
+    options = ["--dataset", "folder", "--backbone", "tf_efficientnet_lite0", "--size", "64", "--json"]
+    for method, folder, held in (("template", "one", 0), ("template", "more", 4), ("patchcore", "one", 0)):
+        out = tmp_path / f"{method}-{folder}"
+        given = ["train", "--method", method, "--data", str(tmp_path / folder), "--out", str(out), *options]
+        assert main(given) == 0
+        threshold = Detector.load(out, "cpu").threshold
+        assert (0 if threshold is None else len(threshold.scores)) == held

@@ -82,8 +82,13 @@ class _Gradients(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         pass
 
-    backward = staticmethod(_second_derivative)
-    jvp = staticmethod(_second_derivative)
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _second_derivative()
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _second_derivative()
 
     @staticmethod
     def vmap(

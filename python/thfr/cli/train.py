@@ -24,6 +24,7 @@ from thfr.cli.arguments import (
     share,
 )
 from thfr.cli.output import Result, with_notes
+from thfr.config import RunConfig
 from thfr.data.registry import dataset_names
 from thfr.io import BIT_DEPTHS
 from thfr.methods.registry import config_from_values, method_names
@@ -105,7 +106,8 @@ def add_parser(commands: Commands) -> None:
         "--holdout",
         type=share,
         metavar="SHARE",
-        help="share of the images that only sets the threshold (default: 0.1 for a folder or table, else 0)",
+        help="share of the images that only sets the threshold (default: 0.1 for a folder or table, else 0; "
+        "template needs none)",
     )
     threshold.add_argument(
         "--false-alarm-rate",
@@ -133,9 +135,6 @@ def run(args: argparse.Namespace) -> Result:
     # Epochs that are asked for are taken at their word; without, small sets get some more.
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
     variant = {} if args.variant is None else {"variant": args.variant}
-    holdout = args.holdout
-    if holdout is None:
-        holdout = 0.1 if args.dataset in ("folder", "table") else 0.0
     dataset = load_dataset(args.dataset, args.data, args.category)
     seen = geometry(args)
     if args.size == AUTO:
@@ -146,10 +145,12 @@ def run(args: argparse.Namespace) -> Result:
         {
             "method": args.method,
             "model": {"backbone": args.backbone, **seen, **variant},
-            "training": {"seed": args.seed, "holdout": holdout, **epochs},
+            "training": {"seed": args.seed, "holdout": args.holdout or 0.0, **epochs},
         },
         "options",
     )
+    if args.holdout is None:
+        config = _with_holdout(config, args, len(dataset.train))
     if args.config is not None:
         config = changed(config, read_changes(args.config), str(args.config))
     detector = train(
@@ -183,3 +184,13 @@ def run(args: argparse.Namespace) -> Result:
     if dataset.test:
         text += f"\n      thfr evaluate {args.out}"
     return Result(text, values)
+
+
+def _with_holdout(config: RunConfig, args: argparse.Namespace, images: int) -> RunConfig:
+    """Hold a tenth out where nothing else could set the threshold: no split for it, no method that scores its
+    training images as new ones.
+    """
+    alone = config.leaves_out and args.roi is None
+    if args.dataset not in ("folder", "table") or alone or images < 2:
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"holdout": 0.1})})

@@ -11,7 +11,8 @@ import numpy as np
 
 from thfr.data import fingerprint
 from thfr.deploy.exported import load
-from thfr.evaluation.run import data_of_run, evaluate_detector, remove_figures
+from thfr.evaluation.figures import remove_figures
+from thfr.evaluation.run import data_of_run, evaluate_detector
 from thfr.io import atomic_write_json
 from thfr.runs import files
 from thfr.training.memory import peak_memory

@@ -285,13 +285,6 @@ class Detector(ABC, Generic[ConfigT]):
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
         """
 
-    @property
-    def leaves_out(self) -> bool:
-        """Whether the image score is the largest value of the map and :meth:`good_maps` are those that the
-        images would have had, were they not learnt from: they can then set the threshold.
-        """
-        return False
-
     def taught(
         self: DetectorT,
         images: Tensor,  # uint8 [N,3,h,w], good, at the network's input size, as in FitContext

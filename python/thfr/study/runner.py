@@ -66,8 +66,8 @@ def run_trials(trials: Sequence[Trial], workspace: Workspace, label: str = "") -
         if workspace.ray is not None:
             tasks = {trial.name: _task(trial, workspace) for trial in waiting}
             run_on_ray(tasks, workspace.ray, workspace.device, label, failed.__setitem__)
-            for name, reason in failed.items():
-                print(f"{name}: failed: {reason}", file=sys.stderr)
+            for name, why in failed.items():
+                print(f"{name}: failed: {why}", file=sys.stderr)
             return _outcome(trials, workspace, failed)
         with tqdm(total=sum(map(_steps, waiting)), unit="step", mininterval=1.0, disable=not waiting) as bar:
             for number, trial in enumerate(waiting, done + 1):

@@ -36,10 +36,10 @@ def calibrate_without_itself(detector: Detector, rate: float) -> Threshold:
         rate: share of good images that the threshold may call bad.
 
     Raises:
-        InputError: the detector cannot score them so (:attr:`thfr.methods.Detector.leaves_out`), or a rate
+        InputError: the detector cannot score them so (:attr:`thfr.config.RunConfig.leaves_out`), or a rate
             outside of (0, 1).
     """
-    maps = detector.good_maps() if detector.leaves_out else None
+    maps = detector.good_maps() if detector.config.leaves_out else None
     if maps is None:
         raise InputError(f"calibrate: {detector.config.label} cannot score a training image as a new one")
     builder, scores = ScaleBuilder(), []

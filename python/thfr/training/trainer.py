@@ -79,9 +79,8 @@ def train(
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``out``. Training images
             (at input size) of more bytes go to one beside it.
         false_alarm_rate: share of good images that the threshold may call bad. It is set by the validation
-            images and those held out; without any by training images scored as new ones, where the method can
-            (:attr:`thfr.methods.Detector.leaves_out`), else the run has none (``thfr calibrate`` sets it
-            later).
+            images and those held out; without any by training images scored as new ones, where the method
+            can (:attr:`thfr.config.RunConfig.leaves_out`), else not (``thfr calibrate`` sets it later).
         bit_depth: of the images' pixels, one of :data:`thfr.io.BIT_DEPTHS`; None: found on the images
             (:func:`thfr.io.find_pixel_range`).
         roi: file of the region of interest, see :func:`thfr.io.read_region`; what lies outside of it is
@@ -140,7 +139,7 @@ def train(
         if good is not None:
             words = "good images not learnt from"
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
-        elif detector.leaves_out:
+        elif config.leaves_out and len(images) > 1:
             calibrate_without_itself(detector, false_alarm_rate)
         elif detector.good_maps() is not None:
             detector.scale = good_scale(detector)

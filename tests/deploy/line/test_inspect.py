@@ -184,6 +184,12 @@ def test_names_that_others_resolve_to_this_machine(model: Brightness, client_of:
     assert client.get("/healthz", headers={"host": "localhost:8008"}).status_code == 200
 
 
+def test_what_curl_sends(model: Brightness, client_of: Clients) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}  # of curl --data-binary
+    answer = client_of(model).post("/v1/inspect", content=BAD, headers=headers)
+    assert (answer.status_code, answer.json()["verdict"]) == (200, "bad")
+
+
 def test_metrics(model: Brightness, client_of: Clients) -> None:
     client = client_of(model)
     for body in (BAD, FINE, FINE):

@@ -43,6 +43,7 @@ _STATUS: dict[type[Exception], int] = {
     asyncio.TimeoutError: 504,
 }
 _REFUSALS = (400, 401, 404, 408, 413, 415, 422, 503, 504)
+_RAW = {"", "application/octet-stream", "application/x-www-form-urlencoded"}  # the last: curl --data-binary
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 
 ModelName = Annotated[str | None, Query(description="default: the first one served", max_length=255)]
@@ -265,7 +266,7 @@ async def _uploads(request: Request) -> list[Upload]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _form_uploads(request)
-    if kind not in {"", "application/octet-stream"} and not kind.startswith("image/"):
+    if kind not in _RAW and not kind.startswith("image/"):
         raise HTTPException(
             415, f"inspect: expected image/*, application/octet-stream or multipart/form-data, got {kind!r}"
         )

@@ -18,19 +18,16 @@ _LEAST = 0.02  # trust in a part that says nothing, so that something is left wh
 _BATCH = 32
 
 
-def part_weights(
-    peaks: Tensor,  # fp32 [N,P], of N good images, each as if it were new
+def say_of_parts(
+    peaks: Tensor,  # fp32 [P], of good images
     unrelated: Tensor,  # fp32 [P]
-) -> Tensor:  # fp32 [P]
-    """What the parts' maps are multiplied with before they are summed.
-
-    Every part is scaled by the median peak of good images, so that all of them cry wolf alike, and has a say
-    by the share of the difference of unrelated places that lies above it. The say of all is 1 together: a
-    good image's sum peaks near 1.
+) -> Tensor:  # fp32 [P], 1 together
+    """How much each part has to say: the share of the difference of unrelated places that lies above the peak
+    of a good image. Its map is divided by that peak, so that all parts cry wolf alike, and the sum of a good
+    image peaks near 1.
     """
-    median = peaks.median(0).values.clamp_min(1e-6)
-    trust = (1 - median / unrelated.clamp_min(1e-6)).clamp_min(_LEAST)
-    return trust / trust.sum() / median
+    trust = (1 - peaks / unrelated.clamp_min(1e-6)).clamp_min(_LEAST)
+    return trust / trust.sum()
 
 
 def unrelated_difference(
@@ -46,7 +43,8 @@ def unrelated_difference(
 
 def weighted(
     parts: Sequence[Tensor],  # [B,h_p,w_p]
-    weights: Tensor,  # [P]
+    peaks: Tensor,  # [P]
+    say: Tensor,  # [P]
 ) -> list[Tensor]:
-    """Each part times its weight."""
-    return [part * weight for part, weight in zip(parts, weights, strict=True)]
+    """Each part in units of its peak, times what it has to say."""
+    return [part * weight for part, weight in zip(parts, say / peaks, strict=True)]

@@ -62,3 +62,8 @@ class TemplateConfig(RunConfig):
     method: Literal["template"] = "template"
     model: TemplateModelConfig = TemplateModelConfig()
     training: TemplateTrainingConfig = TemplateTrainingConfig()
+
+    @property
+    def leaves_out(self) -> bool:
+        model = self.model
+        return model.tile_count == 1 and model.fit == "stretch" and model.region is None

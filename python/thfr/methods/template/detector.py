@@ -14,7 +14,7 @@ from thfr.methods.base import Detector, FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
-from thfr.methods.template.calibration import part_weights, unrelated_difference, weighted
+from thfr.methods.template.calibration import say_of_parts, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
@@ -23,7 +23,7 @@ from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
 from thfr.runs.threshold import Threshold
 
-_BANK, _MEMORY, _WEIGHTS = "bank.", "memory.", "weights"  # names and prefixes in the state
+_BANK, _MEMORY = "bank.", "memory."  # prefixes in the state
 _GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
 _FEW = 8  # images below which copies of them tell what is normal
 
@@ -34,8 +34,9 @@ class TemplateDetector(Detector[TemplateConfig]):
     memory of all good images.
 
     Attributes: ``bank``, all good images; ``memory``, a coreset of their patches, None for the arrangement
-    alone; ``weights`` of the parts, fp32 [P]. Memory and weights are made from the bank alone
-    (:meth:`from_bank`), so a run learns more good images by a larger bank.
+    alone; of each part (three levels, the material) ``peaks``, the median peak of good images, and ``say``,
+    its share in the sum. All is made from the bank alone (:meth:`from_bank`), so a run learns more good
+    images by a larger bank.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         extractor: FeatureExtractor,
         bank: TemplateBank,
         memory: PatchMemory | None,
-        weights: Tensor,  # fp32 [P]
+        peaks: Tensor,  # fp32 [P]
+        say: Tensor,  # fp32 [P]
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         threshold: Threshold | None = None,
@@ -52,7 +54,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         super().__init__(config, extractor, device, precision, threshold)
         self.bank = bank.to(self.device)
         self.memory = None if memory is None else memory.to(self.device)
-        self.weights = weights.to(self.device)
+        self.peaks, self.say = peaks.to(self.device), say.to(self.device)
 
     @classmethod
     def fit(
@@ -72,6 +74,7 @@ class TemplateDetector(Detector[TemplateConfig]):
             "templates": len(context.images),
             "copies": len(images) - len(context.images),
             "memory": 0 if detector.memory is None else len(detector.memory),
+            "say": [round(share, 3) for share in detector.say.tolist()],
             "features_mapped": store.mapped,
         }
         store.close()
@@ -99,21 +102,22 @@ class TemplateDetector(Detector[TemplateConfig]):
                 bank.features, model.memory, settings.candidates, settings.projection, settings.seed
             )
             unrelated.append(of_patches)
-        detector = cls(config, extractor, bank, memory, torch.ones(len(unrelated)), device, precision)
+        detector = cls(config, extractor, bank, memory, *2 * [torch.ones(len(unrelated))], device, precision)
         peaks = [
             torch.cat([detector._smoothed([part])[1] for part in parts])
             for parts in detector._leaving_out(torch.arange(len(bank)))
         ]
-        detector.weights = part_weights(torch.stack(peaks), torch.tensor(unrelated, device=bank.keys.device))
+        detector.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
+        detector.say = say_of_parts(detector.peaks, torch.tensor(unrelated, device=detector.peaks.device))
         return detector
 
     @torch.inference_mode()
     def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
-        """The images join the bank, and memory and weights are made anew."""
+        """The images join the bank; memory, peaks and say are made anew."""
         found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
         bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
         made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
-        return self._renewed(bank=made.bank, memory=made.memory, weights=made.weights)
+        return self._renewed(bank=made.bank, memory=made.memory, peaks=made.peaks, say=made.say)
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +132,10 @@ class TemplateDetector(Detector[TemplateConfig]):
         if self.memory is not None:
             memory = self.memory
             parts.append(self._stage("memory", lambda: memory.distances(features)))
-        return self._stage("scoring", lambda: self._smoothed(weighted(parts, self.weights)))
+        return self._stage("scoring", lambda: self._smoothed(self._weighted(parts)))
+
+    def _weighted(self, parts: list[Tensor]) -> list[Tensor]:
+        return weighted(parts, self.peaks, self.say)
 
     def _arrangement(
         self,
@@ -169,11 +176,11 @@ class TemplateDetector(Detector[TemplateConfig]):
         """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
         where the bank holds tiles or images with parts that do not count.
         """
-        if not self.leaves_out:
+        if not self.config.leaves_out:
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
-        return (self._smoothed(weighted(parts, self.weights))[0] for parts in self._leaving_out(originals))
+        return (self._smoothed(self._weighted(parts))[0] for parts in self._leaving_out(originals))
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         model = self.config.model
@@ -189,14 +196,9 @@ class TemplateDetector(Detector[TemplateConfig]):
     def template_count(self) -> int:
         return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
 
-    @property
-    def leaves_out(self) -> bool:
-        model = self.config.model
-        return model.tile_count == 1 and model.fit == "stretch" and model.region is None
-
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-        state |= {f"{_BANK}rows": self.bank.indices, _WEIGHTS: self.weights}
+        state |= {f"{_BANK}rows": self.bank.indices, "peaks": self.peaks, "say": self.say}
         if self.memory is not None:
             state |= {f"{_MEMORY}patches": self.memory.patches, f"{_MEMORY}owners": self.memory.owners}
         return state
@@ -221,11 +223,11 @@ class TemplateDetector(Detector[TemplateConfig]):
         if model.parts != "arrangement":
             memory, count = PatchMemory(state[f"{_MEMORY}patches"], state[f"{_MEMORY}owners"]), count + 1
             memory.check(levels)
-        weights = state[_WEIGHTS]
-        if weights.shape != (count,):
-            raise InputError(f"template: weights must be [{count}], got {list(weights.shape)}")
+        for name in ("peaks", "say"):
+            if state[name].shape != (count,):
+                raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
         bank = _bank(levels, held["rows"], model)
-        return cls(config, extractor, bank, memory, weights, device, precision)
+        return cls(config, extractor, bank, memory, state["peaks"], state["say"], device, precision)
 
 
 def _bank(levels: list[Tensor], indices: Tensor, model: TemplateModelConfig) -> TemplateBank:
