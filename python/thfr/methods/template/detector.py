@@ -42,7 +42,7 @@ class TemplateDetector(Detector[TemplateConfig]):
     def __init__(
         self,
         config: TemplateConfig,
-        extractor: FeatureExtractor,
+        extractor: FeatureExtractor | None,
         bank: TemplateBank,
         memory: PatchMemory | None,
         peaks: Tensor,  # fp32 [P]
@@ -102,7 +102,8 @@ class TemplateDetector(Detector[TemplateConfig]):
                 bank.features, model.memory, settings.candidates, settings.projection, settings.seed
             )
             unrelated.append(of_patches)
-        detector = cls(config, extractor, bank, memory, *2 * [torch.ones(len(unrelated))], device, precision)
+        unknown = torch.ones(len(unrelated))
+        detector = cls(config, extractor, bank, memory, unknown, unknown, device, precision)
         peaks = [
             torch.cat([detector._smoothed([part])[1] for part in parts])
             for parts in detector._leaving_out(torch.arange(len(bank)))

@@ -57,8 +57,8 @@ class PatchMemory:
             got = f"{self.patches.dtype} {list(self.patches.shape)}"
             raise InputError(f"template: patches must be fp16 [M,{width}], got {got}")
         if self.owners.shape != self.patches.shape[:1]:
-            got = list(self.owners.shape)
-            raise InputError(f"template: owners must be [{len(self.patches)}], got {got}")
+            shape = list(self.owners.shape)
+            raise InputError(f"template: owners must be [{len(self.patches)}], got {shape}")
 
     @classmethod
     def build(
