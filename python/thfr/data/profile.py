@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thfr.data.images import Loaded
 from thfr.errors import InputError
 from thfr.io import ImageInput
+
+if TYPE_CHECKING:
+    from thfr.data.images import Loaded  # brings torch, which an exported model does without
 
 SMALLEST = 32
 """Pixels of an edge below which no image has enough detail for any backbone."""
