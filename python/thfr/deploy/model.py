@@ -12,7 +12,8 @@ from thfr.deploy.drift import DriftMonitor
 from thfr.deploy.exported import open_detector
 from thfr.errors import InputError
 from thfr.io import ReadOptions
-from thfr.methods.base import Scores, image_means, observed_features
+from thfr.methods.base import Scores
+from thfr.methods.common.hooks import image_means, observed_features
 from thfr.runs.threshold import Threshold
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from thfr.inference.graph import GraphedScorer
 from thfr.methods import Detector
-from thfr.methods.base import timed_stages
+from thfr.methods.common.hooks import timed_stages
 from thfr.training.memory import peak_memory
 
 _WARM_UP = 2

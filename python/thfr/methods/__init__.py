@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from thfr.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from thfr.methods.base import Detector, FitContext, Scores, resolve_device
+    from thfr.methods.base import Detector, Scores
+    from thfr.methods.common.context import FitContext, resolve_device
     from thfr.methods.registry import (
         config_class,
         config_from_values,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "base": ("Detector", "FitContext", "Scores", "resolve_device"),
+        "base": ("Detector", "Scores"),
+        "common.context": ("FitContext", "resolve_device"),
         "registry": (
             "config_class",
             "config_from_values",

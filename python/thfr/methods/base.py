@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +23,8 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import Region, atomic_write_text, framed
 from thfr.io.framing import box_of, counted, native_counted
-from thfr.methods.common.features import FeatureStore, compute_features
+from thfr.methods.common.context import PRECISIONS, FitContext, Precision, resolve_device
+from thfr.methods.common.hooks import image_means, observe, observed_features, stage
 from thfr.methods.common.tiles import Score, score_tiles
 from thfr.methods.registry import detector_class, read_config
 from thfr.predictions.scale import ColourScale, ScaleBuilder
@@ -35,10 +34,6 @@ from thfr.runs.inputs import RunInputs
 from thfr.runs.reference import FeatureReference
 from thfr.runs.tensors import load_tensors, read_tensors, save_tensors
 from thfr.runs.threshold import Threshold
-
-Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 _Result = TypeVar("_Result")
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -51,93 +46,6 @@ class Scores:
 
     maps: list[np.ndarray]  # float32 [H_i,W_i]
     scores: np.ndarray  # float32 [B]
-
-
-@dataclass(frozen=True)
-class FitContext:
-    """What a method is fitted on, where, and how."""
-
-    images: Tensor
-    """uint8 [N,3,H,W], RGB, good, at the network's input size: whole images, or all their tiles, those of an
-    image together.
-    """
-    indices: Tensor
-    """int64 [N]: their indices among the images given to :func:`thfr.training.train`; of T tiles an image
-    index * T + place.
-    """
-    out: Path
-    """The run folder, for log, checkpoints and memory-mapped files."""
-    device: torch.device
-    progress: bool = False
-    checkpoint_seconds: float = 60.0
-    cache_budget: int = 4 << 30
-    """Bytes of features to keep in memory; more go to a mapped file in ``out``."""
-
-    def compute_features(
-        self,
-        extractor: FeatureExtractor,
-        images: Tensor | None = None,  # uint8 [N,3,H,W]
-        **options: Any,
-    ) -> FeatureStore:
-        """Features of ``images``, by default those to be fitted on; ``options`` as of
-        :func:`thfr.methods.common.features.compute_features`.
-        """
-        given = self.images if images is None else images
-        return compute_features(
-            extractor, given, self.device, self.out, self.cache_budget, progress=self.progress, **options
-        )
-
-
-Timer = Callable[[str, Callable[[], Any]], Any]
-"""Runs a step, given its name, and gives back its result."""
-
-_timer: ContextVar[Timer | None] = ContextVar("timer", default=None)
-
-
-@contextmanager
-def timed_stages(timer: Timer) -> Iterator[None]:
-    """Let ``timer`` run the stages of detectors that score images in this thread."""
-    token = _timer.set(timer)
-    try:
-        yield
-    finally:
-        _timer.reset(token)
-
-
-_observer: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("observer", default=None)
-
-
-@contextmanager
-def observed_features() -> Iterator[list[np.ndarray]]:
-    """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile; of a
-    batch of images that are seen in tiles one array a place.
-    """
-    found: list[np.ndarray] = []
-    token = _observer.set(found.append)
-    try:
-        yield found
-    finally:
-        _observer.reset(token)
-
-
-def image_means(
-    means: Sequence[np.ndarray],  # float32 [B,C] each, of observed_features
-    tiles: int,
-) -> np.ndarray | None:  # float32 [N,C]
-    """The mean features of whole images; None where nothing was observed."""
-    parts = [np.mean(means[start : start + tiles], 0) for start in range(0, len(means), tiles)]
-    return np.concatenate(parts) if parts else None
-
-
-def resolve_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in {"cpu", "cuda"}:
-        raise InputError(f"device: expected auto, cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch sees no CUDA device")
-    return torch.device(device)
 
 
 def native_map(
@@ -204,8 +112,7 @@ class Detector(ABC, Generic[ConfigT]):
 
     def _stage(self, name: str, step: Callable[[], _Result]) -> _Result:
         """Run a step of :meth:`_score` that ``thfr bench`` names in its table; see :func:`timed_stages`."""
-        timer = _timer.get()
-        return step() if timer is None else timer(name, step)
+        return stage(name, step)
 
     def _smoothed(
         self,
@@ -361,9 +268,7 @@ class Detector(ABC, Generic[ConfigT]):
             with self._computing():
                 found = self.extractor(pixels.contiguous(memory_format=torch.channels_last))
             levels = [level.to(PRECISIONS[self.precision]) for level in found]
-        observe = _observer.get()
-        if observe is not None:
-            observe(levels[-1].float().mean((2, 3)).cpu().numpy())
+        observe(levels)
         return levels
 
     @torch.inference_mode()

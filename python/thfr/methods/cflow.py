@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
 from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import FeatureStore
 from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.registry import register_method

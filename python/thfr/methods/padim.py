@@ -22,7 +22,8 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated
 from thfr.methods.registry import register_method

@@ -32,7 +32,8 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.distributed.coreset import greedy_coreset_of_group
 from thfr.errors import InputError
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import concatenated, location_vectors
 from thfr.methods.registry import register_method

@@ -22,7 +22,8 @@ import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
 from thfr.methods.common.tiles import current_places

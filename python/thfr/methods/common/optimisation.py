@@ -17,8 +17,8 @@ from tqdm import tqdm
 from thfr import distributed
 from thfr.config import OptimisationConfig
 from thfr.errors import InputError
-from thfr.methods.base import FitContext
 from thfr.methods.common.checkpoint import load_checkpoint, save_checkpoint
+from thfr.methods.common.context import FitContext
 from thfr.runs import files
 from thfr.runs.folder import append_log
 

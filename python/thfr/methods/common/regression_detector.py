@@ -15,8 +15,9 @@ from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.backbones.specs import BackboneSpec
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
 from thfr.methods.common.batches import batch_indices, held_out
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.regression import MapScale, Standardiser
 from thfr.methods.common.resolution import power_of_two

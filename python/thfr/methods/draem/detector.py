@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from thfr import distributed
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
 from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.optimisation import Optimiser
 from thfr.methods.draem.config import DRAEMConfig
 from thfr.methods.draem.losses import focal_loss, structural_similarity

@@ -25,8 +25,8 @@ from torch import Tensor
 from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import FitContext, Precision
 from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.losses import LossKind, restoration_losses
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.residual import BlockKind

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
-from thfr.methods.base import Detector, FitContext, Precision
+from thfr.methods.base import Detector
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
-from thfr.methods.base import FitContext, Precision
+from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.common.tiles import each_place

@@ -11,8 +11,8 @@ from torch import Tensor
 from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
-from thfr.methods.base import FitContext
 from thfr.methods.common.batches import batch_indices
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.features import FeatureStore
 from thfr.methods.common.losses import restoration_losses
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
