@@ -13,7 +13,7 @@ from torch import Tensor
 class Comparing:
     """A detector that knows the good images: the anomaly map is the difference to the nearest of them."""
 
-    size = 64
+    size = (64, 64)
 
     def __init__(self, known: Tensor, sign: float = 1.0) -> None:
         self.known, self.sign = known.float(), sign

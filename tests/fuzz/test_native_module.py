@@ -8,9 +8,11 @@ import random
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from support.fuzz_driver import OPERATORS, REGISTERED, attempt
 from support.fuzz_values import JUNK
+from thfr.evaluation.localisation import Question, TestPixels
 
 from thfr_ext import _C
 
@@ -21,7 +23,13 @@ BYTES = {0: 4, 1: 8, 2: 2, 3: 2, 4: 1, 5: 8}
 
 
 def is_view(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 4 and all(isinstance(part, tuple) for part in value[2:])
+    """Address, type, sizes, strides; not a question of ``sweep_figures``, which holds three of them."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == 4
+        and not isinstance(value[1], tuple)
+        and all(isinstance(part, tuple) for part in value[2:])
+    )
 
 
 def other_view(rng: random.Random, given: Any, others: list[Any]) -> Any:
@@ -123,4 +131,16 @@ def test_native_module(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for case in range(8):
             arguments = make(random.Random(f"{operator} {case}"))
             attempt(operator, getattr(OPERATORS, operator), arguments, check, rf"{operator}: ")
+    for case in range(8):
+        figures_of_random_images(random.Random(f"figures {case}"))
     assert made // 4 < refused < made
+
+
+def figures_of_random_images(rng: random.Random) -> None:
+    """The one caller of ``sweep_figures``, which is no operator."""
+    pixels, numbers = TestPixels(), np.random.default_rng(rng.randrange(2**32))
+    for number in range(rng.randrange(1, 4)):
+        shape = (rng.randrange(1, 9), rng.randrange(1, 9))
+        mask = numbers.random(shape) > rng.random()
+        pixels.add(number, rng.choice("ab"), numbers.random(shape).astype(np.float32), mask)
+    pixels.figures([Question(("a", "b"), "area", (0.1, 0.3)), Question(("a",), "own", (1.0,))])

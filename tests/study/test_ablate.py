@@ -140,7 +140,7 @@ def test_a_failed_trial_is_named_and_the_others_go_on(
 
 
 def test_it_is_resumed_after_kill_9(data: Path, tiny: list[str], tmp_path: Path, call: Call) -> None:
-    command = ["ablate", "bottleneck", "--data", data, "--out", tmp_path, *tiny, "--epochs", 20, "--seeds", 0]
+    command = ["ablate", "bottleneck", "--data", data, "--out", tmp_path, *tiny, "--epochs", 6, "--seeds", 0]
     command = [*map(str, command), "--category", "plate", "--channels", "16", "32"]
     parent = subprocess.Popen([sys.executable, "-m", "thfr", *command], start_new_session=True)
     deadline = time.monotonic() + 600

@@ -143,7 +143,7 @@ def test_a_folder_of_something_else_is_left_alone(images: list[Path], tmp_path: 
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="not a run folder"):
         run(tiny("gbn"), images, tmp_path)
-    with pytest.raises(InputError, match="at least two"):
+    with pytest.raises(InputError, match="at least 2 good images"):
         run(tiny("gbn"), images[:1], tmp_path / "run")
 
 
@@ -284,5 +284,5 @@ def test_images_held_out_set_the_threshold_and_nothing_else(images: list[Path], 
 
 
 def test_holdout_of_all_images_is_refused(images: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"two good images to learn from, got 1 of 6 with holdout 0\.9"):
+    with pytest.raises(InputError, match=r"2 good images to learn from, got 1 of 6 with holdout 0\.9"):
         run(tiny(holdout=0.9), images, tmp_path / "run")

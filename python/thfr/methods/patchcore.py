@@ -204,16 +204,22 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
     @torch.inference_mode()
     def taught(self, images: Tensor, learnt: int) -> PatchCoreDetector:
-        """Of each image the share ``bank_ratio`` of its patches goes into the bank: those that are farthest
-        from all that is there, which are what made it look anomalous. The bank may exceed ``bank_limit``.
+        """Of each image the share ``bank_ratio`` of its patches goes into the bank, always the one that is
+        farthest from all that is there: what made it look anomalous. With a threshold more follow, until none
+        is farther away than half of it. The bank may exceed ``bank_limit``.
         """
         model, patches = self.config.model, self.patches
+        limit = float("inf") if self.threshold is None else self.threshold.value / 2
         for _, levels in feature_batches(self.extractor, images, self.device, batch_size=1):
             queries = location_vectors(patch_features(levels, model))
             distances = thfr_ext.nearest_templates(queries, patches, metric="l2")[0][:, 0]
-            count = max(1, round(model.bank_ratio * len(queries)))
-            chosen = queries[distances.topk(count).indices.sort().values]
-            patches = torch.cat([patches, chosen.to(patches.dtype)])
+            chosen: list[int] = []
+            least = max(1, round(model.bank_ratio * len(queries)))
+            while len(chosen) < least or float(distances.max()) > limit:
+                chosen.append(int(distances.argmax()))
+                new = queries[chosen[-1]]
+                distances = torch.minimum(distances, (queries - new).square().sum(1).sqrt())
+            patches = torch.cat([patches, queries[chosen].to(patches.dtype)])
         return self._renewed(patches=patches)
 
     def state(self) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from thfr.errors import InputError
 
-from .conftest import Brightness, encoded, picture
+from .conftest import Brightness, encoded, open_to_others, picture
 
 pytest.importorskip("sqlalchemy", reason="needs thfr-ext[serve]")
 
@@ -39,8 +39,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     user: dict[str, Any] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         user = {"user": "nobody", "group": "nogroup", "cwd": "/"}
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
+        open_to_others(folder)
         shutil.chown(folder, "nobody")
     made = subprocess.run(
         [initdb, "-D", folder / "data", "-A", "trust", "-U", "thfr", "-N", "-E", "UTF8", "--locale=C.UTF-8"],

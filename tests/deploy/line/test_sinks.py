@@ -21,7 +21,7 @@ from thfr.deploy.watch.journal import Journal
 from thfr.deploy.watch.watcher import Watcher, WatchSettings
 from thfr.errors import InputError
 
-from .conftest import Brightness, encoded, picture
+from .conftest import Brightness, encoded, open_to_others, picture
 
 QUICK = Retries(attempts=3, pause=0.01, longest=0.05)
 
@@ -231,8 +231,7 @@ class Broker:
         tool = shutil.which("mosquitto_passwd") or "mosquitto_passwd"
         subprocess.run([tool, "-b", "-c", passwords, "ada", "right"], check=True, capture_output=True)
         passwords.chmod(0o644)  # it reads them as another user
-        for above in (folder, *folder.parents[:2]):
-            above.chmod(0o755)
+        open_to_others(folder)
         (folder / "conf").write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
         )

@@ -21,6 +21,7 @@ from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 
 _PREFIX = ".features-"  # of the folder of a mapped file
+_open: set[str] = set()  # the names of this process's own
 
 
 class FeatureStore:
@@ -115,10 +116,11 @@ def compute_features(
     ``keep``: makes what is kept of a batch's levels, tensors [B,...]; by default the levels themselves.
 
     Raises:
-        InputError: a feature is not finite or exceeds the range of fp16, or the file does not fit on the
-        disk;
-            said after the first batch.
+        InputError: a feature is not finite or exceeds the range of fp16, or the file does not fit on
+            the disk; said after the first batch.
     """
+    if distributed.is_main():
+        _remove_left(folder)
     batches = feature_batches(extractor, images, device, batch_size, progress, turns=True)
     kept_of = ((start, [level.half().cpu() for level in keep(found)]) for start, found in batches)
     done = list(itertools.islice(kept_of, 1))
@@ -140,14 +142,21 @@ class _File:
     def __init__(self, folder: Path) -> None:
         self._own: tempfile.TemporaryDirectory[str] | None = None
         if distributed.is_main():
-            for left in folder.glob(f"{_PREFIX}*"):  # by a run that was killed
-                shutil.rmtree(left)
             self._own = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder)
+            _open.add(Path(self._own.name).name)
         self.name = distributed.gather_objects("" if self._own is None else self._own.name)[0]
 
     def cleanup(self) -> None:
         if self._own is not None:
             self._own.cleanup()
+            _open.discard(Path(self._own.name).name)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the mapped files of runs that were killed."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        if left.name not in _open:
+            shutil.rmtree(left)
 
 
 def _allocate(shapes: list[tuple[int, ...]], folder: Path, budget: int) -> tuple[list[Tensor], _File | None]:
