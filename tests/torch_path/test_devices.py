@@ -1,6 +1,7 @@
 """Fake tensors of a device: every tensor that a CUDA caller makes is on the device of its input.
 
-A torch without CUDA cannot slice fake CUDA tensors; fake tensors of the meta device stand in for them there.
+Some torches cannot slice fake CUDA tensors where there is no driver (2.6, and all without CUDA); fake tensors of
+the meta device stand in for them there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from thfr_ext.scoring import cuda as scoring_cuda
 from thfr_ext.sweep import cuda as sweep_cuda
 from thfr_ext.sweep import labels as sweep_labels
 
-GPU = torch.device("cuda", 0) if torch.version.cuda else torch.device("meta")
+
+def _fakes_cuda() -> bool:
+    try:
+        with FakeTensorMode():
+            torch.empty(3, device="cuda:0")[1:].add_(1)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
+GPU = torch.device("cuda", 0) if torch.version.cuda and _fakes_cuda() else torch.device("meta")
 FOUND = 5  # what a fake tensor cannot say: pixels that are marked, distinct values, ...
 
 
