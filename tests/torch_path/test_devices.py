@@ -1,7 +1,7 @@
 """Fake tensors of a device: every tensor that a CUDA caller makes is on the device of its input.
 
-Some torches cannot slice fake CUDA tensors where there is no driver (2.6, and all without CUDA); fake tensors of
-the meta device stand in for them there.
+Some torches cannot slice fake CUDA tensors where there is no driver (2.6, and all without CUDA); fake tensors
+of the meta device stand in for them there.
 """
 
 from __future__ import annotations
