@@ -1,7 +1,7 @@
 """One command for every benchmark: a table with ratios, floors, memory and percentiles, and a JSON record.
 
     python benchmarks/run.py                          everything (about 15 minutes on two cores)
-    python benchmarks/run.py sweep --out FILE.json    one room
+    python benchmarks/run.py sweep --out FILE.json    one component
     python benchmarks/run.py --cases "au_pro 100"     cases whose name contains a text
     python benchmarks/run.py --growth                 how cost grows with size and threads
 
@@ -33,8 +33,8 @@ import torch
 
 import thfr_ext
 
-ROOMS = {"scoring": bench_scoring, "retrieval": bench_retrieval, "sweep": bench_sweep}
-ALL_ROOMS = {**ROOMS, "cuda": bench_cuda}  # the last one only where it is named
+COMPONENTS = {"scoring": bench_scoring, "retrieval": bench_retrieval, "sweep": bench_sweep}
+ALL_COMPONENTS = {**COMPONENTS, "cuda": bench_cuda}  # the last one only where it is named
 
 
 def machine() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def load_before() -> float | None:
 
 
 def all_cases() -> dict[str, harness.Case]:
-    return {case.name: case for module in ALL_ROOMS.values() for case in module.cases()}
+    return {case.name: case for module in ALL_COMPONENTS.values() for case in module.cases()}
 
 
 def in_process(*arguments: str) -> Any:
@@ -100,7 +100,10 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ALL_ROOMS)}; default: all but cuda"
+        "components",
+        nargs="*",
+        metavar="COMPONENT",
+        help=f"of {', '.join(ALL_COMPONENTS)}; default: all but cuda",
     )
     parser.add_argument("--cases", metavar="TEXT", default="", help="only cases with TEXT in their name")
     parser.add_argument("--budget", type=float, default=6, metavar="SECONDS", help="for a case, about")
@@ -110,11 +113,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--time", metavar="CASE", help=argparse.SUPPRESS)
     parser.add_argument("--memory", nargs=2, metavar=("CASE", "CONTENDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    for room in arguments.rooms:
-        if room not in ALL_ROOMS:
-            parser.error(f"ROOM: expected one of {', '.join(ALL_ROOMS)}, got {room!r}")
-        if room == "cuda" and not torch.cuda.is_available():
-            parser.error("ROOM: cuda needs a CUDA device, and torch sees none")
+    for component in arguments.components:
+        if component not in ALL_COMPONENTS:
+            parser.error(f"COMPONENT: expected one of {', '.join(ALL_COMPONENTS)}, got {component!r}")
+        if component == "cuda" and not torch.cuda.is_available():
+            parser.error("COMPONENT: cuda needs a CUDA device, and torch sees none")
     return arguments
 
 
@@ -133,7 +136,7 @@ def main() -> None:
     if arguments.growth:
         record["growth"] = growth.measure_all()
     else:
-        modules = [ALL_ROOMS[room] for room in arguments.rooms or ROOMS]
+        modules = [ALL_COMPONENTS[component] for component in arguments.components or COMPONENTS]
         chosen = [c for module in modules for c in module.cases() if arguments.cases in c.name]
         record["cases"] = []
         for i, case in enumerate(chosen):

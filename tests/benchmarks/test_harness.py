@@ -85,7 +85,7 @@ def test_rivals_of_scoring_agree() -> None:
 def test_every_case_has_a_name_and_a_target_that_can_be_met() -> None:
     run = importlib.import_module("run")
     cases = run.all_cases()
-    assert len(cases) == sum(len(module.cases()) for module in run.ALL_ROOMS.values())
+    assert len(cases) == sum(len(module.cases()) for module in run.ALL_COMPONENTS.values())
     assert all(least > 0 for case in cases.values() for _, least in case.targets)
 
 
