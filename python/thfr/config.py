@@ -167,9 +167,13 @@ class ModelConfig(_Base):
 
     @property
     def size_in_words(self) -> str:
-        """Height and width for people: ``256 x 256 pixels``, with the tiles."""
+        """Height and width for people: ``256 x 256 pixels``, with tiles, letterbox and region of interest."""
         seen = f"{self.size[0]} x {self.size[1]} pixels"
-        return seen if self.tile_count == 1 else f"{self.tiles[0]} x {self.tiles[1]} tiles of {seen}"
+        if self.tile_count > 1:
+            seen = f"{self.tiles[0]} x {self.tiles[1]} tiles of {seen}"
+        if self.fit == "letterbox":
+            seen += ", letterboxed"
+        return seen if self.region is None else f"{seen}, within a region of interest"
 
     @property
     def uses_templates(self) -> bool:

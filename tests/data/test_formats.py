@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,8 @@ def make_kolektor_2(root: Path) -> None:
             folder = root / "KolektorSDD2" / split
             save(folder / f"{first + number}.png")
             save(folder / f"{first + number}_GT.png", mask() if number == 3 else np.zeros(SIZE, np.uint8))
+    for name in ("10000", "10000_GT"):  # the official archive holds such copies of one image
+        shutil.copy(root / f"KolektorSDD2/train/{name}.png", root / f"KolektorSDD2/train/{name} (copy).png")
 
 
 def make_real_iad(root: Path) -> None:
@@ -134,6 +137,7 @@ def make_real_iad(root: Path) -> None:
             add("train", "OK", 1, view, category, entries)
             add("test", "OK", 2, view, category, entries)
             add("test", "HS", 3, view, category, entries)
+        entries["test"][-1]["mask_path"] = None  # the defect cannot be seen from here
         meta = {"normal_class": "OK", "prefix": f"{category}/", "pre_transform": []}
         path = root / "realiad_jsons" / "realiad_jsons" / f"{category}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -263,6 +267,7 @@ def test_kolektor_has_no_item_on_both_sides(name: str, root: Path) -> None:
 def test_real_iad_views_and_sizes(name: str, root: Path) -> None:
     dataset = load_dataset("real_iad", root / "realiad_1024", "zipper")
     assert {sample.product for sample in dataset.test} == {"OK/S0002", "NG/HS/S0003"}
+    assert [sample.is_anomalous for sample in dataset.test if "NG" in sample.product] == [True] * 4 + [False]
     (root / "realiad_256" / "zipper" / "OK").mkdir(parents=True)
     with pytest.raises(InputError, match="images of several sizes; give one of realiad_1024, realiad_256"):
         load_dataset("real_iad", root, "zipper")

@@ -70,3 +70,17 @@ def test_wrong_arguments_are_named(image: np.ndarray, other: np.ndarray, kind: s
         plant(image, other, kind, 0)
     with pytest.raises(InputError, match="at least two good images, got 1"):
         plant_all([picture(0)])
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_an_anomaly_keeps_to_where_it_may_be(kind: str) -> None:
+    place = np.zeros((64, 64), dtype=bool)
+    place[20:30, 40:50] = np.eye(10, dtype=bool)[::-1] | np.eye(10, dtype=bool)
+    for seed in range(4):
+        image = picture(seed)
+        result, mask = plant(image, picture(100 + seed), kind, seed, place)
+        assert mask.any()
+        assert not (mask & ~place).any()
+        assert np.array_equal(result[~place], image[~place])
+    with pytest.raises(InputError, match=r"plant: inside: no room"):
+        plant(image, picture(1), kind, 0, np.zeros_like(place))

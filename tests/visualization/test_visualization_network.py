@@ -15,10 +15,13 @@ from safetensors.torch import load_file
 from thfr.data import load_dataset
 from thfr.errors import InputError
 from thfr.methods import Detector
+from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.runs import files
+from thfr.training import train
 from thfr.visualization import training
 from thfr.visualization.network import VisualizationNetwork
 from thfr.visualization.reconstruction import ErrorSum
+from thfr.visualization.results import results_of
 from thfr.visualization.scrambled import scrambled
 from thfr.visualization.training import load_visualizer, train_visualizer
 
@@ -79,9 +82,9 @@ def test_it_learns_to_show_images_it_has_not_seen(tmp_path: Path) -> None:
     assert held_out["mse"] < 0.5 * held_out["mse_of_mean_image"]
     assert "training images only" in visualizer.note()
     again = load_visualizer(run, detector)
-    features = detector.features(torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8))
-    assert torch.equal(again.reconstructed(features), visualizer.reconstructed(features))
-    for picture in again.pictures(features):
+    images = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+    assert torch.equal(again.drawn(detector, images), visualizer.drawn(detector, images))
+    for picture in again.pictures(detector, images):
         assert (picture.shape, picture.dtype) == ((SIZE, SIZE, 3), "uint8")
 
 
@@ -145,6 +148,32 @@ def test_with_test_images_as_the_paper(study: Study, run_copy: Path) -> None:
     assert facts["trained_on"]["test_images"]
     assert facts["trained_on"]["held_out"] == held_out
     assert set(facts["error"]) == {"held_out"}  # no test image is left that it has not seen
+
+
+def test_tiles_and_letterboxes_are_drawn_as_whole_images(study: Study, tmp_path: Path) -> None:
+    dataset = study.dataset
+    model = THFRModelConfig(
+        variant="gbn", backbone="tf_efficientnet_lite0", size=64, fit="letterbox", tiles=(1, 2), overlap=0.25,
+        bottleneck_channels=16,
+    )  # fmt: skip
+    run = tmp_path / "run"
+    few = THFRTrainingConfig(epochs=1, min_steps=0)
+    train(THFRConfig(model=model, training=few), dataset, run, device="cpu", progress=False)
+    detector = Detector.load(run, "cpu")
+    visualizer = train_visualizer(run, detector, dataset, FEW)
+    assert visualizer.metadata["trained_on"]["images"] == 18  # images, not tiles
+    assert visualizer.metadata["error"]["held_out"]["images"] == 2
+    images = torch.randint(0, 256, (2, 3, 64, 112), dtype=torch.uint8)
+    whole = visualizer.drawn(detector, images)
+    left = visualizer.reconstructed(detector.features(images[..., :64]))
+    assert torch.allclose(whole[..., :48], left[..., :48], atol=1e-4)  # the middle is blended
+    assert not torch.allclose(whole[..., 48:64], left[..., 48:64], atol=1e-4)
+    results = results_of(run, detector, dataset)
+    sample = next(sample for sample in dataset.test if sample.is_anomalous)
+    picture = results.drawn(visualizer, sample, detector, restored=True)
+    assert picture.shape == (64, 64, 3)  # the square image, without the bars on both sides of it
+    with pytest.raises(InputError, match=r"^visualize: .*other features .*: dataset, tiles, overlap"):
+        load_visualizer(run, study.detector("gbn"))
 
 
 def test_other_training_images_are_refused(study: Study, run_copy: Path) -> None:

@@ -17,6 +17,7 @@ from thfr.errors import InputError
 LEAST_CHANGE = 12.0
 """Mean change, in grey levels of 256 over the three channels, below which a planted anomaly is drawn anew."""
 _TRIES = 50
+_LEAST = 32  # pixels of an edge
 _FEATHER = 1.5  # pixels over which a pasted rectangle blends in: an edge that no camera makes is too easy
 
 _Image = np.ndarray  # uint8 [H,W,3]
@@ -29,6 +30,7 @@ def plant(
     other: np.ndarray,  # uint8 [H,W,3], another good image of the same size
     kind: str,
     seed: int,
+    inside: np.ndarray | None = None,  # bool [H,W]: where it may be; None: anywhere
 ) -> tuple[np.ndarray, np.ndarray]:  # uint8 [H,W,3], bool [H,W]
     """A copy of ``image`` with one anomaly of a kind of :data:`PLANTED`, and where it is.
 
@@ -37,36 +39,56 @@ def plant(
     is taken then.
 
     Raises:
-        InputError: ``kind`` is unknown, or the images are not uint8 [H,W,3] of one size, 32 pixels at least.
+        InputError: ``kind`` is unknown, the images are not uint8 [H,W,3] of one size, 32 pixels at least, or
+            ``inside`` is too small for any anomaly.
     """
     if kind not in PLANTED:
         raise InputError(f"plant: kind: expected one of {', '.join(PLANTED)}, got {kind!r}")
     for name, given in (("image", image), ("other", other)):
-        if given.dtype != np.uint8 or given.shape != (*image.shape[:2], 3) or min(given.shape[:2]) < 32:
+        if given.dtype != np.uint8 or given.shape != (*image.shape[:2], 3) or min(given.shape[:2]) < _LEAST:
             raise InputError(
                 f"plant: {name}: expected uint8 [H,W,3] of one size, at least 32, got {given.dtype} "
                 f"{list(given.shape)} for image {list(image.shape)}"
             )
     rng = np.random.default_rng([seed, *kind.encode()])
-    best, change = None, -1.0
+    whole = np.ones(image.shape[:2], dtype=bool) if inside is None else inside
+    around = _around(whole)
+    good, replacement, allowed = image[around], other[around], whole[around]
+    result, mask = image.copy(), np.zeros(image.shape[:2], dtype=bool)
+    change = 0.0
     for _ in range(_TRIES):
-        painted, share = PLANTED[kind](image, other, rng)
-        mixed = image + share[..., None] * (painted - image)
-        result, mask = mixed.round().clip(0, 255).astype(np.uint8), share > 0.5
-        found = float(np.abs(mixed - image)[mask].mean()) if mask.any() else 0.0
-        if found > change:
-            best, change = (result, mask), found
+        painted, share = PLANTED[kind](good, replacement, rng)
+        share = share * allowed
+        mixed = good + share[..., None] * (painted - good)
+        found = float(np.abs(mixed - good)[share > 0.5].mean()) if (share > 0.5).any() else 0.0
+        if found > change or (not mask.any() and (share > 0.5).any()):
+            result[around], mask[around] = mixed.round().clip(0, 255).astype(np.uint8), share > 0.5
+            change = found
         if change >= LEAST_CHANGE:
             break
-    assert best is not None
-    return best
+    if not mask.any():
+        raise InputError(f"plant: inside: no room for an anomaly ({kind}) in {int(whole.sum())} pixels")
+    return result, mask
+
+
+def _around(inside: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that hold ``inside``, at least 32 of each."""
+    spans = []
+    for axis, edge in enumerate(inside.shape):
+        held = np.flatnonzero(inside.any(1 - axis))
+        low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, edge)
+        low = max(0, min(low, high - _LEAST, edge - _LEAST))
+        spans.append(slice(low, max(high, low + _LEAST)))
+    return spans[0], spans[1]
 
 
 def plant_all(
     images: Sequence[np.ndarray],  # uint8 [H,W,3], good, of one size
     seed: int = 0,
+    inside: Sequence[np.ndarray | None] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
     """For each image one anomaly of every kind: images, masks (bool [H,W]) and kinds, kind after kind.
+    ``inside``: for each image where it may be, see :func:`plant`.
 
     Raises:
         InputError: fewer than two images, or see :func:`plant`.
@@ -78,7 +100,8 @@ def plant_all(
     for kind in PLANTED:
         for index, image in enumerate(images):
             other = images[(index + 1 + int(rng.integers(len(images) - 1))) % len(images)]
-            result, mask = plant(image, other, kind, seed * 1_000_003 + index)
+            place = None if inside is None else inside[index]
+            result, mask = plant(image, other, kind, seed * 1_000_003 + index, place)
             planted.append(result)
             masks.append(mask)
             kinds.append(kind)

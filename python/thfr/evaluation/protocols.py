@@ -95,7 +95,8 @@ def evaluate_maps(
         if region is not None and dataset.has_masks:
             from thfr.evaluation.region import regions_of, within  # takes scipy
 
-            inside, parts = within(anomaly_map, regions_of(dataset, sample), region)
+            counting = region.scaled((anomaly_map.shape[0], anomaly_map.shape[1]))
+            inside, parts = within(anomaly_map, regions_of(dataset, sample), counting)
             pixels.add(number, sample.kind, inside, parts)
             return None if sample.kind != GOOD and not len(parts.masks) else score
         if dataset.has_masks:

@@ -6,7 +6,6 @@ import numpy as np
 from scipy import ndimage
 
 from thfr.data import Dataset, Regions, Sample
-from thfr.io import Region
 
 
 def regions_of(dataset: Dataset, sample: Sample) -> Regions:
@@ -23,12 +22,11 @@ def regions_of(dataset: Dataset, sample: Sample) -> Regions:
 def within(
     anomaly_map: np.ndarray,  # float32 [H,W]
     regions: Regions,
-    region: Region,
+    inside: np.ndarray,  # bool [H,W]
 ) -> tuple[np.ndarray, Regions]:
     """The pixels that count, in a row: the map [1,K], and the parts of the image's regions among them
     [R,1,K], without those of which nothing is left. A part saturates at its own area at the latest.
     """
-    inside = region.scaled((anomaly_map.shape[0], anomaly_map.shape[1]))
     masks = regions.masks[:, inside]
     areas = masks.sum(1)
     kept = areas > 0

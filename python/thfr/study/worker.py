@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cosine_similarity
 
-from thfr.data import Dataset, load_dataset, load_images
+from thfr.data import Dataset, load_dataset, load_images, load_inputs
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_detector, evaluate_synthetic
 from thfr.evaluation.latency import measure_latency
@@ -126,8 +126,8 @@ def synthetic(detector: Detector, dataset: Dataset) -> dict[str, Any] | None:
     _, _, unseen = divide(dataset, detector.config.training)
     if len(unseen) < 2:
         return None
-    images = load_images(unseen, detector.size, detector.inputs.options)
-    return evaluate_synthetic(detector, images, batch_size=_BATCH)
+    good = load_inputs(unseen, detector.size, detector.inputs.options)
+    return evaluate_synthetic(detector, good.images, good.sizes, batch_size=_BATCH)
 
 
 def _image_seed(seed: int) -> int:

@@ -53,7 +53,10 @@ def overlap_curves(
         return [OverlapCurves("PRO", limit, {"all regions": thinned(fpr, overlap, limit)})]
     held = {sample: (maps[sample], regions_of(dataset, sample)) for sample in dataset.test}
     if region is not None:
-        held = {sample: within(*both, region) for sample, both in held.items()}
+        held = {
+            sample: within(*both, region.scaled((both[0].shape[0], both[0].shape[1])))
+            for sample, both in held.items()
+        }
 
     def curve(samples: Sequence[Sample], saturated: bool, limit: float) -> Points:
         chosen = [held[sample] for sample in samples]

@@ -36,7 +36,7 @@ class Entry:
     template: Path | None = None
     """The good training image that the detector compared it with."""
     restored: Callable[[], np.ndarray] | None = None
-    """Draws the features that the detector restored: uint8 [S,S,3], to be stretched to the image."""
+    """Draws the features that the detector restored: uint8 [h,w,3], to be stretched to the image."""
     defects: tuple[str, ...] = ()
     """The names of the defects in it, where they are finer than the kind."""
     options: ReadOptions = AS_STORED

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thfr.methods import Detector
+from thfr.methods.common.restoring import RestoringDetector
+from thfr.methods.common.tiles import blend_weights, each_place
 from thfr.visualization.network import VisualizationNetwork
 
 
@@ -42,9 +45,30 @@ class Visualizer:
             f"(PSNR {held_out['psnr']:.1f} dB on {held_out['images']} held-out images)."
         )
 
-    def pictures(self, features: list[Tensor]) -> list[np.ndarray]:
-        """:meth:`reconstructed` as uint8 RGB, one array [S,S,3] an image."""
-        pixels = (self.reconstructed(features) * 255).round().to(torch.uint8)
+    def drawn(
+        self,
+        detector: Detector,
+        images: Tensor,  # uint8 [B,3,H,W], prepared
+        *,
+        restored: bool = False,
+    ) -> Tensor:  # fp32 [B,3,H,W]
+        """:meth:`reconstructed` of the images' features, or of what a restoring detector makes of these;
+        the pictures of tiles are blended as their maps are.
+        """
+        model = detector.config.model
+        blended = torch.zeros(images.shape, device=self.device)
+        for place, (tiles, rows, columns) in enumerate(each_place(images, model)):
+            features = detector.features(tiles)
+            if restored:
+                assert isinstance(detector, RestoringDetector)  # checked before anything is drawn
+                features = detector.restorations(features)
+            weights = blend_weights(model, self.device)[place]
+            blended[:, :, rows, columns] += self.reconstructed(features) * weights
+        return blended
+
+    def pictures(self, detector: Detector, images: Tensor, *, restored: bool = False) -> list[np.ndarray]:
+        """:meth:`drawn` as uint8 RGB, one array [H,W,3] an image."""
+        pixels = (self.drawn(detector, images, restored=restored) * 255).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 

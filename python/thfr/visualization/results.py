@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from thfr.data import Dataset, MVTecLOCO, Sample, load_images
+from thfr.data import Dataset, MVTecLOCO, Sample, load_images, load_inputs
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
 from thfr.evaluation.run import data_of_run
@@ -21,6 +21,7 @@ from thfr.inference import predict
 from thfr.inference.predict import Draw
 from thfr.inference.scoring import stored_scores, unreadable
 from thfr.io import file_sha256
+from thfr.io.framing import box_of
 from thfr.methods import Detector
 from thfr.methods.common.restoring import RestoringDetector
 from thfr.predictions.scale import ColourScale
@@ -73,6 +74,15 @@ class RunResults:
         size = self.detector.size
         return load_images(sources, size, self.detector.inputs.options)
 
+    def drawn(
+        self, visualizer: Visualizer, sample: Sample | Path, detector: Detector, *, restored: bool = False
+    ) -> np.ndarray:  # uint8 [h,w,3]
+        """What ``detector`` extracts, or restores, of one image, drawn; without a letterbox's bars."""
+        options, size = self.detector.inputs.options, self.detector.size
+        loaded = load_inputs([sample], size, options)
+        picture = visualizer.pictures(detector, loaded.images, restored=restored)[0]
+        return picture[box_of(loaded.sizes[0], size, options.fit).slices]
+
     def _templates(self, samples: Sequence[Sample], progress: bool) -> list[Path | None]:
         """The nearest template of each; None without templates, or where its file is not the one that the run
         was trained on.
@@ -97,11 +107,7 @@ class RunResults:
         if visualizer is None or not isinstance(detector, RestoringDetector):
             return None
 
-        def draw() -> np.ndarray:
-            features = detector.features(self.prepared([sample]))
-            return visualizer.pictures(detector.restorations(features))[0]
-
-        return draw
+        return partial(self.drawn, visualizer, sample, detector, restored=True)
 
 
 def open_results(

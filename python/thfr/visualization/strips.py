@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from thfr.data import Dataset, Sample
@@ -142,9 +141,9 @@ def check_beside(run: Path, detector: Detector, beside: Sequence[Path]) -> None:
         _check_restores(path, other)
         found = features_of(other)
         differing = [
-            f"{name} is {found[name]!r}, there {expected[name]!r}"
-            for name in expected
-            if found[name] != expected[name]
+            f"{name} is {found.get(name)!r}, there {expected.get(name)!r}"
+            for name in {**expected, **found}
+            if found.get(name) != expected.get(name)
         ]
         if differing:
             raise InputError(
@@ -166,18 +165,17 @@ def make_strips(
     image, its reconstruction from the extracted features, from those that each run restores, the template and
     its reconstruction (of the first run that has templates), the anomaly map and the ground truth.
     """
-    batch = results.prepared(samples)
-    features = [results.detector.features(one) for one in batch.split(1)]
-    drawn = [{"recon": visualizer.pictures(levels)[0]} for levels in features]
+    drawn = [{"recon": results.drawn(visualizer, sample, results.detector)} for sample in samples]
     columns: list[tuple[str, list[np.ndarray]]] = []
     templates: list[dict[str, np.ndarray]] | None = None
     for path in (results.run, *beside):  # one detector at a time in memory
         detector = (
             results.detector if path == results.run else Detector.load(path, results.detector.device.type)
         )
-        columns.append((_label(detector, path, columns), _restored(detector, visualizer, features)))
+        restored = [results.drawn(visualizer, sample, detector, restored=True) for sample in samples]
+        columns.append((_label(detector, path, columns), restored))
         if templates is None and detector.template_count:
-            templates = _templates(detector, results, visualizer, batch)
+            templates = _templates(detector, results, visualizer, results.prepared(samples))
     for label, pictured in sorted(columns, key=lambda column: _rank(column[0])):
         for panels, picture in zip(drawn, pictured, strict=True):
             panels[f"restored: {label}"] = picture
@@ -241,13 +239,6 @@ def _rank(label: str) -> int:
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
-def _restored(
-    detector: Detector, visualizer: Visualizer, features: Sequence[list[Tensor]]
-) -> list[np.ndarray]:
-    assert isinstance(detector, RestoringDetector)  # checked before anything is drawn
-    return [visualizer.pictures(detector.restorations(levels))[0] for levels in features]
-
-
 def _templates(
     detector: Detector, results: RunResults, visualizer: Visualizer, batch: Tensor
 ) -> list[dict[str, np.ndarray]]:
@@ -263,9 +254,7 @@ def _templates(
             found.append({})
             continue
         template = read_image(path, results.detector.inputs.options_of(results.dataset.train[0].oriented))
-        with torch.inference_mode():
-            levels = detector.features(results.prepared([path]))
-        found.append({"template": template, "template recon": visualizer.pictures(levels)[0]})
+        found.append({"template": template, "template recon": results.drawn(visualizer, path, detector)})
     return found
 
 

@@ -25,6 +25,7 @@ from thfr.io.sizes import plain
 from thfr.methods import Detector, FitContext
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
+from thfr.methods.common.tiles import tiles_of
 from thfr.runs import files
 from thfr.runs.tensors import load_tensors, save_tensors
 from thfr.training.trainer import divide, pixels_sha256
@@ -75,14 +76,9 @@ def train_visualizer(
         cache_budget: bytes of features kept in memory; more go to a mapped file in ``run``.
 
     Raises:
-        InputError: a run with tiles, a field is out of range, ``run`` holds a network of another
+        InputError: a field is out of range, ``run`` holds a network of another
             configuration, the training images are not those of the run, or a file is damaged.
     """
-    if detector.config.model.tile_count > 1:
-        raise InputError(
-            f"visualize: expected a run that sees images as a whole, {run} sees them in tiles, whose "
-            "restored features are not put together"
-        )
     config, metadata = _claim(run, detector, asked)
     if "error" in metadata:
         return load_visualizer(run, detector)
@@ -140,24 +136,27 @@ def load_visualizer(run: Path, detector: Detector) -> Visualizer:
 def features_of(detector: Detector) -> dict[str, Any]:
     """What fixes a detector's features and the images it was trained on; JSON values."""
     model = detector.config.model
+    tiles = {"tiles": list(model.tiles), "overlap": model.overlap} if model.tile_count > 1 else {}
     return {
         "backbone": model.backbone,
         "size": plain(model.size),
+        **tiles,
         "weights_digest": detector.config.weights_digest,
         "dataset": dict(detector.config.dataset),
     }
 
 
 class _Trainer:
-    """One training, from images in memory to a network."""
+    """One training, from images in memory, whole ones, to a network; of tiles it sees one at a time."""
 
     def __init__(self, context: FitContext, detector: Detector, config: VisualizationConfig) -> None:
         self.context, self.detector, self.config = context, detector, config
         self.device = context.device
         images = context.images
         held_out = torch.arange(len(images)) % _HELD_OUT == min(_HELD_OUT, len(images)) - 1
-        self.held_out, kept = images[held_out], images[~held_out]
-        self.images = torch.cat([kept, scrambled(kept, config.seed)])
+        self.held_out, self.kept = images[held_out], images[~held_out]
+        tiles = tiles_of(self.kept, detector.config.model)
+        self.images = torch.cat([tiles, scrambled(tiles, config.seed)])
         self.store = context.compute_features(detector.extractor, self.images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -179,7 +178,7 @@ class _Trainer:
         self.network.eval()
         return {
             "trained_on": {
-                "images": len(self.images) // 2,
+                "images": len(self.kept),
                 "test_images": self.config.test_images,
                 "held_out": len(self.held_out),
             },
@@ -196,12 +195,12 @@ class _Trainer:
         return {"mse": F.mse_loss(got, wanted)}
 
     def _held_out_error(self) -> dict[str, float | int]:
-        mean_image = self.images[: len(self.images) // 2].double().mean(0) / 255
+        mean_image = self.kept.double().mean(0) / 255
         visualizer = Visualizer(self.network, self.device, {})
         errors = ErrorSum()
         from_mean = 0.0
         for batch in self.held_out.split(_BATCH):
-            errors.add(batch, visualizer.reconstructed(self.detector.features(batch)))
+            errors.add(batch, visualizer.drawn(self.detector, batch))
             from_mean += float((batch.double() / 255 - mean_image).square().mean((1, 2, 3)).sum())
         return {**errors.as_dict(), "mse_of_mean_image": from_mean / len(self.held_out)}
 
@@ -217,7 +216,7 @@ def _test_errors(
     for start in tqdm(range(0, len(dataset.test), _BATCH), "test images", disable=not progress, leave=False):
         samples = dataset.test[start : start + _BATCH]
         batch = load_images(samples, size, detector.inputs.options)
-        pictures = visualizer.reconstructed(detector.features(batch))
+        pictures = visualizer.drawn(detector, batch)
         for sample, image, picture in zip(samples, batch.split(1), pictures.split(1), strict=True):
             sums.setdefault(sample.kind, ErrorSum()).add(image, picture)
     return {"test": {kind: errors.as_dict() for kind, errors in sorted(sums.items())}} if sums else {}
@@ -254,8 +253,8 @@ def _claim(
 
 
 def _check_belongs(run: Path, metadata: Mapping[str, Any], detector: Detector) -> None:
-    mine = features_of(detector)
-    differing = [name for name in mine if metadata.get("features", {}).get(name) != mine[name]]
+    mine, there = features_of(detector), metadata.get("features", {})
+    differing = [name for name in {**mine, **there} if there.get(name) != mine.get(name)]
     if differing:
         raise InputError(
             f"visualize: {run / files.VISUALIZER_METADATA} belongs to other features than those of the run: "

@@ -65,7 +65,7 @@ def labelled(name: str, folders: list[Path], split: str, suffix: str, kind: str)
     """
     samples, missing = [], []
     for folder in folders:
-        paths = list_images(folder)
+        paths = [path for path in list_images(folder) if not _is_copy(path)]
         labels = {path.stem.lower(): path for path in paths if path.stem.lower().endswith(suffix.lower())}
         for path in paths:
             if path.stem.lower() in labels:
@@ -86,6 +86,13 @@ def labelled(name: str, folders: list[Path], split: str, suffix: str, kind: str)
         replace(sample, kind=kind) if bad else replace(sample, mask_paths=())
         for sample, bad in zip(samples, marked, strict=True)
     ]
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a file is a copy that lies beside its original: the archive of KolektorSDD2 holds
+    ``10301 (copy).png`` and ``10301_GT (copy).png``.
+    """
+    return " (copy)" in path.stem and path.with_name(path.name.replace(" (copy)", "")).is_file()
 
 
 def _is_marked(sample: Sample) -> bool:

@@ -1,7 +1,8 @@
 """KolektorSDD2 (Bozic et al., Computers in Industry 2021): surface defects of one product, the official
 split.
 
-Training images with a defect are not learnt from. Image AP is the figure that its authors report.
+Training images with a defect are not learnt from; the copies of one image in the archive do not count.
+Image AP is the figure that its authors report.
 """
 
 from __future__ import annotations

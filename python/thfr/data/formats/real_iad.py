@@ -1,6 +1,7 @@
 """Real-IAD (Wang et al., CVPR 2024): 30 products, each seen by five cameras; the split is a JSON file.
 
-Every view is an image with its own label and mask. ``Sample.product`` joins the views of one object; the
+Every view is an image with its own label and mask; a view of a defective object on which no defect is marked
+(no ``mask_path``) is good, as for its authors. ``Sample.product`` joins the views of one object; the
 sample figures of the paper score an object by the highest score of its views.
 """
 
@@ -95,7 +96,7 @@ def _json(root: Path, category: str) -> Path:
 
 def _sample(folder: Path, normal: str, split: str, entry: dict[str, Any]) -> Sample:
     path, code = folder / entry["image_path"], entry["anomaly_class"]
-    kind = GOOD if code == normal else KINDS.get(code, code)
-    masks = (folder / entry["mask_path"],) if kind != GOOD and entry.get("mask_path") else ()
+    kind = GOOD if code == normal or not entry["mask_path"] else KINDS.get(code, code)
+    masks = () if kind == GOOD else (folder / entry["mask_path"],)
     product = Path(entry["image_path"]).parent.as_posix()
     return Sample(path, split, kind, path.stem, masks, product=product)
