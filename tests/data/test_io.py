@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -359,3 +360,18 @@ def test_images_above_the_budget_lie_in_a_file_without_a_name(tmp_path: Path) ->
     mapped = load_inputs(paths, (8, 8), budget=5 * 3 * 64 - 1, folder=folder).images
     assert torch.equal(some, mapped)
     assert sorted(tmp_path.iterdir()) == paths
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, None])
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None) -> None:
+    monkeypatch.setattr("thfr.io.files.free_bytes", lambda folder: 100)
+    error = OSError("200 requested and 100 written") if number is None else OSError(number, "no space")
+
+    def write_half() -> None:
+        with io.atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(OSError, match=r"no room, 100 bytes are free: .*a\.txt"):
+        write_half()
+    assert list(tmp_path.iterdir()) == []

@@ -353,3 +353,17 @@ def test_real_images(shared: Path, category: str, counts: tuple[int, int, int]) 
     ]
     assert areas == [0] * len(areas)
     assert load_images(dataset.test[:3], (64, 48)).shape == (3, 3, 64, 48)
+
+
+def test_images_where_the_layout_has_none_are_noted(root: Path) -> None:
+    cable = root / "cable"
+    assert load_dataset("mvtec_ad", root, "cable").notes == ()
+    for place in ("train/good/line2/x", "train/better/x", "train/x", "test/x", "test/bent/line2/x"):
+        save(cable / f"{place}.png", picture(9))
+    (cable / "test" / "bent" / "empty").mkdir()
+    notes = "\n".join(load_dataset("mvtec_ad", root, "cable").notes)
+    assert "train/good: the images in its folder(s) line2 are not read" in notes
+    assert "train: the images in its folder(s) better are not read" in notes
+    assert "train: 1 image(s) beside its folders are not read: x.png" in notes
+    assert "test: 1 image(s) beside its folders are not read: x.png" in notes
+    assert "bent: the images in its folder(s) line2 are not read" in notes

@@ -357,3 +357,20 @@ def test_calibrate_by_a_folder_then_for_another_rate(detector: THFRDetector, tmp
     assert second.scores == first.scores
     assert second.value == first.scores[1]
     assert THFRDetector.load(tmp_path / "run", "cpu").threshold == second
+
+
+def test_a_disk_without_room_for_the_maps_is_refused_before_anything_is_scored(
+    detector: THFRDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_image(tmp_path / "in" / f"{number}.png", 40, 56)
+    out = tmp_path / "out"
+    predict(detector, tmp_path / "in", out)
+    (out / "maps" / "2.png.tiff").unlink()
+    monkeypatch.setattr("thfr.inference.predict.free_bytes", lambda folder: 4 * 40 * 56 - 1)
+    before = files(out)
+    with pytest.raises(
+        InputError, match=r"predict: the maps of 1 images need about 8,960 bytes in .*8,959 are"
+    ):
+        predict(detector, tmp_path / "in", out)
+    assert files(out) == before

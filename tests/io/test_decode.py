@@ -165,3 +165,16 @@ def test_messages_escape_names(tmp_path: Path) -> None:
         io.read_image(path)
     assert r"a\nb\x1b[31m.png" in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+def test_what_is_no_file_is_said_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"empty\.png: the file is empty"):
+        io.read_image(tmp_path / "empty.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "link.png", "device.png"):
+        for reader in (io.read_image, io.read_mask, io.image_size):
+            with pytest.raises(InputError, match=r"a pipe or device, not a file"):
+                reader(tmp_path / name)

@@ -16,11 +16,20 @@ _LISTED = 20  # missing masks that a message names
 
 
 def collect(
-    name: str, folder: Path, split: str, kind: str, source: str, notes: list[str], *, optional: bool = False
+    name: str,
+    folder: Path,
+    split: str,
+    kind: str,
+    source: str,
+    notes: list[str],
+    *,
+    optional: bool = False,
+    skip: Sequence[str] = (),
 ) -> list[Sample]:
     """The images of ``folder / source`` as samples of that split and kind, without masks.
 
-    Files that are not read are noted; with ``optional``, so is an empty folder.
+    Files that are not read are noted, and images in folders where the layout has none (but those of
+    ``skip``); with ``optional``, so is an empty folder.
 
     Raises:
         InputError: the folder is missing or (unless ``optional``) empty, or two images have the same id.
@@ -32,6 +41,9 @@ def collect(
         )
     listing = find_images(images_folder)
     notes += listing.notes(images_folder)
+    notes += _unread(images_folder, skip)
+    if not optional and "/" in source:  # of several kinds all folders are read
+        notes += _loose(images_folder.parent) + _unread(images_folder.parent, (images_folder.name,))
     if not listing.images:
         if not optional:
             raise InputError(f"{name}: the {split} split is empty: no image in {printable(images_folder)}")
@@ -39,6 +51,24 @@ def collect(
     samples = [Sample(path=path, split=split, kind=kind, id=path.stem) for path in listing.images]
     check_ids(name, samples)
     return samples
+
+
+def _unread(folder: Path, known: Sequence[str]) -> list[str]:
+    """A note on images that lie in ``folder``'s folders but those ``known``, which nobody looks at."""
+    odd = [path for path in subfolders(folder) if path.name not in known and has_images(path)]
+    names = ", ".join(printable(path.name) for path in odd[:_LISTED])
+    return [f"{printable(folder)}: the images in its folder(s) {names} are not read"] if odd else []
+
+
+def _loose(folder: Path) -> list[str]:
+    """A note on images that lie beside the folders which are read."""
+    found = list_images(folder)
+    names = ", ".join(printable(path.name) for path in found[:_LISTED])
+    return (
+        [f"{printable(folder)}: {len(found)} image(s) beside its folders are not read: {names}"]
+        if found
+        else []
+    )
 
 
 def check_ids(name: str, samples: Sequence[Sample]) -> None:
@@ -71,6 +101,7 @@ def collect_kinds(
         raise InputError(
             f"{name}: expected the folder {source} in {printable(folder)}, got {describe(folder)}"
         )
+    notes += _loose(base)
     samples: list[Sample] = []
     for path in [path for path in subfolders(base) if path.name not in skip]:
         kind = GOOD if path.name in good else path.name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +19,18 @@ from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
 from thfr.inference.scoring import KEPT, item_options, score_items, source_of, unreadable
-from thfr.io import atomic_path, read_map, read_resized
+from thfr.io import atomic_path, image_size, read_map, read_resized
+from thfr.io.files import free_bytes
 from thfr.methods import Detector
 from thfr.methods.base import native_map
 from thfr.predictions.scale import ColourScale
-from thfr.predictions.sources import collect
+from thfr.predictions.sources import Item, collect
 from thfr.predictions.tables import ImageResult, Results, ResultsWriter
 from thfr.training.scale import good_scale
 
 BATCH = 8
 """Images scored at once."""
+_SAMPLED = 16  # images whose size is looked at beforehand
 
 Draw = Callable[[ImageResult, np.ndarray, np.ndarray, ColourScale, np.ndarray | None], np.ndarray]
 """Draws an image, uint8 [H,W,3], its map, float32 [H,W], on a colour scale and, where it is known, the ground
@@ -88,6 +91,7 @@ def predict(
     scale = detector.scale
     if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
         scale = good_scale(detector)
+    _check_room(target, items)
     writer = ResultsWriter(target, detector.threshold, scale, collected.notes)
     digests: dict[str, str] = {}
     dataset = source if isinstance(source, Dataset) else None
@@ -105,6 +109,26 @@ def predict(
             raise InputError(unreadable("predict", writer.failed))
         drawn = pictures.finish(progress)
     return writer.finish(source_of(detector, digests) if dataset is not None else None, drawn)
+
+
+def _check_room(out: Path, items: Sequence[Item]) -> None:
+    """Refuse a disk that has no room for the maps, by the sizes of a few images; pictures come on top.
+
+    Raises:
+        InputError: with the folder and the bytes.
+    """
+    new = [item for item in items if not (out / item.map).exists()]
+    areas = []
+    for item in new[:: max(1, len(new) // _SAMPLED)]:
+        with suppress(InputError):  # it will be in "failed"
+            height, width = image_size(item.path)
+            areas.append(height * width)
+    needed, free = 4 * len(new) * sum(areas) // max(1, len(areas)), free_bytes(out)
+    if needed > free:
+        raise InputError(
+            f"predict: the maps of {len(new)} images need about {needed:,} bytes in {out}, where {free:,} are "
+            "free"
+        )
 
 
 class _Pictures:

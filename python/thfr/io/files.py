@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 from thfr.errors import InputError
 
+_BLOCK = 1 << 16  # bytes; with less the last write failed for want of room
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -25,7 +28,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         InputError: a parent folder cannot be made.
-        OSError: the final rename is refused (then ``path`` is as it was).
+        OSError: the final rename is refused (then ``path`` is as it was), or the disk is full.
         FileNotFoundError: the block wrote nothing.
     """
     target = Path(path)
@@ -42,7 +45,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if not os.path.lexists(temporary):
             raise FileNotFoundError(f"atomic_path: nothing was written for {target}")
         temporary.replace(target)
-    except BaseException:  # a keyboard interrupt must not leave the half-written file either
+    except BaseException as error:  # a keyboard interrupt must not leave the half-written file either
+        full = isinstance(error, OSError) and _is_full(error, target.parent)
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
@@ -50,7 +54,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):  # another writer's file may be in one by now
             for folder in made:
                 folder.rmdir()
+        if full:
+            free = free_bytes(target.parent)
+            raise OSError(errno.ENOSPC, f"no room, {free:,} bytes are free", str(target)) from error
         raise
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free on the disk where ``folder`` is, or will be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def _is_full(error: OSError, folder: Path) -> bool:
+    # NumPy's writers say "... requested and ... written" without an error number
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in numbers or (error.errno is None and free_bytes(folder) < _BLOCK)
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:

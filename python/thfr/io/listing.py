@@ -17,8 +17,8 @@ from thfr.io.names import printable
 
 _ALWAYS = {
     ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG",
-    ".bmp": "BMP", ".dib": "DIB", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF", ".pgm": "PPM",
-    ".ppm": "PPM", ".pnm": "PPM", ".pbm": "PPM", ".pfm": "PPM",
+    ".mpo": "JPEG", ".bmp": "BMP", ".dib": "DIB", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
+    ".pgm": "PPM", ".ppm": "PPM", ".pnm": "PPM", ".pbm": "PPM", ".pfm": "PPM",
 }  # fmt: skip
 _BY_CODEC = {
     "webp": {".webp": "WEBP"},

@@ -31,8 +31,10 @@ DECODE_ERRORS = (
 def what_is(path: Path) -> str:
     if path.is_dir():
         return "a folder"
-    if path.exists():
+    if path.is_file():
         return "a file"
+    if path.exists():
+        return "a pipe or device, not a file"
     return "a link to nothing" if path.is_symlink() else "which does not exist"
 
 
@@ -42,6 +44,8 @@ def opened(path: str | os.PathLike[str], reader: str) -> Iterator[Image.Image]:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{reader}: expected an image file, got {printable(file)} ({what_is(file)})")
+    if file.stat().st_size == 0:
+        raise InputError(f"{reader}: cannot read {printable(file)}: the file is empty")
     try:
         with file.open("rb") as content, _identified(content, file) as image:
             yield image

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from thfr.data import Dataset, Sample
 from thfr.errors import InputError
 from thfr.io import IMAGE_SUFFIXES, Listing, find_images, printable, result_name, storable
+from thfr.io.opening import what_is
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def collect(source: str | os.PathLike[str] | Dataset, out: Path) -> Collected:
         return _of_folder(path, out)
     if not path.is_file():
         raise InputError(
-            f"predict: source must be an image or a folder of images, {printable(path)} does not exist"
+            f"predict: source must be an image or a folder of images, got {printable(path)} ({what_is(path)})"
         )
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(

@@ -48,7 +48,7 @@ def _folder(folder: Path, split: str) -> str | None:
 
 def _split(folder: Path, split: str, notes: list[str]) -> list[Sample]:
     name = _folder(folder, split) or split.capitalize()
-    samples = collect("dagm", folder, split, GOOD, name, notes)
+    samples = collect("dagm", folder, split, GOOD, name, notes, skip=("Label",))
     labels = folder / name / "Label"
     masks = {path.stem.lower(): path for path in list_images(labels)} if labels.is_dir() else {}
     found = []
