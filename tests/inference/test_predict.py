@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -367,7 +368,8 @@ def test_a_disk_without_room_for_the_maps_is_refused_before_anything_is_scored(
     out = tmp_path / "out"
     predict(detector, tmp_path / "in", out)
     (out / "maps" / "2.png.tiff").unlink()
-    monkeypatch.setattr("thfr.inference.predict.free_bytes", lambda folder: 4 * 40 * 56 - 1)
+    module = import_module("thfr.inference.predict")  # the package's attribute is the function
+    monkeypatch.setattr(module, "free_bytes", lambda folder: 4 * 40 * 56 - 1)
     before = files(out)
     with pytest.raises(
         InputError, match=r"predict: the maps of 1 images need about 8,960 bytes in .*8,959 are"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from thfr.errors import InputError
 from thfr.methods import Detector, config_class, detector_class, method_names
-from thfr.study.comparison import method_config, smaller
+from thfr.study.comparison import comparison_trials, method_config, smaller
 from thfr.study.results import configuration_key
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
@@ -30,6 +30,13 @@ def test_every_method_is_complete(method: str) -> None:
     assert type(config).from_yaml(config.to_yaml()) == config
     assert issubclass(detector_class(method), Detector)
     assert method_config(method, "resnet18", 128, "cpu").model.size == (128, 128)  # its smaller fields exist
+
+
+def test_only_thfr_is_tried_with_random_templates(tmp_path: Path) -> None:
+    data = [("mvtec_ad", "nut", {})]
+    options = {"budget": "cpu", "geometry": {}, "changes": {}, "seeds": [0], "first": True}
+    for trial in comparison_trials(data, method_names(), "resnet18", None, **options):
+        assert len(trial.evaluations) == (2 if trial.config.method == "thfr" else 1), trial.name
 
 
 def test_changes_win_over_the_budget() -> None:

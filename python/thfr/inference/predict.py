@@ -126,8 +126,8 @@ def _check_room(out: Path, items: Sequence[Item]) -> None:
     needed, free = 4 * len(new) * sum(areas) // max(1, len(areas)), free_bytes(out)
     if needed > free:
         raise InputError(
-            f"predict: the maps of {len(new)} images need about {needed:,} bytes in {out}, where {free:,} are "
-            "free"
+            f"predict: the maps of {len(new)} images need about {needed:,} bytes in {out}, "
+            f"where {free:,} are free"
         )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,9 +62,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk where ``folder`` is, or will be made."""
+    """Bytes free on the disk where ``folder`` is, or will be made; very many where the system does not say."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free
+    usage = shutil.disk_usage(there)
+    return usage.free if usage.total else sys.maxsize
 
 
 def _is_full(error: OSError, folder: Path) -> bool:

@@ -61,7 +61,7 @@ def make_trials(
     weights: Path | None,
     evaluations: tuple[Evaluation, ...] | None = None,
 ) -> list[Trial]:
-    """A trial for every setting and seed. ``evaluations``: by default the plain one and, where there are
+    """A trial for every setting and seed. ``evaluations``: by default the plain one and, of THFR where it has
     templates, the control with random ones."""
     digest = None if weights is None else file_sha256(weights)
     control = (Evaluation(), Evaluation(templates="random"))
@@ -71,13 +71,17 @@ def make_trials(
             category.name,
             setting,
             changed(config, {"training": {"seed": seed}}, "seeds"),
-            evaluations or (control if config.model.uses_templates else control[:1]),
+            evaluations or (control if _has_control(config) else control[:1]),
             category.data,
             digest,
         )
         for seed in seeds
         for setting, config in settings
     ]
+
+
+def _has_control(config: RunConfig) -> bool:
+    return isinstance(config, THFRConfig) and config.model.uses_templates
 
 
 def bottleneck(config: RunConfig, channels: Sequence[int] = CHANNELS) -> list[Setting]:
