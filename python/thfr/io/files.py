@@ -62,7 +62,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk where ``folder`` is, or will be made; very many where the system does not say."""
+    """Bytes free on the disk where ``folder`` is, or will be made; very many where it does not say."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     usage = shutil.disk_usage(there)
     return usage.free if usage.total else sys.maxsize

@@ -26,7 +26,10 @@ def good_scale(detector: Detector) -> ColourScale:
         images += len(batch)
         for anomaly_map in batch.cpu().numpy():
             builder.add(anomaly_map)
-    return builder.from_good(f"the highest score of {images} good training images, each as if it were new")
+    what = (
+        "good training images" if detector.config.model.tile_count == 1 else "tiles of good training images"
+    )
+    return builder.from_good(f"the highest score of {images} {what}, each as if it were new")
 
 
 def calibrate_without_itself(detector: Detector, rate: float) -> Threshold:
