@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext.sweep import reference
+from thfr_ext.sweep import torch_path
 
 OPS = torch.ops.thfr_ext
 
@@ -35,17 +35,7 @@ def samples() -> dict[str, tuple[Any, ...]]:
     }
 
 
-TWINS = {
-    "label_regions": reference.label_regions,
-    "component_samples": reference.component_samples,
-    "region_samples": reference.region_samples,
-    "au_pro": reference.au_pro,
-    "au_spro": reference.au_spro,
-    "pro_curve": reference.pro_curve,
-    "spro_curve": reference.spro_curve,
-    "spro_area": reference.spro_area,
-    "auroc": reference.auroc,
-}
+TWINS = {name: getattr(torch_path, name) for name in samples()}
 
 
 @pytest.mark.parametrize("name", TWINS)
