@@ -180,7 +180,8 @@ def main() -> int:
     build = {"THFR_CUDA": "on", "THFR_CUDA_ARCHS": record["arch"], "CMAKE_BUILD_PARALLEL_LEVEL": "16"}
     good = steps.run("build", pip, 300, **build)
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
-    good &= steps.run("tests", [*tests, str(ROOT / "tests/cuda")], 300, **native)
+    rooms = [str(ROOT / "tests" / room) for room in ("cuda", "scoring", "retrieval")]
+    good &= steps.run("tests", [*tests, "-m", "cuda", *rooms], 300, **native)
     check = [python, "-c", "import json, thfr_ext; print(json.dumps(thfr_ext.self_check()))"]
     good &= steps.run("self-check", check, 300)
     bench = out / f"gpu-check-bench-{record['gpu'].replace(' ', '-')}.json"

@@ -8,17 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from support.device import Move, moved
 from support.fuzz_driver import OPERATORS, REGISTERED, brief
 from support.fuzz_results import as_array, finite, numbers
 from torch import Tensor
-
-Move = Callable[[Tensor], Tensor]
-
-
-def moved(value: Any, move: Move) -> Any:
-    if isinstance(value, Tensor):
-        return move(value)
-    return [moved(v, move) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def outcome(call: Callable[..., Any], arguments: list[Any]) -> Any:
