@@ -28,12 +28,12 @@ demo: $(VENV)/.built
 test: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
 
-# The CUDA kernels, launchers and bindings as they are, compiled for the CPU and held against the oracles (tests/emulator):
+# The CUDA kernels, launchers and bindings as they are, compiled for the CPU and held against the oracles (tests marked `emulated`):
 # under sanitizers, and the self-check, which must see a crash and a race, without.
 emulate: emulate-sanitized emulate-plain
 emulate-sanitized: FLAGS = -DTHFR_SANITIZE=address,undefined,float-cast-overflow
 emulate-sanitized: RUN = ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)"
-emulate-sanitized: TESTS = $(or $(PYTEST_ARGS),tests/emulator)
+emulate-sanitized: TESTS = -m emulated $(or $(PYTEST_ARGS),tests/emulator tests/scoring tests/retrieval)
 emulate-plain: FLAGS = -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1  # builds in half the time
 emulate-plain: TESTS = tests/emulator/test_self_check.py
 emulate-sanitized emulate-plain: $(VENV)/.dev

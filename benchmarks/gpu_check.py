@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from records import write_records
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = (
@@ -155,17 +156,14 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     if arguments.ptxas:
         kernels = [one for arch in arguments.ptxas.split(",") for one in ptxas(arch)]
-        lines = ",\n".join(json.dumps(one) for one in kernels)
-        (out / "ptxas.json").write_text(f"[\n{lines}\n]\n")
+        write_records(out / "ptxas.json", kernels)
         print(f"{len(kernels)} kernels, {sum(one['spills'] > 0 for one in kernels)} that spill")
         return 0
     record: dict[str, Any] = on_gpu()
     name = f"gpu-check-{record['gpu'].replace(' ', '-')}.json"
 
     def write(steps: list[Any]) -> None:
-        temporary = out / f"{name}.tmp"
-        temporary.write_text(json.dumps({**record, "steps": steps}, indent=1) + "\n")
-        temporary.replace(out / name)
+        write_records(out / name, {**record, "steps": steps})
 
     steps, python = Steps(out, 60 * arguments.minutes, arguments.only, write), sys.executable
     native = {"THFR_CUDA_BACKEND": "native", "PYTHONUNBUFFERED": "1"}
@@ -182,7 +180,8 @@ def main() -> int:
     build = {"THFR_CUDA": "on", "THFR_CUDA_ARCHS": record["arch"], "CMAKE_BUILD_PARALLEL_LEVEL": "16"}
     good = steps.run("build", pip, 300, **build)
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
-    good &= steps.run("tests", [*tests, str(ROOT / "tests/cuda")], 300, **native)
+    rooms = [str(ROOT / "tests" / room) for room in ("cuda", "scoring", "retrieval")]
+    good &= steps.run("tests", [*tests, "-m", "cuda", *rooms], 300, **native)
     check = [python, "-c", "import json, thfr_ext; print(json.dumps(thfr_ext.self_check()))"]
     good &= steps.run("self-check", check, 300)
     bench = out / f"gpu-check-bench-{record['gpu'].replace(' ', '-')}.json"

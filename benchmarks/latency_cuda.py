@@ -8,11 +8,11 @@ The weights are random: they do not matter for time. On a trained run: thfr benc
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from records import write_records
 from thfr.backbones import create_backbone
 from thfr.evaluation.latency import measure_latency
 from thfr.methods.thfr.bank import TemplateBank
@@ -52,7 +52,7 @@ def main() -> None:
                 found.append({"backbone": backbone, "precision": precision, **one})
                 stages = {stage: times["p50"] for stage, times in one["milliseconds"].items()}
                 print(backbone, precision, f"batch {batch}: p50 ms", stages, flush=True)
-            arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+            write_records(arguments.out, found)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import harness
 import numpy as np
 import peers
 import torch
+from records import write_records
 
 import thfr_ext
 
@@ -88,13 +89,6 @@ def run_case(case: harness.Case, budget: float, with_memory: bool) -> dict[str, 
     return result
 
 
-def write(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -144,10 +138,10 @@ def main() -> None:
             result = run_case(case, arguments.budget, not arguments.no_memory)
             record["cases"].append(result)
             if arguments.out:  # at once: a run that is stopped keeps what it has
-                write(arguments.out, record)
+                write_records(arguments.out, record)
             print("\n".join(["", *harness.table(result)]), flush=True)
     if arguments.out:
-        write(arguments.out, record)
+        write_records(arguments.out, record)
         print(f"\nrecord: {arguments.out}")
 
 

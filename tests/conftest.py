@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.device import EVERY_ORDER, Device, emulation
 
 # One worker of pytest-xdist a core: more threads than free cores slow everything down tenfold.
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("THFR_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(params=EVERY_ORDER)
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """Where a test's operators run: on the CPU, and on each device that is there."""
+    name = str(request.param)
+    with emulation(int(name[-1])) if name.startswith("order") else nullcontext():
+        yield Device(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

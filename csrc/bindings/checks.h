@@ -78,6 +78,13 @@ inline bool are_saturations(const TensorView& saturations) {
   return fit;
 }
 
+// What `call` gives, made without Python's lock.
+template <typename Call>
+auto without_gil(const Call& call) {
+  const pybind11::gil_scoped_release release;
+  return call();
+}
+
 // An array that takes over the vector's memory.
 template <typename T>
 pybind11::array_t<T> to_array(std::vector<T>&& values) {

@@ -36,11 +36,7 @@ void bind_metrics(py::module_& module) {
         for (const TensorView& sketch : sketches) fits = fits && is_sketch(sketch);
         require(fits, "merge_bins");
         BinLimits limits{most, share, relative};
-        Bins bins;
-        {
-          const py::gil_scoped_release release;
-          bins = merge_bins(sketches, scores, limits, threads);
-        }
+        Bins bins = without_gil([&] { return merge_bins(sketches, scores, limits, threads); });
         return py::make_tuple(to_array(std::move(bins.hi)), to_array(std::move(bins.lo)), to_array(std::move(bins.weight)),
                               limits.share);
       },

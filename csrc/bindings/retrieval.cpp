@@ -35,12 +35,10 @@ static void nearest(const TensorView& queries, const TensorView& bank, std::int6
   }
   fits = fits && (!exclude || is_vector(*exclude, DType::i64, count));
   require(fits, "nearest_templates");
-  NonFinite problem;
-  {
-    const py::gil_scoped_release release;
-    problem =
-        nearest_templates(queries, bank, k, static_cast<Metric>(metric), exclude ? &*exclude : nullptr, scores, indices, threads);
-  }
+  const NonFinite problem = without_gil([&] {
+    return nearest_templates(queries, bank, k, static_cast<Metric>(metric), exclude ? &*exclude : nullptr, scores, indices,
+                             threads);
+  });
   const bool in_queries = problem.argument != nullptr && std::string(problem.argument) == "queries";
   require_finite("nearest_templates", problem, in_queries ? queries : bank);
 }
@@ -48,11 +46,7 @@ static void nearest(const TensorView& queries, const TensorView& bank, std::int6
 static double scale_of(const TensorView& bank, int threads) {
   require(bank.dims == 2 && is_float(bank), "coreset_scale");
   double scale = 1;
-  NonFinite problem;
-  {
-    const py::gil_scoped_release release;
-    problem = coreset_scale(bank, &scale, threads);
-  }
+  const NonFinite problem = without_gil([&] { return coreset_scale(bank, &scale, threads); });
   require_finite("greedy_coreset", problem, bank);
   return scale;
 }

@@ -112,11 +112,9 @@ void bind_figures(py::module_& module) {
           require(fit, "sweep_figures");
           questions.push_back({bits, saturations, limits, areas});
         }
-        SweepFigures found;
-        {
-          const py::gil_scoped_release release;
-          found = sweep_figures(maps, covered, image_groups, groups, scores, offsets, region_groups, questions, threads);
-        }
+        const SweepFigures found = without_gil([&] {
+          return sweep_figures(maps, covered, image_groups, groups, scores, offsets, region_groups, questions, threads);
+        });
         return py::make_tuple(found.nan_image, found.negatives, found.positives, found.auroc);
       },
       py::arg("maps"), py::arg("covered"), py::arg("image_groups"), py::arg("groups"), py::arg("scores"), py::arg("offsets"),
@@ -134,12 +132,8 @@ void bind_sweep(py::module_& module) {
          const TensorView& saturations, const TensorView& limits, const TensorView& areas, int threads) {
         require_sweep("spro_area", maps, covered, scores, offsets, saturations);
         require(is_vector(limits, DType::f64) && is_vector(areas, DType::f64) && limits.size[0] == areas.size[0], "spro_area");
-        SweepInfo info;
-        {
-          const py::gil_scoped_release release;
-          info = spro_area(maps, covered, scores, offsets, saturations, limits, areas, threads);
-        }
-        return to_tuple(info);
+        return to_tuple(
+            without_gil([&] { return spro_area(maps, covered, scores, offsets, saturations, limits, areas, threads); }));
       },
       py::arg("maps"), py::arg("covered"), py::arg("scores"), py::arg("offsets"), py::arg("saturations"), py::arg("limits"),
       py::arg("areas"), py::arg("threads"));
@@ -148,11 +142,7 @@ void bind_sweep(py::module_& module) {
       [](const Views& maps, const Views& covered, const TensorView& scores, const TensorView& offsets,
          const TensorView& saturations, int threads) {
         require_sweep("spro_curve", maps, covered, scores, offsets, saturations);
-        Curve curve;
-        {
-          const py::gil_scoped_release release;
-          curve = spro_curve(maps, covered, scores, offsets, saturations, threads);
-        }
+        Curve curve = without_gil([&] { return spro_curve(maps, covered, scores, offsets, saturations, threads); });
         return py::make_tuple(to_tuple(curve.info), to_array(std::move(curve.fpr)), to_array(std::move(curve.overlap)),
                               to_array(std::move(curve.thresholds)));
       },
@@ -163,12 +153,8 @@ void bind_sweep(py::module_& module) {
         require(is_float(scores) && scores.dims == 1 && labels.dims == 1 && labels.dtype == DType::boolean &&
                     labels.size[0] == scores.size[0],
                 "auroc");
-        SweepInfo info;
         double area = 0;
-        {
-          const py::gil_scoped_release release;
-          info = auroc(scores, labels, &area, threads);
-        }
+        const SweepInfo info = without_gil([&] { return auroc(scores, labels, &area, threads); });
         return py::make_tuple(to_tuple(info), area);
       },
       py::arg("scores"), py::arg("labels"), py::arg("threads"));

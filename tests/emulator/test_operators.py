@@ -13,4 +13,4 @@ from thfr_ext.core import registration
 @pytest.mark.parametrize("name", registration.CUDA_KERNELS)
 def test_against_cpu(name: str, device: ModuleType) -> None:
     compare(name, registration.CUDA_KERNELS[name], lambda tensor: tensor, cases=60)
-    assert name == "merge_bins" or device.statistics()[0] > 0  # launches: bins are PyTorch's
+    assert device.statistics()[0] > 0  # launches

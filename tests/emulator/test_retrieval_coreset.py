@@ -1,18 +1,17 @@
-"""greedy_coreset on the emulator, against the plain loop in long double."""
+"""greedy_coreset's kernels: subnormal squares, values that are not finite, chunks, launches, barriers. What
+it chooses: tests/retrieval.
+"""
 
 from __future__ import annotations
 
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
-from support.retrieval_cases import DTYPES, KINDS, LAYOUTS, WAITING, Watch, rows
+from support.retrieval_cases import WAITING, Watch, rows
 from support.scoring_cases import superfluous_barriers
-from torch import Tensor
 
 import thfr_ext
-from thfr_ext import reference
 from thfr_ext.retrieval import cuda as retrieval_cuda
 from thfr_ext.retrieval.cuda import greedy_coreset
 
@@ -23,51 +22,8 @@ def order() -> int:
     return 1
 
 
-def plain_loop(bank: Tensor, size: int, seed: int) -> list[int]:
-    x = bank.double().numpy().astype(np.longdouble)
-    chosen = [reference.first_coreset_index(len(bank), seed)]
-    nearest = np.full(len(x), np.inf, np.longdouble)
-    while len(chosen) < size:
-        nearest = np.minimum(nearest, ((x - x[chosen[-1]]) ** 2).sum(1))
-        left = nearest.astype(np.float64)
-        left[chosen] = -1
-        chosen.append(int(left.argmax()))
-    return chosen
-
-
-def check(bank: Tensor, size: int, seed: int = 0) -> None:
-    assert greedy_coreset(bank, size, seed).tolist() == plain_loop(bank, size, seed)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_against_the_loop(kind: str, device: ModuleType) -> None:
-    bank = rows(kind, 110, 19, 1)
-    for size in (1, 9):
-        check(bank, size, 5)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_dtypes_and_strides(layout: str, dtype: torch.dtype, device: ModuleType) -> None:
-    check(LAYOUTS[layout](rows("random", 40, 24, 2).to(dtype)), 10)
-    check(LAYOUTS[layout](rows("random", 9, 21, 2).to(dtype)), 9)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 300), (33, 7), (6, 2049), (5, 9 * 2048 + 1)])
-def test_shapes(shape: tuple[int, int], device: ModuleType) -> None:
-    check(rows("random", *shape, 3), shape[0], 11)
-
-
-@pytest.mark.parametrize("kind", ["constant", "zero", "tied"])
-def test_every_row_once(kind: str, device: ModuleType) -> None:
-    bank = rows(kind, 47, 5, 4)
-    chosen = greedy_coreset(bank, 47, 0)
-    assert sorted(chosen.tolist()) == list(range(47))
-    assert torch.equal(chosen, thfr_ext.greedy_coreset(bank, 47))
-
-
-@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e200, 1e305])
-def test_double_beyond_the_range_of_squares(scale: float, device: ModuleType) -> None:
+@pytest.mark.parametrize("scale", [1e-310, 1e305])
+def test_double_of_the_last_magnitudes(scale: float, device: ModuleType) -> None:
     bank = rows("random", 40, 12, 5).double()
     scaled = bank * scale
     assert torch.equal(greedy_coreset(scaled, 9, 0), thfr_ext.greedy_coreset(scaled, 9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import random
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.fuzz_arguments import bin_arguments, bins, limits
 from support.fuzz_driver import OPERATORS, REGISTERED, attempt
 from support.fuzz_values import JUNK
 from thfr.evaluation.localisation import Question, TestPixels
 
 from thfr_ext import _C
+from thfr_ext.metrics.bins import bins_area, merge_bins
 
 pytestmark = pytest.mark.filterwarnings("ignore:Casting complex values to real")
 
@@ -132,7 +135,11 @@ def test_native_module(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             arguments = make(random.Random(f"{operator} {case}"))
             attempt(operator, getattr(OPERATORS, operator), arguments, check, rf"{operator}: ")
     for case in range(8):
-        figures_of_random_images(random.Random(f"figures {case}"))
+        rng_of_case = random.Random(f"{case}")
+        figures_of_random_images(rng_of_case)
+        with contextlib.suppress(ValueError):  # a score is NaN
+            merge_bins(*bin_arguments(rng_of_case))
+        bins_area(bins(rng_of_case), bins(rng_of_case), 50.0, limits(rng_of_case))
     assert made // 4 < refused < made
 
 

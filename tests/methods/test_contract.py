@@ -420,63 +420,6 @@ def test_a_defect_is_found(method: str, paths: list[Path], tmp_path: Path) -> No
         assert SPOT[1].start - 6 <= x < SPOT[1].stop + 6
 
 
-@pytest.mark.parametrize(
-    ("method", "section", "field", "value"),
-    [
-        ("spade", "model", "image_neighbours", 0),
-        ("spade", "model", "stride", 2),
-        ("spade", "training", "epochs", 3),
-        ("padim", "model", "regularisation", 0),
-        ("padim", "model", "dimension", 0),
-        ("patchcore", "model", "neighbourhood", 4),
-        ("patchcore", "model", "bank_ratio", 0),
-        ("patchcore", "model", "dimension", 33),
-        ("patchcore", "training", "candidates", 0),
-        ("rd4ad", "model", "blocks", 0),
-        ("rd4ad", "model", "block", "dense"),
-        ("rd4ad", "training", "loss", "l2"),
-        ("student_teacher", "model", "students", 1),
-        ("student_teacher", "model", "levels", []),
-        ("gcad", "model", "levels", [2, 2]),
-        ("gcad", "model", "levels", [4]),
-        ("gcad", "training", "normalisation_share", 0.0),
-        ("gcad", "training", "weight_decay", -1.0),
-        ("cflow", "model", "position_channels", 6),
-        ("cflow", "training", "precision", "bf16"),
-        ("thfr", "model", "variant", "best"),
-    ],
-)
-def test_wrong_settings_are_named(method: str, section: str, field: str, value: Any) -> None:
-    with pytest.raises(InputError, match=rf"{section}\.{field}"):
-        config_from_values({"method": method, section: {field: value}})
-
-
-def test_an_unknown_method_lists_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"method must be one of cflow, .*toy, got 'resnet'"):
-        config_from_values({"method": "resnet"})
-    with pytest.raises(InputError, match="mapping"):
-        config_from_yaml("[]")
-
-
-def test_a_name_is_registered_once_and_is_its_configurations() -> None:
-    class Other(toy_method.ToyDetector):
-        pass
-
-    with pytest.raises(ValueError, match="'toy' is ToyDetector already"):
-        toy_method.register_method("toy", toy_method.ToyConfig)(Other)
-    with pytest.raises(ValueError, match=r"ToyConfig\.method: expected the default 'other'"):
-        toy_method.register_method("other", toy_method.ToyConfig)(Other)
-
-
-def test_names_are_known_without_torch() -> None:
-    script = (
-        "import sys; from thfr.methods import method_names\n"
-        "assert 'patchcore' in method_names()\n"
-        "assert not {'torch', 'timm'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
 @every_method
 def test_it_is_taught_or_says_why_not(fitted: Run, method: str, tmp_path: Path) -> None:
     detector, new = fitted.detector, spotted(2, 30)

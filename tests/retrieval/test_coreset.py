@@ -1,4 +1,4 @@
-"""greedy_coreset against the plain loop."""
+"""greedy_coreset on every device, against the plain loop in long double."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.retrieval_oracle import KINDS, rows
+from support.device import ONE_ORDER, Device
+from support.retrieval_cases import DTYPES, KINDS, LAYOUTS, rows
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
-
-def plain_loop(bank: Tensor, size: int, first: int) -> list[int]:
+def plain_loop(bank: Tensor, size: int, seed: int) -> list[int]:
     x = bank.double().numpy().astype(np.longdouble)
-    chosen, nearest = [first], np.full(len(x), np.inf, np.longdouble)
+    chosen = [reference.first_coreset_index(len(bank), seed)]
+    nearest = np.full(len(x), np.inf, np.longdouble)
     while len(chosen) < size:
         nearest = np.minimum(nearest, ((x - x[chosen[-1]]) ** 2).sum(1))
         left = nearest.astype(np.float64)
@@ -27,37 +27,53 @@ def plain_loop(bank: Tensor, size: int, first: int) -> list[int]:
     return chosen
 
 
+def check(device: Device, bank: Tensor, size: int, seed: int = 0) -> None:
+    expected = plain_loop(bank, size, seed)
+    assert device.greedy_coreset(bank, size, seed).tolist() == expected
+    if device.name == "cpu":
+        assert reference.greedy_coreset(bank, size, seed).tolist() == expected
+
+
+@ONE_ORDER
 @pytest.mark.parametrize("kind", KINDS)
-def test_against_the_loop(kind: str) -> None:
-    bank = rows(kind, 230, 67, 1)
-    first = reference.first_coreset_index(230, 5)
-    for size in (1, 2, 60):
-        assert thfr_ext.greedy_coreset(bank, size, 5).tolist() == plain_loop(bank, size, first)
+def test_against_the_loop(kind: str, device: Device) -> None:
+    bank = rows(kind, 110, 67, 1)
+    for size in (1, 2, 40 if device.name == "cpu" else 9):
+        check(device, bank, size, 5)
 
 
+@ONE_ORDER
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dtypes_and_reference(dtype: torch.dtype) -> None:
-    bank = rows("random", 150, 40, 2).to(dtype)
-    got = thfr_ext.greedy_coreset(bank, 50, 1)
-    assert got.tolist() == plain_loop(bank, 50, reference.first_coreset_index(150, 1))
-    assert torch.equal(got, reference.greedy_coreset(bank, 50, 1))
+def test_dtypes_and_strides(layout: str, dtype: torch.dtype, device: Device) -> None:
+    check(device, LAYOUTS[layout](rows("random", 40, 24, 2).to(dtype)), 10)
+    check(device, LAYOUTS[layout](rows("random", 9, 21, 2).to(dtype)), 9)
 
 
+@ONE_ORDER
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 300), (33, 7), (6, 2049), (5, 9 * 2048 + 1)])
+def test_shapes(shape: tuple[int, int], device: Device) -> None:
+    check(device, rows("random", *shape, 3), shape[0], 11)
+
+
+@ONE_ORDER
 @pytest.mark.parametrize("kind", ["constant", "zero", "tied", "integer"])
-def test_every_row_once(kind: str) -> None:
-    bank = rows(kind, 97, 5, 3)
-    chosen = thfr_ext.greedy_coreset(bank, 97)
-    assert sorted(chosen.tolist()) == list(range(97))
-    assert torch.equal(thfr_ext.greedy_coreset(bank, 30), chosen[:30])
+def test_every_row_once(kind: str, device: Device) -> None:
+    bank = rows(kind, 47, 5, 4)
+    chosen = device.greedy_coreset(bank, 47, 0)
+    assert sorted(chosen.tolist()) == list(range(47))
+    assert torch.equal(chosen[:30], thfr_ext.greedy_coreset(bank, 30))
     if kind in ("constant", "zero"):  # nothing to choose by: the lowest index that is left
         first = int(chosen[0])
-        assert chosen[1:].tolist() == [n for n in range(97) if n != first]
+        assert chosen[1:].tolist() == [n for n in range(47) if n != first]
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
-def test_double_beyond_the_range_of_squares(scale: float) -> None:
+@ONE_ORDER
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-170, 1e170, 1e200, 1e300])
+def test_double_beyond_the_range_of_squares(scale: float, device: Device) -> None:
     bank = rows("random", 60, 11, 4).double()
-    assert torch.equal(thfr_ext.greedy_coreset(bank * scale, 20), thfr_ext.greedy_coreset(bank, 20))
+    expected = thfr_ext.greedy_coreset(bank, 20)
+    assert torch.equal(device.greedy_coreset(bank * scale, 20, 0), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -72,17 +88,6 @@ def test_threads_do_not_matter(dtype: torch.dtype) -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(result, results[0]) for result in results)
-
-
-def test_strides() -> None:
-    bank = rows("random", 80, 90, 6)
-    expected = thfr_ext.greedy_coreset(bank, 25)
-    for layout in (
-        bank.t().contiguous().t(),
-        bank.repeat_interleave(2, 1)[:, ::2],
-        bank.repeat_interleave(2, 0)[::2],
-    ):
-        assert torch.equal(thfr_ext.greedy_coreset(layout, 25), expected)
 
 
 def test_seed_chooses_the_first_row() -> None:
@@ -123,4 +128,4 @@ def test_any_small_bank(data: st.DataObject) -> None:
     bank = bank.clamp(-60_000, 60_000).to(dtype)
     size, seed = data.draw(st.integers(1, count)), data.draw(st.integers(0, 2**63 - 1))
     got = thfr_ext.greedy_coreset(bank, size, seed).tolist()
-    assert got == plain_loop(bank, size, reference.first_coreset_index(count, seed))
+    assert got == plain_loop(bank, size, seed)

@@ -1,4 +1,4 @@
-"""nearest_templates against the definition: order, ties, accuracy, strides, dtypes, threads, SIMD levels."""
+"""nearest_templates on every device: order, ties, accuracy, strides, dtypes; threads and SIMD levels."""
 
 from __future__ import annotations
 
@@ -12,89 +12,117 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.retrieval_oracle import KINDS, METRICS, check, rows
+from support.retrieval_cases import DTYPES, KINDS, LAYOUTS, METRICS, PAIRS, Way, check, rows
 
 import thfr_ext
 from thfr_ext import _C, reference
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# Up to four queries stream the bank, more go through the packed product.
-COUNTS = (3, 40)
+PLACES = [
+    *(0, 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 16, 31, 32, 33, 63, 64, 65, 95, 96, 127, 128, 129),
+    *(255, 256, 257, 511, 512, 600, 698, 699),
+]
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("queries", COUNTS)
-def test_against_definition(metric: str, kind: str, queries: int) -> None:
-    x = rows(kind, queries, 67, 1)
-    y = rows(kind, 331, 67, 2, base=x)
-    for k in (1, 5, 331):
-        check(x, y, k, metric, thfr_ext.nearest_templates(x, y, k, metric))
+def test_against_definition(kind: str, way: Way) -> None:
+    width, count = way.of((67, 331), (19, 70))
+    x = rows(kind, way.queries, width, 1)
+    y = rows(kind, count, width, 2, base=x)
+    for metric in METRICS:
+        for k in way.of((1, 5, 331), (5,)):
+            way.search(x, y, k, metric)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", DTYPES[1:])
-@pytest.mark.parametrize("queries", COUNTS)
-def test_dtypes(metric: str, dtype: torch.dtype, queries: int) -> None:
-    for kind in ("random", "tied", "offset", "some zero"):
-        x, y = rows(kind, queries, 70, 3).to(dtype), rows(kind, 130, 70, 4).to(dtype)
-        for k in (1, 130):
-            check(x, y, k, metric, thfr_ext.nearest_templates(x, y, k, metric))
-        if dtype in (torch.float16, torch.bfloat16):
-            check(x.float(), y, 7, metric, thfr_ext.nearest_templates(x.float(), y, 7, metric))
+@pytest.mark.parametrize("pair", PAIRS)
+def test_dtypes(pair: tuple[torch.dtype, torch.dtype], way: Way) -> None:
+    width, count = way.of((70, 130), (24, 66))
+    for kind in ("random", "tied", "offset", "some zero", "skewed"):
+        x, y = (rows(kind, n, width, 3 + n).clamp(-60_000, 60_000) for n in (way.queries, count))
+        for metric in METRICS:
+            for k in way.of((1, 130), (3,)):
+                way.search(x.to(pair[0]), y.to(pair[1]), k, metric)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_strides(layout: str, way: Way) -> None:
+    width, count = way.of((75, 90), (16, 5))
+    for pair in (PAIRS[0], PAIRS[1], PAIRS[4]):
+        x, y = rows("random", way.queries, width, 5).to(pair[0]), rows("random", count, width, 6).to(pair[1])
+        way.search(LAYOUTS[layout](x), y, 1, "l2")
+        way.search(x, LAYOUTS[layout](y), 1, "cosine")
+    way.search(x[:1].expand(2, width), LAYOUTS[layout](y), 2, "l2")
+    way.search(x, y[:1].expand(count, width), 4, "cosine")
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 33, 257, 520])
+def test_widths(width: int, way: Way) -> None:
+    for dtype, metric in zip(DTYPES, ("cosine", "l2", "cosine", "l2"), strict=True):
+        x, y = rows("random", 2, width, 7).to(dtype), rows("random", 5, width, 8).to(dtype)
+        way.search(x, y, 2, metric)
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 129])
+def test_banks_and_lists(count: int, way: Way) -> None:
+    """Around the edges of blocks of the bank, and of what the lanes of a warp hold of a list."""
+    x, y = rows("random", 2, 6, 12), rows("tied", count, 6, 11)
+    for k in (k for k in (1, 33, 64) if k <= count):
+        way.search(x, y, k, "l2")
+    way.search(x[:1], y, 1, "dot")
+
+
+def test_copies_tie_wherever_they_lie(way: Way) -> None:
+    count, width = way.of((700, 193), (130, 9))
+    places = [place for place in PLACES if place < count]
+    y = rows("random", count, width, 15)
+    y[places] = rows("random", 1, width, 16)
+    x = y[:1] + 0.01 * rows("random", way.queries, width, 17)
+    for metric in way.of(METRICS, ("cosine", "l2")):
+        scores, indices = way.search(x, y, len(places), metric)
+        assert (indices == torch.tensor(places)).all(), metric
+        assert (scores == scores[:, :1]).all()
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
-@pytest.mark.parametrize("metric", ["cosine", "l2"])
-@pytest.mark.parametrize("queries", COUNTS)
-def test_double_beyond_the_range_of_squares(scale: float, metric: str, queries: int) -> None:
-    x, y = (rows("random", n, 20, n).double() for n in (queries, 50))
-    expected, order = thfr_ext.nearest_templates(x, y, 5, metric)
-    got, indices = thfr_ext.nearest_templates(x * scale, y * scale, 5, metric)
-    assert torch.equal(indices, order)
-    torch.testing.assert_close(got / (scale if metric == "l2" else 1), expected, rtol=1e-13, atol=0)
+def test_double_beyond_the_range_of_squares(scale: float, way: Way) -> None:
+    x, y = (rows("random", n, 20, n).double() for n in (way.queries, 50))
     mixed = torch.cat([y, y * scale])  # ordinary and extreme rows side by side
-    _, indices = thfr_ext.nearest_templates(x, mixed, 3, metric)
-    assert (indices < (100 if metric == "cosine" or scale < 1 else 50)).all()
+    for metric in ("cosine", "l2"):
+        expected, order = thfr_ext.nearest_templates(x, y, 5, metric)
+        got, indices = way.nearest_templates(x * scale, y * scale, 5, metric, None)
+        assert torch.equal(indices, order)
+        torch.testing.assert_close(got / (scale if metric == "l2" else 1), expected, rtol=1e-13, atol=0)
+        scores, indices = way.nearest_templates(x, mixed, 4, metric, None)
+        expected, _ = thfr_ext.nearest_templates(x, mixed, 4, metric)
+        torch.testing.assert_close(scores, expected, rtol=1e-13, atol=0)
+        assert (indices < (50 if metric == "l2" and scale > 1 else 100)).all()
 
 
-@pytest.mark.parametrize("queries", COUNTS)
-def test_copies_tie_wherever_they_lie(queries: int) -> None:
-    places = [
-        0,
-        5,
-        6,
-        7,
-        8,
-        11,
-        12,
-        15,
-        16,
-        31,
-        32,
-        33,
-        63,
-        64,
-        65,
-        127,
-        128,
-        255,
-        256,
-        257,
-        511,
-        512,
-        600,
-        698,
-        699,
-    ]
-    y = rows("random", 700, 193, 5)
-    y[places] = rows("random", 1, 193, 6)
-    x = y[:1] + 0.01 * rows("random", queries, 193, 7)
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 3e37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_beyond_single(scale: float, dtype: torch.dtype, way: Way) -> None:
+    """Products that are infinite or vanish: ties, which go to the lower row."""
+    x, y = (rows("random", n, 16, 20 + n) * scale for n in (way.queries, 20))
     for metric in METRICS:
-        for threads in (1, 2, 5):
-            got, indices = with_threads(threads, x, y, len(places), metric)
-            assert (indices == torch.tensor(places)).all(), metric
-            assert (got == got[:, :1]).all()
+        way.search(x.to(dtype), y.to(dtype), 6, metric)
+
+
+def test_exclude(way: Way) -> None:
+    x, y = rows("tied", 2 * way.queries, 9, 19), rows("tied", 66, 9, 20)
+    exclude = torch.tensor([-1, 0, 65, 64, 30, -1]).repeat(14)[: len(x)]
+    for metric in METRICS:
+        for k in way.of((1, 4, 65), (4,)):
+            way.search(x, y, k, metric, exclude)
+    way.search(y[:6], y, 1, "l2", torch.arange(6))
+    way.search(x[1:3], y[:2], 1, "dot", torch.tensor([1, -1]))
+    way.search(x, y, 4, "l2", torch.stack([exclude, exclude], 1)[:, 0])  # not contiguous
+
+
+def test_no_queries(way: Way) -> None:
+    for dtype in DTYPES:
+        x, y = torch.empty(0, 4, dtype=dtype), torch.ones(3, 4, dtype=dtype)
+        scores, indices = way.nearest_templates(x, y, 2, "l2", None)
+        assert scores.shape == indices.shape == (0, 2)
+        assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def with_threads(threads: int, *args: object, **kwargs: object) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,59 +163,6 @@ def test_wide_rows_stay_accurate() -> None:
     for metric in METRICS:
         check(x, y, 40, metric, thfr_ext.nearest_templates(x, y, 40, metric))
         check(x[:2], y, 3, metric, thfr_ext.nearest_templates(x[:2], y, 3, metric))
-
-
-@pytest.mark.parametrize("queries", COUNTS)
-def test_strides(queries: int) -> None:
-    y = rows("random", 90, 75, 15)
-    x = rows("random", queries, 75, 16)
-    layouts = {
-        "transposed": lambda t: t.t().contiguous().t(),
-        "every other column": lambda t: t.repeat_interleave(2, 1)[:, ::2],
-        "every third row": lambda t: t.repeat_interleave(3, 0)[::3],
-        "channels of an image": lambda t: (
-            t.t().reshape(1, t.shape[1], t.shape[0], 1).permute(0, 2, 3, 1).reshape(t.shape)
-        ),
-    }
-    for metric in METRICS:
-        plain = thfr_ext.nearest_templates(x, y, 7, metric)
-        for name, layout in layouts.items():
-            for got, expected in zip(
-                thfr_ext.nearest_templates(layout(x), layout(y), 7, metric), plain, strict=True
-            ):
-                assert torch.equal(got, expected), name
-    same = y[:1].expand(90, 75)  # stride 0
-    assert (thfr_ext.nearest_templates(x, same, 4)[1] == torch.arange(4)).all()
-
-
-@pytest.mark.parametrize("queries", COUNTS)
-def test_exclude(queries: int) -> None:
-    y = rows("tied", 60, 9, 17)
-    exclude = torch.arange(queries) % 61 - 1
-    for metric in METRICS:
-        for k in (1, 59):
-            check(
-                y[:queries],
-                y,
-                k,
-                metric,
-                thfr_ext.nearest_templates(y[:queries], y, k, metric, exclude),
-                exclude,
-            )
-    strided = torch.stack([exclude, exclude + 1], 1)[:, 0]
-    assert torch.equal(
-        thfr_ext.nearest_templates(y[:queries], y, exclude=strided)[1],
-        thfr_ext.nearest_templates(y[:queries], y, exclude=exclude)[1],
-    )
-
-
-def test_no_queries() -> None:
-    for dtype in DTYPES:
-        scores, indices = thfr_ext.nearest_templates(
-            torch.empty(0, 4, dtype=dtype), torch.ones(3, 4, dtype=dtype), 2
-        )
-        assert scores.shape == indices.shape == (0, 2)
-        assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 @settings(max_examples=120, deadline=None)

@@ -1,9 +1,8 @@
-"""anomaly_map: values against scipy and torch, options, refusals."""
+"""anomaly_map on every device: values against scipy and torch, options, refusals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.device import Device
+from support.scoring_cases import CASES, DTYPES, inputs, laid_out
+from support.scoring_oracle import oracle_map
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
 from thfr_ext.scoring import blur
 
-Oracle = Callable[..., np.ndarray]
-Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
-
 SHAPES = [(2, 8, 16, 16), (2, 16, 8, 9), (2, 5, 40, 3), (2, 4, 1, 1)]
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+Pair = tuple[Tensor, Tensor]  # map and score
 
 
 def levels(seed: int = 0, shapes: list[tuple[int, ...]] | None = None) -> tuple[list[Tensor], list[Tensor]]:
@@ -33,57 +32,93 @@ def levels(seed: int = 0, shapes: list[tuple[int, ...]] | None = None) -> tuple[
     )
 
 
-def relative_error(got: Tensor, expected: np.ndarray) -> float:
-    return float(np.abs(got.numpy() - expected).max() / np.abs(expected).max())
+def run(
+    device: Device,
+    x: list[Tensor],
+    y: list[Tensor],
+    size: tuple[int, int],
+    sigma: float = 4.0,
+    combine: str = "sum",
+    weights: list[float] | None = None,
+) -> Pair:
+    found: Pair = device.anomaly_map(x, y, size, sigma, combine, weights)
+    return found
 
 
-@pytest.mark.parametrize("size", [(64, 64), (30, 17), (5, 7), (1, 1), (1, 90), (150, 135)])
-@pytest.mark.parametrize("sigma", [0, 0.1, 1.0, 4.0, 50.0])
-@pytest.mark.parametrize("combine", ["sum", "product"])
-def test_values(size: tuple[int, int], sigma: float, combine: str, map_oracle: Oracle) -> None:
-    features, restored = levels()
-    for weights in (None, [1.0, 0.5, 2.0, 0.0]):
-        anomaly, score = thfr_ext.anomaly_map(features, restored, size, sigma, combine, weights)
+def check(
+    device: Device,
+    x: list[Tensor],
+    y: list[Tensor],
+    size: tuple[int, int],
+    *options: Any,
+    slack: float = 2e-6,
+) -> None:
+    expected = oracle_map(x, y, size, *options)
+    found = [run(device, x, y, size, *options)]
+    if device.name == "cpu":
+        found.append(reference.anomaly_map(x, y, size, *options))
+    for anomaly, score in found:
         assert anomaly.dtype == score.dtype == torch.float32
         assert anomaly.is_contiguous()
-        expected = map_oracle(features, restored, size, sigma, combine, weights)
-        assert relative_error(anomaly, expected) <= 2e-6
+        assert np.abs(anomaly.numpy() - expected).max() <= slack * np.abs(expected).max()
         assert torch.equal(score, anomaly.amax((1, 2)))
-        twin, _ = reference.anomaly_map(features, restored, size, sigma, combine, weights)
-        assert relative_error(twin, expected) <= 2e-6
 
 
-def test_wide_resnet_shapes(map_oracle: Oracle) -> None:
-    features, restored = levels(1, [(1, 64, 64, 64), (1, 128, 32, 32), (1, 256, 16, 16)])
-    anomaly, _ = thfr_ext.anomaly_map(features, restored, (256, 256))
-    assert relative_error(anomaly, map_oracle(features, restored, (256, 256))) <= 1e-6
+@pytest.mark.parametrize("size", [(64, 64), (5, 17), (1, 1), (1, 90), (31, 33), (70, 65)])
+@pytest.mark.parametrize("sigma", [0, 0.1, 1.0, 4.0, 50.0])
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_values(size: tuple[int, int], sigma: float, combine: str, device: Device) -> None:
+    for weights in (None, [1.0, 0.5, 2.0, 0.0]):
+        check(device, *levels(), size, sigma, combine, weights)
 
 
-def test_inputs(case: Case, map_oracle: Oracle) -> None:
-    first, second = case((2, 30, 12, 10)), case((2, 7, 5, 6))
-    features, restored = zip(first, second, strict=True)
-    for combine in ("sum", "product"):
-        anomaly, _ = thfr_ext.anomaly_map(list(features), list(restored), (33, 31), 2.0, combine)
-        expected = map_oracle(list(features), list(restored), (33, 31), 2.0, combine)
-        assert np.abs(anomaly.numpy() - expected).max() <= 5e-6
+# Bands of one chunk of 32, of one more, of several, along either axis; levels as large as the map and larger.
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 64, 64), (1, 3, 33, 70), (1, 3, 96, 5), (1, 3, 7, 130), (2, 2, 100, 90)]
+)
+@pytest.mark.parametrize(
+    ("size", "sigma"), [((96, 64), 4.0), ((40, 40), 9.0), ((33, 64), 0.0), ((64, 31), 100.0)]
+)
+def test_large_levels(shape: tuple[int, ...], size: tuple[int, int], sigma: float, device: Device) -> None:
+    check(device, *levels(1, [shape]), size, sigma)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_dtypes_and_layouts(dtype: torch.dtype, channels_last: bool, map_oracle: Oracle) -> None:
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    features, restored = (
-        [t.to(dtype).contiguous(memory_format=memory_format) for t in side] for side in levels()
-    )
-    anomaly, score = thfr_ext.anomaly_map(features, restored, (40, 50))
-    assert anomaly.dtype == score.dtype == torch.float32
-    assert relative_error(anomaly, map_oracle(features, restored, (40, 50))) <= 2e-6
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_inputs(case: str, combine: str, device: Device) -> None:
+    pairs = [inputs(case, shape, torch.float32, "contiguous") for shape in ((2, 30, 12, 10), (2, 7, 5, 6))]
+    x, y = ([pair[i] for pair in pairs] for i in range(2))
+    anomaly, _ = device.anomaly_map(x, y, (33, 31), 2.0, combine, None)
+    assert np.abs(anomaly.numpy() - oracle_map(x, y, (33, 31), 2.0, combine)).max() <= 5e-6
 
 
-def test_levels_of_different_dtypes(map_oracle: Oracle) -> None:
-    features, restored = ([t.to(d) for t, d in zip(side, DTYPES, strict=True)] for side in levels())
-    anomaly, _ = thfr_ext.anomaly_map(features, restored, (40, 50))
-    assert relative_error(anomaly, map_oracle(features, restored, (40, 50))) <= 2e-6
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "misaligned"])
+def test_dtypes_and_layouts(layout: str, device: Device) -> None:
+    for dtype in DTYPES:
+        x, y = ([laid_out(t.to(dtype), layout) for t in side] for side in levels())
+        check(device, x, y, (40, 50))
+    x, y = ([laid_out(t.to(d), layout) for t, d in zip(side, DTYPES, strict=True)] for side in levels())
+    check(device, x, y, (40, 50))
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 6.0])
+def test_nan_reaches_as_far_as_on_the_cpu(combine: str, sigma: float, device: Device) -> None:
+    x, y = levels(4, [(2, 4, 32, 32), (2, 4, 16, 16)])
+    x[0][1, 2, 20, 1] = math.nan
+    x[1][1, 2, 3, 9] = math.inf
+    anomaly, score = device.anomaly_map(x, y, (100, 70), sigma, combine, [1.0, 0.5])
+    expected, expected_score = thfr_ext.anomaly_map(x, y, (100, 70), sigma, combine, [1.0, 0.5])
+    assert torch.equal(anomaly.isnan(), expected.isnan())
+    assert 0 < int(anomaly.isnan().sum()) < anomaly.numel()
+    assert (anomaly - expected).nan_to_num().abs().max() <= 5e-6
+    assert torch.equal(score.isnan(), expected_score.isnan())
+    assert score.isnan().tolist() == [False, True]
+
+
+def test_wide_resnet_shapes() -> None:
+    x, y = levels(1, [(1, 64, 64, 64), (1, 128, 32, 32), (1, 256, 16, 16)])
+    check(Device("cpu"), x, y, (256, 256), slack=1e-6)
 
 
 @given(
@@ -118,16 +153,28 @@ def test_a_very_wide_blur_is_a_mean(sigma: float) -> None:
     assert (blurred - sharp.mean()).abs().max() <= 1e-5
 
 
-def test_no_image() -> None:
-    anomaly, score = thfr_ext.anomaly_map([torch.zeros(0, 3, 4, 5)], [torch.zeros(0, 3, 4, 5)], (8, 9))
+def test_no_image(device: Device) -> None:
+    x = [torch.zeros(0, 3, 4, 5)]
+    anomaly, score = run(device, x, x, (8, 9))
     assert anomaly.shape == (0, 8, 9)
     assert score.shape == (0,)
 
 
-def test_no_channel() -> None:
-    anomaly, score = thfr_ext.anomaly_map([torch.zeros(2, 0, 4, 5)], [torch.zeros(2, 0, 4, 5)], (8, 9))
-    assert torch.allclose(anomaly, torch.ones(2, 8, 9))
-    assert torch.allclose(score, torch.ones(2))
+def test_no_channel(device: Device) -> None:
+    x = [torch.zeros(257, 0, 4, 5)]
+    anomaly, score = run(device, x, x, (8, 9))
+    assert torch.allclose(anomaly, torch.ones(257, 8, 9))
+    assert torch.allclose(score, torch.ones(257))
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+def test_batch_does_not_matter(combine: str, device: Device) -> None:
+    x, y = levels(6, [(3, 20, 31, 29), (3, 40, 16, 12)])
+    together = run(device, x, y, (70, 64), 3.0, combine)
+    for b in range(3):
+        part = ([t[b : b + 1] for t in side] for side in (x, y))
+        alone = run(device, *part, (70, 64), 3.0, combine)
+        assert all(torch.equal(a[0], t[b]) for a, t in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("combine", ["sum", "product"])
@@ -160,16 +207,6 @@ def test_same_bits_whatever_the_threads() -> None:
         torch.set_num_threads(threads)
     for k, result in enumerate(results):
         assert torch.equal(result, results[k % 2])
-
-
-def test_batch_does_not_matter() -> None:
-    features, restored = levels(5, [(4, 20, 31, 29), (4, 40, 16, 15)])
-    together, _ = thfr_ext.anomaly_map(features, restored, (64, 64))
-    for b in range(4):
-        alone, _ = thfr_ext.anomaly_map(
-            [t[b : b + 1] for t in features], [t[b : b + 1] for t in restored], (64, 64)
-        )
-        assert torch.equal(alone[0], together[b])
 
 
 def test_not_differentiable() -> None:

@@ -1,135 +1,181 @@
-"""cosine_distance: values, layouts, extremes, determinism."""
+"""cosine_distance on every device: values, layouts, extremes, determinism."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.scoring_oracle import LAYOUTS
+from support.device import Device
+from support.scoring_cases import CASES, DTYPES, PATHS, inputs, laid_out
+from support.scoring_oracle import LAYOUTS, oracle_distance
 from torch import Tensor
 
 import thfr_ext
 from thfr_ext import reference
 
-Oracle = Callable[..., np.ndarray]
-Case = Callable[[tuple[int, ...]], tuple[Tensor, Tensor]]
-
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the result
+SOME_LAYOUTS = ["contiguous", "channels last", "misaligned"]
 
 
-def tolerance(result: Tensor) -> float:
-    return TOLERANCE[result.dtype]
+def check(device: Device, x: Tensor, y: Tensor, eps: float = 1e-8) -> None:
+    distance = device.cosine_distance(x, y, eps)
+    assert distance.dtype == (torch.float64 if x.dtype == torch.float64 else torch.float32)
+    assert distance.shape == (x.shape[0], *x.shape[2:])
+    error = np.abs(distance.numpy() - oracle_distance(x, y, eps))
+    assert error.max(initial=0) <= TOLERANCE[distance.dtype]
+    assert bool(((distance >= 0) & (distance <= 2)).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(2, 70, 9, 13), (1, 3, 1, 1), (2, 1, 5, 4), (1, 130, 33, 40)])
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
-def test_values(
-    case: Case, dtype: torch.dtype, shape: tuple[int, ...], layout: str, distance_oracle: Oracle
-) -> None:
-    x, y = (LAYOUTS[layout](t.to(dtype)) for t in case(shape))
-    distance = thfr_ext.cosine_distance(x, y)
-    assert distance.dtype == dtype
-    assert distance.shape == (shape[0], *shape[2:])
-    expected = distance_oracle(x, y)
-    assert np.abs(distance.numpy() - expected).max() <= tolerance(distance)
-    twin = reference.cosine_distance(x, y)
-    assert np.abs(twin.numpy() - expected).max() <= 10 * tolerance(distance)
+@pytest.mark.parametrize("shape", [(2, 70, 9, 13), (1, 3, 1, 1), (2, 40, 4, 6)])
+@pytest.mark.parametrize("layout", SOME_LAYOUTS)
+@pytest.mark.parametrize("case", CASES)
+def test_values(case: str, layout: str, shape: tuple[int, ...], dtype: torch.dtype, device: Device) -> None:
+    x, y = inputs(case, shape, dtype, layout)
+    check(device, x, y)
+    if device.name == "cpu":
+        error = np.abs(reference.cosine_distance(x, y).numpy() - oracle_distance(x, y))
+        assert error.max() <= 10 * TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
-def test_half_is_accumulated_in_single(dtype: torch.dtype, layout: str, distance_oracle: Oracle) -> None:
+@pytest.mark.parametrize("layout", SOME_LAYOUTS)
+def test_half_is_accumulated_in_single(dtype: torch.dtype, layout: str, device: Device) -> None:
     torch.manual_seed(0)
     for scale in (1e-7, 1e-4, 1.0, 1e3):  # fp16: subnormal, ..., squares beyond its largest number
-        x, y = (LAYOUTS[layout]((torch.randn(2, 200, 9, 11) * scale).to(dtype)) for _ in range(2))
-        distance = thfr_ext.cosine_distance(x, y, eps=0)
-        assert distance.dtype == torch.float32
-        assert np.abs(distance.numpy() - distance_oracle(x, y, eps=0)).max() <= 1e-6
+        x, y = (laid_out((torch.randn(2, 200, 4, 10) * scale).to(dtype), layout) for _ in range(2))
+        check(device, x, y, eps=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_every_half_is_read_as_torch_reads_it(dtype: torch.dtype) -> None:
-    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
-    x = torch.stack([every, torch.ones_like(every)])[None, :, None, :].contiguous()  # [1,2,1,65536]
+def test_every_half_is_read_as_torch_reads_it(dtype: torch.dtype, device: Device) -> None:
+    """Of every sign and exponent: subnormal, infinite and NaN too."""
+    step = 1 if device.name == "cpu" else 31
+    every = torch.arange(-(2**15), 2**15, step, dtype=torch.int32).to(torch.int16).view(dtype)
+    every = every[: len(every) // 8 * 8]
+    x = torch.stack([every, torch.ones_like(every)])[None, :, None, :].contiguous()
     y = torch.ones_like(x)
-    got, expected = thfr_ext.cosine_distance(x, y), thfr_ext.cosine_distance(x.double(), y.double())
-    assert torch.equal(got.isnan(), expected.isnan())
-    assert int(got.isnan().sum()) == int((~every.isfinite()).sum())
-    assert (got - expected).nan_to_num().abs().max() <= 1e-6
+    expected = thfr_ext.cosine_distance(x.double(), y.double())
+    assert int(expected.isnan().sum()) == int((~every.isfinite()).sum())
+    for layout in ("contiguous", "misaligned"):
+        got = device.cosine_distance(laid_out(x, layout), y, 1e-8)
+        assert torch.equal(got.isnan(), expected.isnan())
+        assert (got - expected).nan_to_num().abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("first", LAYOUTS)
-@pytest.mark.parametrize("second", LAYOUTS)
-def test_any_strides(dtype: torch.dtype, first: str, second: str) -> None:
+# Tiles of the CUDA kernels are, in locations: with few channels 128 (fp32), 256 (half) and 64 (fp64) in
+# planes, 32 where any strides go, 256 in channels; with many channels 8, 16 and 4 in planes, 8 in channels.
+FEW_CHANNELS = [(2, 8, 1, n) for n in (4, 8, 31, 32, 33, 56, 64, 72, 120, 128, 136, 248, 255, 256, 257, 264)]
+MANY_CHANNELS = [(1, 640, 1, n) for n in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32)]
+CHANNELS = [(1, c, 2, 4) for c in (1, 2, 3, 4, 7, 8, 15, 16, 24, 31, 32, 33, 127, 128, 129, 512, 513, 2056)]
+
+
+@pytest.mark.parametrize("shape", FEW_CHANNELS + MANY_CHANNELS + CHANNELS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_around_tiles(shape: tuple[int, ...], layout: str, device: Device) -> None:
+    for dtype in DTYPES:
+        check(device, *inputs("random", shape, dtype, layout))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 32, 64), (3, 4, 41, 13), (1, 64, 24, 48), (5, 6, 1, 1), (1, 9, 70, 1), (2, 1, 5, 4)]
+)
+@pytest.mark.parametrize("layout", SOME_LAYOUTS)
+def test_shapes(shape: tuple[int, ...], layout: str, device: Device) -> None:
+    for dtype in (torch.float32, torch.float16):
+        check(device, *inputs("skewed", shape, dtype, layout))
+
+
+@pytest.mark.parametrize("first", PATHS)
+@pytest.mark.parametrize("second", PATHS)
+def test_any_strides(first: str, second: str, device: Device) -> None:
     torch.manual_seed(1)
-    x, y = torch.randn(2, 67, 5, 7).to(dtype), torch.randn(2, 67, 5, 7).to(dtype)
-    expected = thfr_ext.cosine_distance(x, y)
-    got = thfr_ext.cosine_distance(LAYOUTS[first](x), LAYOUTS[second](y))
-    assert (got - expected).abs().max() <= tolerance(got)
+    for dtype in DTYPES:
+        for shape in ((2, 24, 4, 6), (2, 67, 5, 7)):
+            x, y = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
+            expected = thfr_ext.cosine_distance(x, y)
+            got = device.cosine_distance(laid_out(x, first), laid_out(y, second), 1e-8)
+            assert (got - expected).abs().max() <= TOLERANCE[got.dtype]
 
 
-def test_expanded_input() -> None:
-    x, y = torch.randn(1, 6, 1, 1).expand(3, 6, 4, 5), torch.randn(3, 6, 4, 5)
-    assert torch.allclose(
-        thfr_ext.cosine_distance(x, y), thfr_ext.cosine_distance(x.contiguous(), y), atol=1e-6
-    )
+def test_expanded_input(device: Device) -> None:
+    x, y = torch.randn(1, 8, 1, 1).expand(3, 8, 4, 4), torch.randn(3, 8, 4, 4)
+    check(device, x, y)
+    check(device, torch.randn(1, 8, 4, 4).expand(3, 8, 4, 4), y)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
-def test_many_channels(layout: str, distance_oracle: Oracle) -> None:
+def test_many_channels(layout: str, device: Device) -> None:
     torch.manual_seed(2)
-    x = LAYOUTS[layout](torch.rand(1, 65536, 2, 3) + 1)
-    y = LAYOUTS[layout](x + 0.1 * torch.randn(x.shape))
-    assert np.abs(thfr_ext.cosine_distance(x, y).numpy() - distance_oracle(x, y)).max() <= 1e-6
+    x = laid_out(torch.rand(1, 32768, 2, 3) + 1, layout)
+    check(device, x, laid_out(x + 0.1 * torch.randn(x.shape), layout))
     # Equal products all round the same way: the worst for a sum.
-    x, y = torch.full_like(x, 0.3), torch.full_like(x, 1.7)
-    assert thfr_ext.cosine_distance(x, y).max() <= 1e-6
+    assert device.cosine_distance(torch.full_like(x, 0.3), torch.full_like(x, 1.7), 1e-8).max() <= 1e-6
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0), (0, 0, 0, 0)])
-def test_no_location(shape: tuple[int, ...]) -> None:
-    x, y = torch.zeros(shape, requires_grad=True), torch.zeros(shape)
-    distance = thfr_ext.cosine_distance(x, y)
-    assert distance.shape == (shape[0], *shape[2:])
-    distance.sum().backward()
-    assert x.grad is not None
-    assert x.grad.shape == shape
+def test_no_location(shape: tuple[int, ...], device: Device) -> None:
+    x = torch.zeros(shape)
+    assert device.cosine_distance(x, x, 1e-8).shape == (shape[0], *shape[2:])
 
 
-def test_no_channel_is_a_zero_vector() -> None:
-    x = torch.zeros(2, 0, 3, 4, requires_grad=True)
-    distance = thfr_ext.cosine_distance(x, torch.zeros(2, 0, 3, 4))
-    assert torch.equal(distance, torch.ones(2, 3, 4))
-    distance.sum().backward()
-    assert x.grad is not None
-    assert x.grad.shape == x.shape
+def test_no_channel_is_a_zero_vector(device: Device) -> None:
+    for dtype in DTYPES:
+        x = torch.zeros(2, 0, 3, 4, dtype=dtype)
+        assert bool((device.cosine_distance(x, x, 1e-8) == 1).all())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_not_finite_spoils_its_location_only(bad: float, layout: str) -> None:
-    x, y = torch.randn(2, 20, 5, 70), torch.randn(2, 20, 5, 70)
-    expected = thfr_ext.cosine_distance(x, y)
-    x[1, 7, 2, 33] = bad
-    got = thfr_ext.cosine_distance(LAYOUTS[layout](x), LAYOUTS[layout](y))
-    assert bool(got[1, 2, 33].isnan())
-    assert int(got.isnan().sum()) == 1
-    assert (got - expected).nan_to_num().abs().max() <= 1e-6
+@pytest.mark.parametrize("layout", PATHS)
+def test_not_finite_spoils_its_location_only(bad: float, layout: str, device: Device) -> None:
+    for dtype in DTYPES:
+        for shape in ((2, 24, 2, 8), (2, 20, 5, 70)):
+            x, y = inputs("random", shape, dtype, "contiguous")
+            expected = thfr_ext.cosine_distance(x, y)
+            x[1, 7, 1, 5] = bad
+            got = device.cosine_distance(laid_out(x, layout), laid_out(y, layout), 1e-8)
+            assert bool(got[1, 1, 5].isnan())
+            assert int(got.isnan().sum()) == 1
+            assert (got - expected).nan_to_num().abs().max() <= 1e-6
 
 
-def test_eps_bounds_the_product_of_the_norms() -> None:
+def test_eps_bounds_the_product_of_the_norms(device: Device) -> None:
     x = torch.tensor([1e-5, 0.0]).reshape(1, 2, 1, 1)
-    assert thfr_ext.cosine_distance(x, x).item() == pytest.approx(1 - 1e-10 / 1e-8, abs=1e-7)
-    assert thfr_ext.cosine_distance(x, x, eps=0).item() == 0
-    assert thfr_ext.cosine_distance(torch.zeros_like(x), x, eps=0).item() == 1
+    assert device.cosine_distance(x, x, 1e-8).item() == pytest.approx(1 - 1e-10 / 1e-8, abs=1e-7)
+    assert device.cosine_distance(x, x, 0.0).item() == 0
+    assert device.cosine_distance(torch.zeros_like(x), x, 0.0).item() == 1
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-40, 1e-8, 1.0, 1e3])
+def test_eps(eps: float, device: Device) -> None:
+    for case in ("random", "zero vectors", "mixed magnitudes"):
+        for dtype in (torch.float32, torch.float64):
+            check(device, *inputs(case, (1, 8, 2, 4), dtype, "contiguous"), eps)
+
+
+@pytest.mark.parametrize("layout", SOME_LAYOUTS)
+def test_every_magnitude(layout: str, device: Device) -> None:
+    """Squares that are whole, subnormal, zero or infinite; in fp64 with a bound among the products, too."""
+    for power in (*range(-26, -12), *range(12, 22)):
+        x, y = inputs("equal", (1, 24, 2, 8), torch.float32, layout)
+        check(device, laid_out(x * 10.0**power, layout), y, eps=0)
+    for power in (-1000, -530, -450, 450, 530, 1000):
+        x, y = inputs("equal", (1, 24, 2, 8), torch.float64, layout)
+        check(device, laid_out(x * 2.0**power, layout), laid_out(y * 2.0**-power, layout), eps=20)
+        check(device, laid_out(x * 2.0**power, layout), y, eps=0)
+
+
+@pytest.mark.parametrize("layout", SOME_LAYOUTS)
+def test_batch_does_not_matter(layout: str, device: Device) -> None:
+    x, y = inputs("skewed", (3, 72, 4, 10), torch.float32, layout)
+    together = device.cosine_distance(x, y, 1e-8)
+    for b in range(3):
+        part = (laid_out(t[b : b + 1].contiguous(), layout) for t in (x, y))
+        assert torch.equal(device.cosine_distance(*part, 1e-8)[0], together[b])
 
 
 @given(

@@ -187,22 +187,6 @@ def test_cuda_runs_the_twins() -> None:
     )
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_cuda(dtype: torch.dtype) -> None:
-    x, y = pair(dtype)
-    a, b = x.cuda().requires_grad_(), y.cuda()
-    distance = thfr_ext.cosine_distance(a, b)
-    assert torch.allclose(distance.cpu(), thfr_ext.cosine_distance(x, y), atol=1e-5)
-    distance.sum().backward()
-    with torch.no_grad():
-        anomaly, score = thfr_ext.anomaly_map([a], [b], (19, 23))
-    expected, expected_score = thfr_ext.anomaly_map([x], [y], (19, 23))
-    assert torch.allclose(anomaly.cpu(), expected, atol=1e-5)
-    assert torch.allclose(score.cpu(), expected_score, atol=1e-5)
-
-
 PROGRAM = """
 import sys, torch, thfr_ext
 assert thfr_ext.build_info()["simd"] == sys.argv[1]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from thfr.study import comparison
 from thfr.study.plots import WIDTH, write_figures
 from thfr.study.summary import as_csv, as_text, figures, localisation, summarise
 
@@ -108,6 +109,13 @@ def test_csv_holds_every_row_and_figure() -> None:
     assert float(lines[0]["image_auroc mean"]) == pytest.approx(0.55)
     assert float(lines[0]["image_auroc std"]) == pytest.approx(0.1 / 2**0.5)
     assert "0.550 ± 0.071" in as_text(summarise(trials))
+
+
+def test_no_csv_holds_a_formula() -> None:
+    rows = summarise([make_trial("=cmd()", 0, 0.9, method="thfr", backbone="resnet18")])
+    for text in (as_csv(rows), comparison.as_csv(rows)):
+        assert "'=cmd()," in text
+        assert ",=" not in text
 
 
 @pytest.mark.parametrize("study", ["bottleneck", "templates", "structure", "grid"])

@@ -8,17 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from support.device import Move, moved
 from support.fuzz_driver import OPERATORS, REGISTERED, brief
-from support.fuzz_results import as_array, finite, joined_bins, numbers
+from support.fuzz_results import as_array, finite, numbers
 from torch import Tensor
-
-Move = Callable[[Tensor], Tensor]
-
-
-def moved(value: Any, move: Move) -> Any:
-    if isinstance(value, Tensor):
-        return move(value)
-    return [moved(v, move) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def outcome(call: Callable[..., Any], arguments: list[Any]) -> Any:
@@ -65,9 +58,6 @@ def agree(name: str, cpu: Any, cuda: Any, arguments: list[Any]) -> bool:
         return False
     if name == "nearest_templates":
         return same_neighbours(cpu, cuda)
-    if name == "merge_bins":  # other bins, that hold the same samples
-        joined_bins([t.cpu() for t in cuda], arguments)
-        return True
     pairs = zip(numbers(cpu), numbers(cuda), strict=True)
     return all(same(a, b, tolerance(a)) for a, b in pairs)
 

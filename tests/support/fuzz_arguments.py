@@ -12,7 +12,7 @@ import torch
 from support.fuzz_values import FLOATS, tensor
 from torch import Tensor
 
-OPERATORS = torch.ops.thfr_ext
+from thfr_ext.metrics.bins import merge_bins
 
 
 def shape(rng: random.Random, dims: int) -> list[int]:
@@ -145,7 +145,7 @@ def area_arguments(rng: random.Random) -> list[Any]:
 
 def bins(rng: random.Random, most: int = 16) -> Tensor:
     scores = torch.rand(rng.randrange(60), generator=torch.Generator().manual_seed(rng.getrandbits(31)))
-    return OPERATORS.merge_bins([], scores, most, 0.0, rng.random() < 0.5)[0]
+    return merge_bins([], scores, most, 0.0, rng.random() < 0.5)[0]
 
 
 def bin_arguments(rng: random.Random) -> list[Any]:

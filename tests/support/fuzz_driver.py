@@ -13,8 +13,6 @@ from support.fuzz_arguments import (
     area_arguments,
     auroc_arguments,
     backward_arguments,
-    bin_arguments,
-    bins,
     blur_arguments,
     coreset_arguments,
     distance_arguments,
@@ -32,12 +30,10 @@ from support.fuzz_results import (
     anomaly,
     as_array,
     blurred,
-    bounds,
     coreset,
     curve,
     distance,
     gradients,
-    joined_bins,
     labels,
     merged,
     nearest,
@@ -108,8 +104,6 @@ REGISTERED: dict[str, tuple[Make, Check]] = {
     "spro_curve": (lambda rng: joined(spro_arguments(rng)), curve),
     "spro_area": (area_arguments, shares),
     "auroc": (auroc_arguments, shares),
-    "merge_bins": (bin_arguments, joined_bins),
-    "bins_area": (lambda rng: [bins(rng), bins(rng), 50.0, limits(rng)], bounds),
 }
 
 

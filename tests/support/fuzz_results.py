@@ -136,18 +136,3 @@ def samples(result: Any, arguments: list[Any]) -> None:
     assert len(negatives) <= pixels
     assert offsets[0] == 0
     assert offsets[-1] == len(scores)
-
-
-def joined_bins(result: Any, arguments: list[Any]) -> None:
-    sketches, scores, most = arguments[:3]
-    rows, share = result
-    assert rows.shape[0] == 3
-    assert rows.shape[1] <= most
-    assert bool((rows[1] <= rows[0]).all())
-    assert int(rows[2].sum()) == len(scores) + sum(int(s[2].sum()) for s in sketches)
-    assert as_array(share) >= arguments[3]
-
-
-def bounds(result: Any, arguments: list[Any]) -> None:
-    assert tuple(result.shape) == (2, len(arguments[3]))
-    assert arguments[2] <= 0 or not finite(result) or bool((result[0] <= result[1] + 1e-12).all())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.device import EMULATED, Device
 from support.retrieval_oracle import KINDS, METRICS, check, rows
 from support.scoring_cases import misaligned
 from torch import Tensor
@@ -54,7 +55,36 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "apart": apart,
     "every other": every_other,
     "transposed": lambda t: t.mT.contiguous().mT,
+    "every third row": lambda t: t.repeat_interleave(3, 0)[::3],
 }
+
+
+class Way(Device):
+    """A device, and a way that a search goes there. ``queries``: as many as lead to it."""
+
+    def __init__(self, name: str, queries: int) -> None:
+        super().__init__(name)
+        self.queries = queries
+
+    def search(
+        self, queries: Tensor, bank: Tensor, k: int, metric: str, exclude: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The search, whose result is checked against the definition."""
+        found: tuple[Tensor, Tensor] = self.nearest_templates(queries, bank, k, metric, exclude)
+        check(queries, bank, k, metric, found, exclude)
+        return found
+
+    def of(self, large: Any, small: Any) -> Any:
+        """What the CPU takes, and what the emulator takes, which is slow."""
+        return small if self.name.startswith("order") else large
+
+
+#: on the CPU up to four queries stream the bank, more go through the packed product
+WAYS = [pytest.param(("cpu", 3, None), id="cpu few"), pytest.param(("cpu", 40, None), id="cpu many")]
+if EMULATED:
+    WAYS += [pytest.param(("order1", 3, p), id=f"order1 {p}", marks=pytest.mark.emulated) for p in PATHS]
+if torch.cuda.is_available():
+    WAYS += [pytest.param(("cuda", q, None), id=f"cuda {q}", marks=pytest.mark.cuda) for q in (3, 40)]
 
 
 def search(
@@ -85,5 +115,5 @@ class Watch(TorchDispatchMode):
 #: torch operators that wait for the device
 WAITING = ("_local_scalar_dense", "nonzero", "item", "unique", "masked_select", "is_nonzero", "equal")
 
-__all__ = ["DTYPES", "KINDS", "LAYOUTS", "METRICS", "PAIRS", "PATHS", "WAITING", "Watch", "check", "rows",
-           "search", "take"]  # fmt: skip
+__all__ = ["DTYPES", "KINDS", "LAYOUTS", "METRICS", "PAIRS", "PATHS", "WAITING", "WAYS", "Watch", "Way",
+           "check", "rows", "search", "take"]  # fmt: skip

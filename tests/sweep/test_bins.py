@@ -1,21 +1,18 @@
-"""The bins of bounded metrics as operators: what they hold, plain PyTorch twins, guards."""
+"""The bins of bounded metrics: what they hold, a plain twin, guards."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.metrics_oracle import hold
+from support import bins_twin
+from support.bins_twin import hold
 from torch import Tensor
 
-import thfr_ext
 from thfr_ext import _C, reference
 from thfr_ext.core.tensors import view
-from thfr_ext.metrics import reference as twins
+from thfr_ext.metrics import bins
 
 OPS = torch.ops.thfr_ext
 INF = float("inf")
@@ -25,47 +22,19 @@ def random(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def samples() -> dict[str, tuple[Any, ...]]:
-    sketches = [OPS.merge_bins([], random(n, n), 40, 0.0, True)[0] for n in (900, 100)]
-    return {
-        "merge_bins": (sketches, random(500, 7), 60, 0.01, True),
-        "bins_area": (*sketches, 100.0, [0.05, 0.3, 1.0]),
-    }
-
-
-TWINS: dict[str, Callable[..., Any]] = {"merge_bins": twins.merge_bins, "bins_area": twins.bins_area}
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_opcheck(name: str) -> None:
-    torch.library.opcheck(getattr(OPS, name).default, samples()[name])
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_the_plain_twin_gives_the_same(name: str) -> None:
-    given, expected = getattr(OPS, name)(*samples()[name]), TWINS[name](*samples()[name])
-    for left, right in zip(*([x] if isinstance(x, Tensor) else x for x in (given, expected)), strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-12)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("name", TWINS)
-def test_cuda(name: str) -> None:
-    def move(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.cuda()
-        return [move(v) for v in value] if isinstance(value, list) else value
-
-    given = getattr(OPS, name)(*(move(a) for a in samples()[name]))
-    expected = getattr(OPS, name)(*samples()[name])
-    if name == "merge_bins" and thfr_ext.build_info()["backend"][name]["cuda"] == "native":
-        sketches, scores = samples()[name][:2]
-        assert int(given[0][2].sum()) == len(scores) + sum(int(s[2].sum()) for s in sketches)
-        return  # other bins; tests/emulator/test_metrics.py says which
-    for left, right in zip(*([x] if isinstance(x, Tensor) else x for x in (given, expected)), strict=True):
-        assert left.is_cuda
-        torch.testing.assert_close(left.cpu(), right, rtol=0, atol=1e-12)
+def test_the_plain_twin_gives_the_same() -> None:
+    """Of sketches and scores together; areas of the bins against their two ends."""
+    sketches = [bins.merge_bins([], random(n, n), 40, 0.0, True)[0] for n in (900, 100)]
+    found, share = bins.merge_bins(sketches, random(500, 7), 60, 0.01, True)
+    expected, wanted = bins_twin.merge_bins(sketches, random(500, 7), 60, 0.01, True)
+    assert torch.equal(found, expected)
+    assert share == wanted
+    limits = [0.05, 0.3, 1.0]
+    for end, area in enumerate(bins.bins_area(*sketches, 100.0, limits)):
+        low, high = sketches[0][end], sketches[1][1 - end]
+        scores = [x.repeat_interleave(s[2]).double() for x, s in zip((low, high), sketches, strict=True)]
+        regions = torch.tensor([0, 100]), torch.tensor([100])
+        torch.testing.assert_close(area, OPS.spro_area(*scores, *regions, limits), rtol=0, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=150, derandomize=True)
@@ -82,68 +51,43 @@ def test_bins_bound_the_scores(data: st.DataObject) -> None:
             scores = (scores * 16).round() / 16
         taken = sketches[: data.draw(st.integers(0, 2))]
         arguments = [sketch for sketch, _ in taken], scores, most, share, relative
-        sketch, raised = OPS.merge_bins(*arguments)
-        expected, wanted = twins.merge_bins(*arguments)
+        sketch, raised = bins.merge_bins(*arguments)
+        expected, wanted = bins_twin.merge_bins(*arguments)
         assert torch.equal(sketch, expected)
         assert raised == wanted
         everything = torch.cat([scores, *(s for _, s in taken)])
         assert sketch.shape[1] <= most
         assert hold(sketch, everything)
-        share = float(raised)
+        share = raised
         sketches = [(sketch, everything), *sketches[len(taken) :]]
 
 
 def test_few_distinct_scores_stay_exact() -> None:
     scores = (random(100_000) * 50).floor()
-    sketch, share = OPS.merge_bins([], scores, 60, 0.0, True)
+    sketch, share = bins.merge_bins([], scores, 60, 0.0, True)
     assert share == 0
     assert torch.equal(sketch[0], sketch[1])
-    assert torch.equal(sketch[0].flip(0), twins.to_order(scores.unique()))
+    assert torch.equal(sketch[0].flip(0), bins.to_order(scores.unique()))
     assert torch.equal(sketch[2].flip(0), scores.unique(return_counts=True)[1])
 
 
 def test_areas_of_exact_bins_are_exact() -> None:
     negatives, positives = (random(3000) * 90).floor(), (random(200, 1) * 110).floor()
-    bins = [OPS.merge_bins([], x, 200, 0.0, True)[0] for x in (negatives, positives)]
+    sketches = [bins.merge_bins([], x, 200, 0.0, True)[0] for x in (negatives, positives)]
     limits = [0.001, 0.0371, 0.3, 1.0]
-    low, high = OPS.bins_area(*bins, 200.0, limits)
+    low, high = bins.bins_area(*sketches, 200.0, limits)
     expected = reference.spro_area(negatives, positives, torch.tensor([0, 200]), torch.tensor([200]), limits)
     torch.testing.assert_close(low, expected, rtol=0, atol=1e-12)
     assert torch.equal(low, high)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda: OPS.merge_bins([], torch.tensor([torch.nan]), 60, 0.0, True),
-            ValueError,
-            "merge_bins: scores: expected numbers, got NaN",
-        ),
-        (
-            lambda: OPS.merge_bins([], random(4), 3, 0.0, True),
-            ValueError,
-            "merge_bins: expected most >= 16",
-        ),
-        (
-            lambda: OPS.merge_bins([random(3).view(3, 1)], random(4), 30, 0.0, True),
-            ValueError,
-            "merge_bins: sketches: expected bins, int64",
-        ),
-        (
-            lambda: OPS.bins_area(*samples()["bins_area"][:3], [0.0]),
-            ValueError,
-            "bins_area: limits: expected a number",
-        ),
-    ],
-)
-def test_refusals(call: Callable[[], Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        call()
+def test_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="merge_bins: scores: expected numbers, got NaN"):
+        bins.merge_bins([], torch.tensor([torch.nan]), 60, 0.0, True)
 
 
 def test_the_module_itself_guards_memory() -> None:
-    sketch, limits = samples()["merge_bins"][0][0], torch.ones(1).double()
+    sketch, limits = bins.merge_bins([], random(100), 40, 0.0, True)[0], torch.ones(1).double()
     rising = sketch.flip(1).contiguous()
     heavy = sketch.clone()
     heavy[2, :2] = torch.iinfo(torch.int64).max

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import thfr_ext
-from thfr_ext.sweep import reference
+from thfr_ext.sweep import torch_path
 
 OPS = torch.ops.thfr_ext
 
@@ -35,17 +35,7 @@ def samples() -> dict[str, tuple[Any, ...]]:
     }
 
 
-TWINS = {
-    "label_regions": reference.label_regions,
-    "component_samples": reference.component_samples,
-    "region_samples": reference.region_samples,
-    "au_pro": reference.au_pro,
-    "au_spro": reference.au_spro,
-    "pro_curve": reference.pro_curve,
-    "spro_curve": reference.spro_curve,
-    "spro_area": reference.spro_area,
-    "auroc": reference.auroc,
-}
+TWINS = {name: getattr(torch_path, name) for name in samples()}
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -149,19 +139,3 @@ def test_the_module_itself_guards_memory() -> None:
 def test_backends_are_told() -> None:
     backend = thfr_ext.build_info()["backend"]
     assert all(backend[name]["cpu"] == "native" for name in TWINS)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("name", TWINS)
-def test_cuda(name: str) -> None:
-    def move(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.cuda()
-        return [move(v) for v in value] if isinstance(value, list) else value
-
-    arguments = samples()[name]
-    given, expected = getattr(OPS, name)(*(move(a) for a in arguments)), getattr(OPS, name)(*arguments)
-    for left, right in zip(*([x] if isinstance(x, Tensor) else x for x in (given, expected)), strict=True):
-        assert left.is_cuda
-        torch.testing.assert_close(left.cpu(), right, rtol=0, atol=1e-12)

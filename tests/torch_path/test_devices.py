@@ -80,8 +80,6 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "spro_curve": lambda: (images(), masks(2), whole(4)),
     "spro_area": lambda: (rand(30), rand(FOUND), whole(3), whole(2), [0.05, 1.0]),
     "auroc": lambda: (rand(6, 7), marks(6, 7)),
-    "merge_bins": lambda: ([whole(3, 7)], rand(9), 100, 0.01, True),
-    "bins_area": lambda: (whole(3, 5), whole(3, 7), 12.0, [0.3]),
 }  # fmt: skip
 #: other ways that an operator takes
 OTHERS: dict[str, tuple[str, Callable[[], tuple[Any, ...]]]] = {
@@ -93,8 +91,7 @@ OTHERS: dict[str, tuple[str, Callable[[], tuple[Any, ...]]]] = {
 LOOKS = {"native": [FOUND, 0, 1, 0, FOUND, 0, 4], "torch": [0, FOUND]}
 ANSWERS = {
     "native": {"spro_area": [True, True, False, False, True]},
-    "torch": {name: [0, 0, 0] for name in ("region_samples", "au_spro", "spro_curve")}
-    | {"merge_bins": [False, False]},
+    "torch": {name: [0, 0, 0] for name in ("region_samples", "au_spro", "spro_curve")},
 }
 
 

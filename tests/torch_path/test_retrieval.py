@@ -101,12 +101,12 @@ def test_few_rows_are_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[int] = []
     exact = torch_path._exact
 
-    def count(search: torch_path._Search, rows: torch.Tensor) -> torch.Tensor:
+    def count(search: torch_path.Search, rows: torch.Tensor) -> torch.Tensor:
         scored.append(rows.numel())
         return exact(search, rows)
 
     monkeypatch.setattr(torch_path, "_exact", count)
-    monkeypatch.setattr(torch_path, "_exhaustive", None)  # never called
+    monkeypatch.setattr(torch_path, "_all_pairs", None)  # never called
     x, y = rows("random", 200, 256, 1), rows("random", 5000, 256, 2)
     for metric in METRICS:
         search(x, y, 3, metric, None)

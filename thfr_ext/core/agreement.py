@@ -16,7 +16,7 @@ def _tensors(result: Any) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else list(result)
 
 
-def _values(name: str, found: Tensor, expected: Tensor) -> str:
+def _values(found: Tensor, expected: Tensor) -> str:
     if found.shape != expected.shape or found.dtype != expected.dtype:
         got, wanted = (f"{list(t.shape)} {t.dtype}" for t in (found, expected))
         return f"expected {wanted}, got {got}"
@@ -38,9 +38,9 @@ def _values(name: str, found: Tensor, expected: Tensor) -> str:
 
 def _neighbours(found: Sequence[Tensor], expected: Sequence[Tensor], exact: bool) -> str:
     """Equal scores, and the same rows wherever the scores around them are further apart than rounding."""
-    wrong = _values("", found[0], expected[0])
+    wrong = _values(found[0], expected[0])
     if wrong or exact:
-        return wrong or _values("", found[1], expected[1])
+        return wrong or _values(found[1], expected[1])
     scores, rows, others = expected[0].cpu().double(), expected[1].cpu(), found[1].cpu()
     near = 1e-6 * (1 + scores.abs())
     close = torch.zeros_like(rows, dtype=torch.bool)
@@ -52,9 +52,7 @@ def _neighbours(found: Sequence[Tensor], expected: Sequence[Tensor], exact: bool
     return f"{int(bad.sum())} of {bad.numel()} rows differ" if bool(bad.any()) else ""
 
 
-def disagreement(
-    name: str, found: Any, expected: Any, arguments: Sequence[Any] = (), *, exact: bool = False
-) -> str:
+def disagreement(name: str, found: Any, expected: Any, *, exact: bool = False) -> str:
     """How ``found`` differs from ``expected``, in words; empty if it does not.
 
     Where one is an error about values (NaN or infinity), NaN in the other is the same. ``exact``: arithmetic
@@ -71,8 +69,5 @@ def disagreement(
         return "" if marked else f"got {found!r} instead of {expected!r}"[:300]
     if name == "nearest_templates":
         return _neighbours(_tensors(found), _tensors(expected), exact)
-    for a, b in zip(_tensors(found), _tensors(expected), strict=True):
-        wrong = _values(name, a, b)
-        if wrong:
-            return wrong
-    return ""
+    pairs = zip(_tensors(found), _tensors(expected), strict=True)
+    return next(filter(None, (_values(a, b) for a, b in pairs)), "")

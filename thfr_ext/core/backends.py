@@ -134,7 +134,7 @@ def _both(name: str, native: Kernel, torch_path: Kernel, *arguments: Any) -> Any
     if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(f"{name}: THFR_CUDA_BACKEND=shadow cannot compare while a CUDA graph is captured")
     expected, found = (_outcome(call, arguments) for call in (torch_path, native))
-    wrong = disagreement(name, found, expected, arguments)
+    wrong = disagreement(name, found, expected)
     if wrong:
         raise RuntimeError(f"{name}: THFR_CUDA_BACKEND=shadow: the kernel and PyTorch disagree: {wrong}")
     if isinstance(expected, Exception):

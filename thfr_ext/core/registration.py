@@ -35,9 +35,9 @@ def register(
     *,
     check: Callable[..., None],
     cpu: Callable[..., Any],
-    reference: Callable[..., Any],
     torch_path: Callable[..., Any],
     fake: Callable[..., Any],
+    reference: Callable[..., Any] | None = None,
     cuda: Callable[..., Any] | None = None,
 ) -> Any:
     """Define ``thfr_ext::name`` with its kernels, each of which runs after ``check``.
@@ -47,9 +47,9 @@ def register(
         check: raises ValueError or TypeError unless shapes, dtypes, devices and options fit. It takes the
             operator's arguments, reads no data, and looks at an attribute of every tensor.
         cpu: native kernel for CPU tensors.
-        reference: plain PyTorch twin: the specification, for tests.
         torch_path: fast PyTorch operations, for CUDA tensors.
         fake: shapes and dtypes only, for torch.compile and torch.export.
+        reference: plain PyTorch twin: the specification; None: ``torch_path`` is as plain.
         cuda: native CUDA kernel, if there is one; used as :func:`thfr_ext.core.backends.choose` says.
 
     Returns:
@@ -72,7 +72,7 @@ def register(
 
     if cuda is not None:
         CUDA_KERNELS[name] = checked(cuda)
-    TORCH_PATHS[name], REFERENCES[name] = checked(torch_path), checked(reference)
+    TORCH_PATHS[name], REFERENCES[name] = checked(torch_path), checked(reference or torch_path)
     LIBRARY.impl(name, checked(cpu), "CPU")
     LIBRARY.impl(name, backends.dispatcher(name, CUDA_KERNELS.get(name), TORCH_PATHS[name]), "CUDA")
     torch.library.register_fake(f"thfr_ext::{name}", checked(fake), lib=LIBRARY)

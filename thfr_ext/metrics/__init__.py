@@ -22,8 +22,7 @@ bounded (``exact=False``)
     from four parts.
 
 All tensors are kept on the metric's device, to which batches are moved: the CPU, unless ``.to(device)`` says
-otherwise. On CUDA the native backend (``THFR_CUDA_BACKEND=native``) joins bins all at once; the reference
-goes bin by bin and is slow. A bounded metric takes up to eight million regions.
+otherwise. Bins are joined on the CPU. A bounded metric takes up to eight million regions.
 """
 
 from thfr_ext.metrics.api import AUPRO, AUROC, AUsPRO

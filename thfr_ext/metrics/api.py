@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from thfr_ext.metrics import memory as memory_of
-from thfr_ext.metrics import ops
 from thfr_ext.metrics.base import Metric, State
+from thfr_ext.metrics.bins import bins_area
 from thfr_ext.metrics.memory import BOUNDED_MEMORY, LEAST_MEMORY, Budget
 from thfr_ext.sweep import LOCO_LIMITS
 from thfr_ext.sweep import ops as sweep_ops
@@ -116,7 +116,7 @@ class _RegionMetric(_ModedMetric):
         count = int(counts.sum())
         self._require({"anomalous region": count == 0, "pixel outside of regions": negatives.shape[1] == 0})
         total = float(count * memory_of.REGION_WEIGHT)
-        bounds = ops.bins_area(negatives, regions, total, self.limits)
+        bounds = bins_area(negatives, regions, total, self.limits)
         return _rounded_out(bounds)
 
     def _exact_areas(self, state: State) -> Tensor:
@@ -249,4 +249,4 @@ class AUROC(_ModedMetric):
         negatives, positives = state["negatives"][0], state["positives"][0]
         self._require({"positive": positives.shape[1] == 0, "negative": negatives.shape[1] == 0})
         total = float(positives[2].sum())
-        return _rounded_out(ops.bins_area(negatives, positives, total, [1.0]))
+        return _rounded_out(bins_area(negatives, positives, total, [1.0]))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from thfr_ext.metrics import ops
 from thfr_ext.metrics.base import State
-from thfr_ext.metrics.reference import to_order
+from thfr_ext.metrics.bins import merge_bins, to_order
 
 #: default of a bounded metric's ``memory``: bytes of its whole state
 BOUNDED_MEMORY = 32_000_000
@@ -107,6 +106,6 @@ class Budget:
         too_many = bool(sketches) and sketches[0].shape[1] > self.bins
         if many or too_many or (whole and (raw or len(sketches) != 1)):
             scores = _joined(raw, sketches)
-            sketch, raised = ops.merge_bins(sketches, scores, self.bins, share, relative)
-            return [sketch], float(raised)
+            sketch, raised = merge_bins(sketches, scores, self.bins, share, relative)
+            return [sketch], raised
         return sketches + raw, share

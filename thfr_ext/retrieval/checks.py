@@ -1,4 +1,4 @@
-"""What the retrieval operators check on every device, and the results they allocate."""
+"""What the retrieval operators check on every device, the results they allocate, and how a coreset begins."""
 
 from __future__ import annotations
 
@@ -129,3 +129,12 @@ def check_coreset(bank: Tensor, size: int, seed: int) -> None:
         )
     if not 0 <= seed < 2**63:
         raise ValueError(f"greedy_coreset: seed: expected 0 to 2**63 - 1, got {seed}")
+
+
+def first_coreset_index(rows: int, seed: int) -> int:
+    """``splitmix64(seed) mod rows``: the first step of the generator of Steele, Lea and Flood (2014)."""
+    word = 2**64 - 1
+    z = (seed + 0x9E3779B97F4A7C15) & word
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & word
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & word
+    return (z ^ (z >> 31)) % rows

@@ -7,8 +7,13 @@ from torch import Tensor
 
 from thfr_ext import _C
 from thfr_ext.core.tensors import view
-from thfr_ext.retrieval.checks import METRICS, Progress, check_exclude_values, empty_result
-from thfr_ext.retrieval.reference import first_coreset_index
+from thfr_ext.retrieval.checks import (
+    METRICS,
+    Progress,
+    check_exclude_values,
+    empty_result,
+    first_coreset_index,
+)
 
 #: Differences in one native call of greedy_coreset: about a tenth of a second to the next Ctrl-C or progress.
 _CORESET_CHUNK = 2_000_000_000

@@ -1,12 +1,13 @@
-"""Plain PyTorch twins of the retrieval operators: the specification in code."""
+"""The retrieval operators, plainly: every pair in fp64, and an error for values that are not finite."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from thfr_ext.core.tensors import accumulate_dtype
-from thfr_ext.retrieval.checks import Progress, check_exclude_values
+from thfr_ext.retrieval import torch_path
+from thfr_ext.retrieval.checks import Progress, check_exclude_values, first_coreset_index
+
+__all__ = ["first_coreset_index", "greedy_coreset", "nearest_templates"]
 
 
 def _require_finite(operator: str, argument: str, rows: Tensor) -> None:
@@ -17,17 +18,6 @@ def _require_finite(operator: str, argument: str, rows: Tensor) -> None:
         raise ValueError(
             f"{operator}: {argument}: expected finite values, got {kind} in row {row} of {list(rows.shape)}"
         )
-
-
-def _pair_scores(queries: Tensor, bank: Tensor, metric: str) -> Tensor:
-    """Scores of fp64 rows [Q,D] and [N,D]: each pair summed alike, so that equal rows tie."""
-    if metric == "l2":
-        return torch.cdist(queries, bank, compute_mode="donot_use_mm_for_euclid_dist")
-    dots = (queries[:, None] * bank[None]).sum(-1)
-    if metric == "dot":
-        return dots + 0.0
-    norms = queries.square().sum(1).sqrt()[:, None] * bank.square().sum(1).sqrt()
-    return torch.where(norms > 0, dots / norms, 0.0).clamp(-1, 1) + 0.0
 
 
 def nearest_templates(
@@ -42,31 +32,7 @@ def nearest_templates(
         check_exclude_values(bank, k, exclude)
     _require_finite("nearest_templates", "queries", queries)
     _require_finite("nearest_templates", "bank", bank)
-    dtype, descending = accumulate_dtype(queries.dtype), metric != "l2"
-    count = queries.shape[0]
-    scores = queries.new_empty((count, 0), dtype=dtype)
-    indices = queries.new_empty((count, 0), dtype=torch.int64)
-    step = max(1, 2**24 // max(1, count * queries.shape[1]))
-    for start in range(0, bank.shape[0], step):
-        part = _pair_scores(queries.double(), bank[start : start + step].double(), metric).to(dtype)
-        rows = torch.arange(start, start + part.shape[1], device=part.device).expand(count, -1)
-        if exclude is not None:
-            part = part.masked_fill(rows == exclude[:, None], float("nan"))
-        scores, indices = torch.cat([scores, part], 1), torch.cat([indices, rows], 1)
-        # Stable: earlier rows come first among equals. Excluded rows go to the end whatever the scores.
-        order = scores.sort(dim=1, descending=descending, stable=True).indices
-        order = order.gather(1, scores.gather(1, order).isnan().sort(dim=1, stable=True).indices)[:, :k]
-        scores, indices = scores.gather(1, order), indices.gather(1, order)
-    return scores, indices
-
-
-def first_coreset_index(rows: int, seed: int) -> int:
-    """``splitmix64(seed) mod rows``: the first step of the generator of Steele, Lea and Flood (2014)."""
-    word = 2**64 - 1
-    z = (seed + 0x9E3779B97F4A7C15) & word
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & word
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & word
-    return (z ^ (z >> 31)) % rows
+    return torch_path.exhaustive(torch_path.Search(queries, bank, k, metric, exclude))
 
 
 def greedy_coreset(
@@ -77,17 +43,4 @@ def greedy_coreset(
 ) -> Tensor:  # [size] int64
     """See :func:`thfr_ext.greedy_coreset`."""
     _require_finite("greedy_coreset", "bank", bank)
-    rows = bank.double()
-    newest = torch.tensor(first_coreset_index(bank.shape[0], seed), device=bank.device)
-    nearest = rows.new_full((bank.shape[0],), float("inf"))
-    chosen = [newest]
-    for done in range(1, size):
-        nearest = torch.minimum(nearest, (rows - rows[newest]).square().sum(1))
-        nearest[newest] = -1.0
-        newest = nearest.argmax()
-        chosen.append(newest)
-        if progress is not None and (done + 1) % 64 == 0:
-            progress(done + 1, size)
-    if progress is not None:
-        progress(size, size)
-    return torch.stack(chosen)
+    return torch_path.greedy_coreset(bank, size, seed, progress)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from thfr_ext import _C
 from thfr_ext.core.tensors import view
-from thfr_ext.retrieval.reference import first_coreset_index
+from thfr_ext.retrieval.checks import first_coreset_index
 
 __all__ = ["CoresetShard", "first_coreset_index"]
 

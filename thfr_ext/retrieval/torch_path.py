@@ -18,8 +18,7 @@ from torch import Tensor
 
 from thfr_ext.core.products import product_of
 from thfr_ext.core.tensors import accumulate_dtype
-from thfr_ext.retrieval.checks import Progress
-from thfr_ext.retrieval.reference import first_coreset_index
+from thfr_ext.retrieval.checks import Progress, first_coreset_index
 from thfr_ext.scoring.resample import capturing
 
 #: numbers that a product adds up: what its error grows with
@@ -33,7 +32,9 @@ NO_ROW = 2**63 - 1
 
 
 @dataclass
-class _Search:
+class Search:
+    """What is looked for, and where."""
+
     queries: Tensor  # [Q,D], finite
     bank: Tensor  # [N,D], finite
     k: int
@@ -44,7 +45,7 @@ class _Search:
     def scaled(self) -> bool:
         return self.queries.dtype == torch.float64
 
-    def of(self, part: slice | Tensor) -> _Search:
+    def of(self, part: slice | Tensor) -> Search:
         exclude = None if self.exclude is None else self.exclude[part]
         return replace(self, queries=self.queries[part], exclude=exclude)
 
@@ -78,7 +79,7 @@ class _Filter:
     scale: Tensor  # [] fp64: the largest norm
 
     @classmethod
-    def of(cls, search: _Search) -> _Filter:
+    def of(cls, search: Search) -> _Filter:
         if search.metric == "cosine":
             return cls(None, torch.ones((), dtype=torch.float64, device=search.bank.device))
         centre = None
@@ -157,7 +158,7 @@ def _costs(x: Tensor, y: Tensor, offsets: Tensor | None) -> Tensor:  # [P,Q,c], 
     return -total if offsets is None else offsets - total
 
 
-def _candidates(search: _Search, how: _Filter, count: int) -> tuple[Tensor, Tensor]:
+def _candidates(search: Search, how: _Filter, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` rows of lowest cost for each query, [Q,count], and the bound [Q,1] of all others."""
     (q, columns), n = search.queries.shape, len(search.bank)
     operand, norm = how.queries(search.queries)
@@ -219,12 +220,12 @@ def _even(rows: Tensor) -> Tensor:
     return torch.nn.functional.pad(rows.double(), (0, -rows.shape[-1] % 4))
 
 
-def _blocks(search: _Search, count: int) -> Iterator[slice]:
+def _blocks(search: Search, count: int) -> Iterator[slice]:
     step = max(1, BLOCK_BYTES // (8 * count * search.bank.shape[1]))
     return (slice(b, b + step) for b in range(0, len(search.queries), step))
 
 
-def _exact(search: _Search, rows: Tensor) -> Tensor:  # [Q,m] int64 -> [Q,m] fp64
+def _exact(search: Search, rows: Tensor) -> Tensor:  # [Q,m] int64 -> [Q,m] fp64
     made = [
         _pair_scores(
             _even(search.queries[b]).unsqueeze(1), _even(search.bank[rows[b]]), search.metric, search.scaled
@@ -234,7 +235,7 @@ def _exact(search: _Search, rows: Tensor) -> Tensor:  # [Q,m] int64 -> [Q,m] fp6
     return torch.cat(made)
 
 
-def _ranked(search: _Search, exact: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _ranked(search: Search, exact: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The k best by the scores that are returned, ties to the lower row; NaN and NO_ROW where excluded."""
     scores = exact.to(accumulate_dtype(search.queries.dtype))
     rows, order = rows.sort(1)
@@ -249,7 +250,7 @@ def _ranked(search: _Search, exact: Tensor, rows: Tensor) -> tuple[Tensor, Tenso
     return scores.gather(1, order), rows.gather(1, order)
 
 
-def _exhaustive(search: _Search) -> tuple[Tensor, Tensor]:
+def _all_pairs(search: Search) -> tuple[Tensor, Tensor]:
     """Every pair exactly, blocks of the bank at a time."""
     q, n = len(search.queries), len(search.bank)
     step = max(1, BLOCK_BYTES // max(1, 8 * q * search.bank.shape[1]))
@@ -266,7 +267,13 @@ def _exhaustive(search: _Search) -> tuple[Tensor, Tensor]:
     return _ranked(search, exact, rows)
 
 
-def _best(search: _Search, exact: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def exhaustive(search: Search) -> tuple[Tensor, Tensor]:
+    """Scores and rows [Q,k] from every pair exactly, 64 queries at a time."""
+    scores, rows = zip(*(_all_pairs(search.of(b)) for b in _query_blocks(search, 64)), strict=True)
+    return torch.cat(scores), torch.cat(rows)
+
+
+def _best(search: Search, exact: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The k best so far, and one more in place of an excluded row, with exact scores."""
     keys = exact.to(accumulate_dtype(search.queries.dtype))
     keys = keys if search.metric == "l2" else -keys
@@ -276,7 +283,7 @@ def _best(search: _Search, exact: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]
     return exact.gather(1, order), rows.gather(1, order)
 
 
-def _proved(search: _Search, how: _Filter, scores: Tensor, bound: Tensor) -> Tensor:  # [Q] bool
+def _proved(search: Search, how: _Filter, scores: Tensor, bound: Tensor) -> Tensor:  # [Q] bool
     """Whether every row that is no candidate is worse than the k-th, in the scores' own precision."""
     last = scores[:, -1:].double()
     # Two roundings: that of the score returned, and that of a score that may tie with it.
@@ -299,7 +306,7 @@ def _proved(search: _Search, how: _Filter, scores: Tensor, bound: Tensor) -> Ten
     return (fine | (bound == torch.inf)).squeeze(1)
 
 
-def _by_filter(search: _Search, how: _Filter, spare: int) -> tuple[Tensor, Tensor, Tensor]:
+def _by_filter(search: Search, how: _Filter, spare: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, rows and whether they are proved."""
     # An excluded row may be among the candidates where the bank has no other.
     count = min(len(search.bank), search.k + spare)
@@ -308,10 +315,9 @@ def _by_filter(search: _Search, how: _Filter, spare: int) -> tuple[Tensor, Tenso
     return scores, rows, _proved(search, how, scores, bound)
 
 
-def _search(search: _Search) -> tuple[Tensor, Tensor]:
+def _search(search: Search) -> tuple[Tensor, Tensor]:
     if capturing(search.bank.device) or search.k + SPARE[0] >= len(search.bank):
-        parts = [_exhaustive(search.of(b)) for b in _query_blocks(search, 64)]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        return exhaustive(search)
     how = _Filter.of(search)
     found = [_by_filter(search.of(b), how, SPARE[0]) for b in _query_blocks(search, MOST_QUERIES)]
     scores, rows, proved = (torch.cat(column) for column in zip(*found, strict=True))
@@ -322,14 +328,14 @@ def _search(search: _Search) -> tuple[Tensor, Tensor]:
         for block in left.split(64):
             some = search.of(block)
             if spare is None:
-                scores[block], rows[block] = _exhaustive(some)
+                scores[block], rows[block] = _all_pairs(some)
             else:
                 scores[block], rows[block], proved[block] = _by_filter(some, how, spare)
     return scores, rows
 
 
-def _query_blocks(search: _Search, most: int) -> Iterator[slice]:
-    return (slice(b, b + most) for b in range(0, len(search.queries), most))
+def _query_blocks(search: Search, most: int) -> Iterator[slice]:
+    return (slice(b, b + most) for b in range(0, max(1, len(search.queries)), most))
 
 
 def nearest_templates(
@@ -348,7 +354,7 @@ def nearest_templates(
     good = good & fine.all()
     if exclude is not None:
         good = good & (exclude >= -1) & (exclude < len(bank))
-    scores, rows = _search(_Search(queries, bank, k, metric, exclude))
+    scores, rows = _search(Search(queries, bank, k, metric, exclude))
     bad = ~good.unsqueeze(1) | (rows == NO_ROW)
     return scores.masked_fill(bad, torch.nan), rows.masked_fill(bad, -1)
 

@@ -30,16 +30,6 @@ def reflect(index: np.ndarray, size: int) -> np.ndarray:
     return np.minimum(index, 2 * size - 1 - index)
 
 
-def gaussian_matrix(size: int, sigma: float) -> np.ndarray:  # [size,size] float64
-    """The blur along an axis of ``size`` samples, dense."""
-    taps = gaussian_taps(sigma)
-    radius = len(taps) // 2
-    matrix = np.zeros((size, size))
-    for tap, offset in zip(taps, range(-radius, radius + 1), strict=True):
-        matrix[np.arange(size), reflect(np.arange(size) + offset, size)] += tap
-    return matrix
-
-
 def _folded_taps(size: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and weights of the blur, folded into one period of the reflected image if wider."""
     taps = gaussian_taps(sigma)
@@ -124,9 +114,3 @@ def column_blocks(source: int, size: int, sigma: float) -> Band:  # [blocks] int
 
 def _band(start: np.ndarray, weights: np.ndarray) -> Band:
     return torch.from_numpy(start.astype(np.int64)), torch.from_numpy(weights.astype(np.float32))
-
-
-@lru_cache(maxsize=16)
-def dense_gaussian(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """:func:`gaussian_matrix` on a device, for the plain PyTorch twin."""
-    return torch.from_numpy(gaussian_matrix(size, sigma)).to(device, dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thfr_ext.core.registration import LIBRARY, register
 from thfr_ext.core.tensors import has_tangent, is_differentiated
-from thfr_ext.scoring import cpu, cuda, reference, torch_path
+from thfr_ext.scoring import cpu, cuda, torch_path
 from thfr_ext.scoring.checks import (
     check_anomaly_map,
     check_backward,
@@ -26,7 +26,6 @@ cosine_distance = register(
     "(Tensor features, Tensor restored, float eps) -> Tensor",
     check=check_cosine_distance,
     cpu=cpu.cosine_distance,
-    reference=reference.cosine_distance,
     torch_path=torch_path.cosine_distance,
     fake=lambda features, restored, eps: empty_distance(features),
     cuda=cuda.cosine_distance,
@@ -47,7 +46,6 @@ cosine_distance_backward = register(
     "bool need_restored) -> (Tensor, Tensor)",
     check=check_backward,
     cpu=cpu.cosine_distance_backward,
-    reference=reference.cosine_distance_backward,
     torch_path=torch_path.cosine_distance_backward,
     fake=_backward_fake,
     cuda=cuda.cosine_distance_backward,
@@ -182,7 +180,6 @@ anomaly_map = register(
     " -> (Tensor, Tensor)",
     check=check_anomaly_map,
     cpu=cpu.anomaly_map,
-    reference=reference.anomaly_map,
     torch_path=torch_path.anomaly_map,
     fake=_anomaly_map_fake,
     cuda=cuda.anomaly_map,
@@ -200,7 +197,6 @@ upsample_blur = register(
     "(Tensor[] distances, SymInt[] size, float sigma, str combine, float[]? weights) -> (Tensor, Tensor)",
     check=check_upsample_blur,
     cpu=cpu.upsample_blur,
-    reference=reference.upsample_blur,
     torch_path=torch_path.upsample_blur,
     fake=_upsample_blur_fake,
     cuda=cuda.upsample_blur,

@@ -1,10 +1,10 @@
-"""The scoring operators in PyTorch operations, for CUDA tensors without a checked kernel.
+"""The scoring operators in PyTorch operations.
 
-Same contract as the kernels. Nothing waits for the device but the first call for a size outside of a CUDA
-graph (see :mod:`thfr_ext.scoring.resample`). ``cosine_distance`` moves some six times the bytes of its inputs
-that a kernel moves once: ``vector_norm`` reads a tensor once and writes nothing. (On the CPU, where it is not
-vectorised across channels, it is eight times as slow as ``abs().amax()``, and this path slower than the
-reference: it is not made for the CPU.) Blurs are fp64 products of small matrices.
+For CUDA tensors without a checked kernel, and the specification in code: the contract of the kernels. Nothing
+waits for the device but the first call for a size outside of a CUDA graph (see
+:mod:`thfr_ext.scoring.resample`). ``cosine_distance`` moves some six times the bytes of its inputs that a
+kernel moves once: ``vector_norm`` reads a tensor once and writes nothing. Blurs are fp64 products of small
+matrices.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _norm(x: Tensor) -> Tensor:  # [B,C,H,W] -> [B,1,H,W] fp64
 def cosine_distance(
     features: Tensor,  # [B,C,H,W]
     restored: Tensor,  # [B,C,H,W]
-    eps: float,
+    eps: float = DEFAULT_EPS,
 ) -> Tensor:  # [B,H,W]
     """See :func:`thfr_ext.cosine_distance`."""
     (x, x_most), (y, y_most) = _scaled(features), _scaled(restored)
@@ -128,9 +128,9 @@ def _resampled(values: Tensor, size: Sequence[int], sigma: float) -> Tensor:  # 
 def upsample_blur(
     distances: Sequence[Tensor],  # levels of [B,h_k,w_k]
     size: Sequence[int],  # (H, W)
-    sigma: float,
-    combine: str,
-    weights: Sequence[float] | None,
+    sigma: float = 4.0,
+    combine: str = "sum",
+    weights: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:  # [B,H,W] fp32, [B] fp32
     """See :func:`thfr_ext.upsample_blur`."""
     product = combine == "product"
@@ -152,9 +152,9 @@ def anomaly_map(
     features: Sequence[Tensor],  # levels of [B,C_k,h_k,w_k]
     restored: Sequence[Tensor],  # like features
     size: Sequence[int],  # (H, W)
-    sigma: float,
-    combine: str,
-    weights: Sequence[float] | None,
+    sigma: float = 4.0,
+    combine: str = "sum",
+    weights: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:  # [B,H,W] fp32, [B] fp32
     """See :func:`thfr_ext.anomaly_map`."""
     distances = [cosine_distance(x, y, DEFAULT_EPS) for x, y in zip(features, restored, strict=True)]

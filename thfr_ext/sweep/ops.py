@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from thfr_ext.core.registration import register
-from thfr_ext.sweep import cpu, cuda, curve, labels, reference, torch_path
+from thfr_ext.sweep import cpu, cuda, curve, labels, torch_path
 from thfr_ext.sweep.checks import (
     Points,
     Samples,
@@ -59,7 +59,6 @@ label_regions = register(
     "(Tensor masks) -> (Tensor, Tensor)",
     check=check_label_regions,
     cpu=cpu.label_regions,
-    reference=reference.label_regions,
     torch_path=torch_path.label_regions,
     fake=_fake_labels,
     cuda=labels.label_regions,
@@ -72,7 +71,6 @@ component_samples = register(
     "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
     check=_named(check_pro, "component_samples"),
     cpu=cpu.component_samples,
-    reference=reference.component_samples,
     torch_path=torch_path.component_samples,
     fake=_fake_samples,
     cuda=cuda.component_samples,
@@ -82,7 +80,6 @@ region_samples = register(
     "(Tensor[] maps, Tensor[] regions) -> (Tensor, Tensor, Tensor)",
     check=lambda maps, regions: check_images("region_samples", maps, regions, "regions", 3),
     cpu=cpu.region_samples,
-    reference=reference.region_samples,
     torch_path=torch_path.region_samples,
     fake=_fake_samples,
     cuda=cuda.region_samples,
@@ -93,7 +90,6 @@ au_pro = register(
     "(Tensor[] maps, Tensor[] masks, float limit) -> Tensor",
     check=_named(check_pro, "au_pro"),
     cpu=cpu.au_pro,
-    reference=reference.au_pro,
     torch_path=torch_path.au_pro,
     fake=lambda maps, masks, limit: maps[0].new_empty((), dtype=torch.float64),
     cuda=cuda.au_pro,
@@ -103,7 +99,6 @@ pro_curve = register(
     "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
     check=_named(check_pro, "pro_curve"),
     cpu=cpu.pro_curve,
-    reference=reference.pro_curve,
     torch_path=torch_path.pro_curve,
     fake=_fake_points,
     cuda=curve.pro_curve,
@@ -113,7 +108,6 @@ au_spro = register(
     "(Tensor[] maps, Tensor[] regions, Tensor saturations, float[] limits) -> Tensor",
     check=_named(check_spro, "au_spro"),
     cpu=cpu.au_spro,
-    reference=reference.au_spro,
     torch_path=torch_path.au_spro,
     fake=lambda maps, regions, saturations, limits: maps[0].new_empty((len(limits),), dtype=torch.float64),
     cuda=cuda.au_spro,
@@ -123,7 +117,6 @@ spro_curve = register(
     "(Tensor[] maps, Tensor[] regions, Tensor saturations) -> (Tensor, Tensor, Tensor)",
     check=_named(check_spro, "spro_curve"),
     cpu=cpu.spro_curve,
-    reference=reference.spro_curve,
     torch_path=torch_path.spro_curve,
     fake=_fake_points,
     cuda=curve.spro_curve,
@@ -143,7 +136,6 @@ spro_area = register(
     " -> Tensor",
     check=check_spro_area,
     cpu=cpu.spro_area,
-    reference=reference.spro_area,
     torch_path=torch_path.spro_area,
     fake=_fake_areas,
     cuda=cuda.spro_area,
@@ -154,7 +146,6 @@ auroc = register(
     "(Tensor scores, Tensor labels) -> Tensor",
     check=_named(check_auroc, "auroc"),
     cpu=cpu.auroc,
-    reference=reference.auroc,
     torch_path=torch_path.auroc,
     fake=lambda scores, labels: scores.new_empty((), dtype=torch.float64),
     cuda=cuda.auroc,

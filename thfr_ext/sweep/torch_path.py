@@ -1,4 +1,9 @@
-"""The sweep operators in PyTorch operations, for CUDA tensors without a checked kernel: sorts and searches.
+"""The sweep operators in PyTorch operations: sorts and searches.
+
+For CUDA tensors without a checked kernel, and the specification in code.
+
+Lists hold one tensor an image: maps [H,W], masks bool [H,W], regions bool [R,H,W]; saturations are those of
+all images' regions in a row.
 
 Shapes depend on how many pixels lie in regions, so that an operator waits for these numbers; all that it has
 to refuse comes with one wait. Labelling repeats a 3 x 3 minimum until nothing changes, with a wait every four
@@ -15,19 +20,23 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from thfr_ext.sweep.checks import (
+    Points,
     Samples,
     Tensors,
     raise_nan,
     require_classes,
     require_filled,
+    require_negatives,
+    require_regions,
+    require_samples,
     require_saturations,
     wide_dtype,
 )
 from thfr_ext.sweep.curve import curve
-from thfr_ext.sweep.from_samples import FromSamples
 
 #: minima between two waits
 STEPS = 4
+_Spro = tuple[Tensor, Tensor, Tensor, Tensor]  # negatives, scores, offsets, saturations
 
 
 def _roots(masks: Tensor) -> Tensor:  # [N,H,W] bool -> [N,H*W] int64
@@ -146,11 +155,58 @@ def _areas(
     return torch.stack(areas)
 
 
-_from_samples = FromSamples(_of_components, _of_regions, _areas, curve)
-component_samples, region_samples = _from_samples.component_samples, _from_samples.region_samples
-au_pro, pro_curve = _from_samples.au_pro, _from_samples.pro_curve
-au_spro, spro_curve = _from_samples.au_spro, _from_samples.spro_curve
-spro_area = _from_samples.spro_area
+def _pro(name: str, maps: Tensors, masks: Tensors) -> _Spro:
+    negatives, scores, offsets = _of_components(name, maps, masks)
+    require_regions(name, "masks", len(offsets) - 1, len(maps))
+    require_negatives(name, "masks", len(negatives))
+    return negatives, scores, offsets, offsets.diff()
+
+
+def _spro(name: str, maps: Tensors, regions: Tensors, saturations: Tensor) -> _Spro:
+    require_regions(name, "regions", len(saturations), len(maps))
+    negatives, scores, offsets = _of_regions(name, maps, regions, saturations)
+    require_negatives(name, "regions", len(negatives))
+    return negatives, scores, offsets, saturations
+
+
+def component_samples(maps: Tensors, masks: Tensors) -> Samples:
+    """See ``torch.ops.thfr_ext.component_samples``."""
+    return _of_components("component_samples", maps, masks)
+
+
+def region_samples(maps: Tensors, regions: Tensors) -> Samples:
+    """See ``torch.ops.thfr_ext.region_samples``."""
+    return _of_regions("region_samples", maps, regions)
+
+
+def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
+    """See :func:`thfr_ext.au_pro`."""
+    return _areas(*_pro("au_pro", maps, masks), [limit])[0]
+
+
+def pro_curve(maps: Tensors, masks: Tensors) -> Points:
+    """See :func:`thfr_ext.pro_curve`."""
+    return curve(*_pro("pro_curve", maps, masks))
+
+
+def au_spro(
+    maps: Tensors, regions: Tensors, saturations: Tensor, limits: Sequence[float]
+) -> Tensor:  # [L] fp64
+    """See :func:`thfr_ext.au_spro`."""
+    return _areas(*_spro("au_spro", maps, regions, saturations), limits)
+
+
+def spro_curve(maps: Tensors, regions: Tensors, saturations: Tensor) -> Points:
+    """See :func:`thfr_ext.spro_curve`."""
+    return curve(*_spro("spro_curve", maps, regions, saturations))
+
+
+def spro_area(
+    negatives: Tensor, scores: Tensor, offsets: Tensor, saturations: Tensor, limits: Sequence[float]
+) -> Tensor:  # [L] fp64
+    """See ``torch.ops.thfr_ext.spro_area``: the areas of :func:`au_spro` from samples taken before."""
+    require_samples(negatives, scores, offsets, saturations)
+    return _areas(negatives, scores, offsets, saturations, limits)
 
 
 def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # any shape -> [] fp64

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <vector>
 
 #include "sweep/cpu/index.h"
@@ -31,11 +32,7 @@ Tops<Key> top_keys(const TensorView& scores, const TensorView& offsets, const Te
   tops.keys.resize(static_cast<std::size_t>(tops.offsets.back()));
   parallel_items(regions, useful_threads(scores.size[0], threads), [&](std::int64_t r) {
     const std::int64_t area = start[r + 1] - start[r], kept = tops.offsets[r + 1] - tops.offsets[r];
-    TensorView region = scores;  // one row
-    region.dims = 2;
-    region.size[0] = 1, region.size[1] = area;
-    region.stride[0] = 0, region.stride[1] = scores.stride[0];
-    region.data = scores.as<std::uint8_t>() + start[r] * scores.stride[0] * (scores.dtype == DType::f64 ? 8 : 4);
+    const TensorView region = as_row(scores, start[r], start[r + 1], scores.dtype == DType::f64 ? 8 : 4);
     Key* to = tops.keys.data() + tops.offsets[r];
     if (kept == area) {
       visit_rows<Key>(region, nullptr, true, 0, 1, [&](Key key) { *to++ = key; });
@@ -52,17 +49,22 @@ Tops<Key> top_keys(const TensorView& scores, const TensorView& offsets, const Te
 
 // At each distinct value: negatives above (A) and at it (E).
 struct Ranks {
-  std::vector<std::int64_t> above, equal;
+  std::vector<std::uint64_t> twice;  // 2 A + E
+  std::vector<std::uint64_t> equal;  // E
+
+  double above(std::int64_t value) const { return static_cast<double>((twice[value] - equal[value]) / 2); }
+  double reached(std::int64_t value) const { return static_cast<double>((twice[value] + equal[value]) / 2); }  // A + E
 };
 
+// From bins as of Index::bin.
 inline Ranks ranks_of(const std::vector<std::uint64_t>& bins) {
   const std::size_t values = bins.size() / 2;
-  Ranks ranks{std::vector<std::int64_t>(values), std::vector<std::int64_t>(values)};
-  std::int64_t above = static_cast<std::int64_t>(bins.back());
+  Ranks ranks{std::vector<std::uint64_t>(values), std::vector<std::uint64_t>(values)};
+  std::uint64_t above = bins.back();
   for (std::size_t i = values; i-- > 0;) {
-    ranks.above[i] = above;
-    ranks.equal[i] = static_cast<std::int64_t>(bins[2 * i + 1]);
-    above += ranks.equal[i] + static_cast<std::int64_t>(bins[2 * i]);
+    ranks.equal[i] = bins[2 * i + 1];
+    ranks.twice[i] = 2 * above + ranks.equal[i];
+    above += ranks.equal[i] + bins[2 * i];
   }
   return ranks;
 }
@@ -75,19 +77,19 @@ struct Limit {
 };
 
 inline Limit make_limit(const Ranks& ranks, double negatives) {
-  const auto values = static_cast<std::int64_t>(ranks.above.size());
+  const auto values = static_cast<std::int64_t>(ranks.twice.size());
   Limit limit{negatives, values, 0};
   std::int64_t low = 0;  // A + E falls as values rise
   while (low < limit.full) {
     const std::int64_t middle = low + (limit.full - low) / 2;
-    if (static_cast<double>(ranks.above[middle] + ranks.equal[middle]) <= negatives) {
+    if (ranks.reached(middle) <= negatives) {
       limit.full = middle;
     } else {
       low = middle + 1;
     }
   }
   if (limit.full > 0) {
-    const double rest = negatives - static_cast<double>(ranks.above[limit.full - 1]);
+    const double rest = negatives - ranks.above(limit.full - 1);
     if (rest > 0) limit.cut = rest * rest / (2 * static_cast<double>(ranks.equal[limit.full - 1]));
   }
   return limit;
@@ -116,8 +118,6 @@ struct Share {
 template <typename Key>
 std::vector<double> region_shares(const Index<Key>& index, const Tops<Key>& tops, const Ranks& ranks,
                                   const std::vector<Limit>& limits, const TensorView& saturations, int threads) {
-  std::vector<std::uint64_t> twice(ranks.above.size());
-  for (std::size_t i = 0; i < twice.size(); ++i) twice[i] = static_cast<std::uint64_t>(2 * ranks.above[i] + ranks.equal[i]);
   const std::int64_t regions = saturations.size[0];
   std::vector<double> shares(limits.size() * static_cast<std::size_t>(regions));
   parallel_items(regions, useful_threads(static_cast<std::int64_t>(tops.keys.size()), threads), [&](std::int64_t r) {
@@ -129,10 +129,10 @@ std::vector<double> region_shares(const Index<Key>& index, const Tops<Key>& tops
       for (std::int64_t j = 0; j < n; ++j) index.prefetch(tops.keys[i + j]);
       for (std::int64_t j = 0; j < n; ++j) {
         value[j] = index.bin(tops.keys[i + j]) / 2;
-        __builtin_prefetch(twice.data() + value[j]);
+        __builtin_prefetch(ranks.twice.data() + value[j]);
       }
       for (std::size_t l = 0; l < limits.size(); ++l) {
-        for (std::int64_t j = 0; j < n; ++j) sums[l].add(static_cast<std::int64_t>(value[j]), twice[value[j]], limits[l]);
+        for (std::int64_t j = 0; j < n; ++j) sums[l].add(static_cast<std::int64_t>(value[j]), ranks.twice[value[j]], limits[l]);
       }
     }
     const auto saturation = static_cast<double>(saturations.as<std::int64_t>()[r]);
@@ -143,25 +143,31 @@ std::vector<double> region_shares(const Index<Key>& index, const Tops<Key>& tops
   return shares;
 }
 
+// areas[l]: the mean of shares [limits,regions]. They are sorted first: the order of regions must not show in the last bits.
+inline void write_means(std::vector<double>& shares, std::int64_t regions, const TensorView& areas) {
+  for (std::int64_t l = 0; l < areas.size[0]; ++l) {
+    const auto begin = shares.begin() + l * regions, end = begin + regions;
+    std::sort(begin, end);
+    areas.as<double>()[l] = std::accumulate(begin, end, 0.0) / static_cast<double>(regions);
+  }
+}
+
+inline std::vector<Limit> make_limits(const Ranks& ranks, const TensorView& limits, std::int64_t negatives) {
+  std::vector<Limit> made;
+  for (std::int64_t l = 0; l < limits.size[0]; ++l) {
+    made.push_back(make_limit(ranks, limits.as<double>()[l * limits.stride[0]] * static_cast<double>(negatives)));
+  }
+  return made;
+}
+
 // areas[l] = AU(limits[l]). bins: of the negatives, as of Index::bin.
 template <typename Key>
 void write_areas(const Index<Key>& index, const Tops<Key>& tops, const std::vector<std::uint64_t>& bins, std::int64_t negatives,
                  const TensorView& saturations, const TensorView& limits, const TensorView& areas, int threads) {
   const Ranks ranks = ranks_of(bins);
-  std::vector<Limit> cuts;
-  for (std::int64_t l = 0; l < limits.size[0]; ++l) {
-    const double limit = limits.as<double>()[l * limits.stride[0]];
-    cuts.push_back(make_limit(ranks, limit * static_cast<double>(negatives)));
-  }
+  const std::vector<Limit> cuts = make_limits(ranks, limits, negatives);
   std::vector<double> shares = region_shares(index, tops, ranks, cuts, saturations, threads);
-  const std::int64_t regions = saturations.size[0];
-  for (std::int64_t l = 0; l < limits.size[0]; ++l) {
-    const auto begin = shares.begin() + l * regions, end = begin + regions;
-    std::sort(begin, end);  // the order of regions must not show in the last bits
-    double sum = 0;
-    for (auto share = begin; share != end; ++share) sum += *share;
-    areas.as<double>()[l] = sum / static_cast<double>(regions);
-  }
+  write_means(shares, saturations.size[0], areas);
 }
 
 }  // namespace sweep

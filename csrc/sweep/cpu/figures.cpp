@@ -20,10 +20,7 @@ template <typename Key>
 std::vector<Key> keys_of(const TensorView& scores, int threads) {
   std::vector<Key> keys(static_cast<std::size_t>(scores.size[0]));
   const std::int64_t pieces = sweep::useful_threads(scores.size[0], threads);
-  TensorView row = scores;
-  row.dims = 2;
-  row.size[0] = 1, row.size[1] = scores.size[0];
-  row.stride[0] = 0, row.stride[1] = scores.stride[0];
+  const TensorView row = sweep::as_row(scores);
   sweep::parallel_items(pieces, threads, [&](std::int64_t piece) {
     const std::int64_t begin = scores.size[0] * piece / pieces, end = scores.size[0] * (piece + 1) / pieces;
     Key* to = keys.data() + begin;
@@ -50,64 +47,28 @@ std::vector<std::uint32_t> ranks_among(const Index<Key>& index, const TensorView
   return ranks;
 }
 
-// Of the negatives of some groups together: how many there are, and at each distinct value 2 A + E of those above and at it.
+// The negatives of some groups together.
 struct Negatives {
   std::int64_t total = 0;
-  std::vector<const Bins*> bins;
-  std::vector<std::uint64_t> twice;
-
-  std::uint64_t equal(std::size_t value) const {
-    std::uint64_t sum = 0;
-    for (const Bins* one : bins) sum += (*one)[2 * value + 1];
-    return sum;
-  }
-  std::uint64_t above(std::size_t value) const { return (twice[value] - equal(value)) / 2; }
+  sweep::Ranks ranks;
 };
 
-Negatives negatives_of(std::uint64_t groups, const std::vector<Bins>& bins, const std::vector<std::int64_t>& counts,
-                       std::size_t values) {
+Negatives negatives_of(std::uint64_t groups, const std::vector<Bins>& bins, const std::vector<std::int64_t>& counts) {
+  Bins sum(bins.front().size());
   Negatives found;
   for (std::size_t g = 0; g < bins.size(); ++g) {
     if ((groups >> g & 1) == 0 || counts[g] == 0) continue;
     found.total += counts[g];
-    found.bins.push_back(&bins[g]);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += bins[g][i];
   }
-  found.twice.resize(values);
-  if (found.total == 0) return found;
-  std::uint64_t above = 0;
-  for (const Bins* one : found.bins) above += one->back();
-  for (std::size_t i = values; i-- > 0;) {
-    const std::uint64_t equal = found.equal(i);
-    found.twice[i] = 2 * above + equal;
-    above += equal;
-    for (const Bins* one : found.bins) above += (*one)[2 * i];
-  }
+  found.ranks = sweep::ranks_of(sum);
   return found;
 }
 
-sweep::Limit limit_of(const Negatives& negatives, double limit) {
-  sweep::Limit made{limit * static_cast<double>(negatives.total), static_cast<std::int64_t>(negatives.twice.size()), 0};
-  std::int64_t low = 0;  // A + E falls as values rise
-  while (low < made.full) {
-    const std::int64_t middle = low + (made.full - low) / 2;
-    const auto at = static_cast<std::size_t>(middle);
-    if (static_cast<double>(negatives.above(at) + negatives.equal(at)) <= made.negatives) {
-      made.full = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  if (made.full > 0) {
-    const auto before = static_cast<std::size_t>(made.full - 1);
-    const double rest = made.negatives - static_cast<double>(negatives.above(before));
-    if (rest > 0) made.cut = rest * rest / (2 * static_cast<double>(negatives.equal(before)));
-  }
-  return made;
-}
-
 // One region's share for each limit: of its `saturation` highest pixels.
-void add_shares(const std::uint32_t* ranks, std::int64_t area, std::int64_t saturation, const Negatives& negatives,
-                const std::vector<sweep::Limit>& limits, double* shares, std::int64_t step) {
+void add_shares(const std::uint32_t* ranks, std::int64_t area, std::int64_t saturation,
+                const std::vector<std::uint64_t>& its_twice, const std::vector<sweep::Limit>& limits, double* shares,
+                std::int64_t step) {
   std::vector<std::uint32_t> tops;
   if (saturation < area) {
     tops.assign(ranks, ranks + area);
@@ -117,8 +78,8 @@ void add_shares(const std::uint32_t* ranks, std::int64_t area, std::int64_t satu
   std::vector<sweep::Share> sums(limits.size());
   constexpr std::int64_t ahead = 32;
   for (std::int64_t i = 0; i < area; ++i) {
-    __builtin_prefetch(negatives.twice.data() + ranks[std::min(i + ahead, area - 1)]);
-    const std::uint64_t twice = negatives.twice[ranks[i]];
+    __builtin_prefetch(its_twice.data() + ranks[std::min(i + ahead, area - 1)]);
+    const std::uint64_t twice = its_twice[ranks[i]];
     for (std::size_t l = 0; l < limits.size(); ++l) sums[l].add(ranks[i], twice, limits[l]);
   }
   for (std::size_t l = 0; l < limits.size(); ++l) {
@@ -133,25 +94,16 @@ void answer(const SweepQuestion& question, const std::vector<std::uint32_t>& ran
     if ((question.groups >> group_of_region[r] & 1) != 0) asked.push_back(r);
   }
   if (asked.empty() || negatives.total == 0) return;
-  std::vector<sweep::Limit> limits;
-  for (std::int64_t l = 0; l < question.limits.size[0]; ++l) {
-    limits.push_back(limit_of(negatives, question.limits.as<double>()[l]));
-  }
+  const std::vector<sweep::Limit> limits = sweep::make_limits(negatives.ranks, question.limits, negatives.total);
   const auto regions = static_cast<std::int64_t>(asked.size());
   std::vector<double> shares(limits.size() * asked.size());
   const int useful = sweep::useful_threads(static_cast<std::int64_t>(ranks.size()), threads);
   sweep::parallel_items(regions, useful, [&](std::int64_t i) {
     const std::int64_t r = asked[i];
-    add_shares(ranks.data() + start[r], start[r + 1] - start[r], question.saturations.as<std::int64_t>()[r], negatives, limits,
-               shares.data() + i, regions);
+    add_shares(ranks.data() + start[r], start[r + 1] - start[r], question.saturations.as<std::int64_t>()[r],
+               negatives.ranks.twice, limits, shares.data() + i, regions);
   });
-  for (std::size_t l = 0; l < limits.size(); ++l) {
-    const auto begin = shares.begin() + static_cast<std::int64_t>(l) * regions, end = begin + regions;
-    std::sort(begin, end);  // the order of regions must not show in the last bits
-    double sum = 0;
-    for (auto share = begin; share != end; ++share) sum += *share;
-    question.areas.as<double>()[l] = sum / static_cast<double>(regions);
-  }
+  sweep::write_means(shares, regions, question.areas);
 }
 
 // Twice the pairs of a pixel in a region and one outside in which the latter is higher, ties half.
@@ -192,17 +144,18 @@ SweepFigures figures_of(const Views& maps, const Views& covered, const std::int6
 
   const std::vector<std::uint32_t> ranks = ranks_among(index, scores, threads);
   for (const SweepQuestion& question : questions) {
-    const Negatives negatives = negatives_of(question.groups, bins, figures.negatives, index.size());
+    const Negatives negatives = negatives_of(question.groups, bins, figures.negatives);
     answer(question, ranks, offsets.as<std::int64_t>(), group_of_region, negatives, threads);
   }
-  const Negatives all = negatives_of(~std::uint64_t{0}, bins, figures.negatives, index.size());
+  const Negatives all = negatives_of(~std::uint64_t{0}, bins, figures.negatives);
   if (all.total == 0 || figures.positives == 0) return figures;
   Pairs twice = 0;
   if (figures.positives == scores.size[0]) {
-    for (const std::uint32_t rank : ranks) twice += all.twice[rank];
+    for (const std::uint32_t rank : ranks) twice += all.ranks.twice[rank];
   } else {  // a pixel of two regions counts once
     const sweep::Counts once = sweep::count(index, maps, covered, true, threads);
-    for (std::size_t i = 0; i < all.twice.size(); ++i) twice += static_cast<Pairs>(once.bins[2 * i + 1]) * all.twice[i];
+    for (std::size_t i = 0; i < all.ranks.twice.size(); ++i)
+      twice += static_cast<Pairs>(once.bins[2 * i + 1]) * all.ranks.twice[i];
   }
   const Pairs pairs = static_cast<Pairs>(figures.positives) * static_cast<Pairs>(all.total);
   figures.auroc = static_cast<double>(2 * pairs - twice) / (2 * static_cast<double>(pairs));

@@ -46,6 +46,17 @@ class Strips {
   std::int64_t total_ = 0;
 };
 
+// Elements [begin, end) of a vector of `bytes` each as an image of one row.
+inline TensorView as_row(const TensorView& vector, std::int64_t begin, std::int64_t end, std::int64_t bytes) {
+  TensorView row = vector;
+  row.data = vector.as<std::uint8_t>() + begin * vector.stride[0] * bytes;
+  row.dims = 2;
+  row.size[0] = 1, row.size[1] = end - begin;
+  row.stride[0] = 0, row.stride[1] = vector.stride[0];
+  return row;
+}
+inline TensorView as_row(const TensorView& vector) { return as_row(vector, 0, vector.size[0], 0); }
+
 // visit(key) for each of n pixels of a row, from column x on, whose mask is `wanted` (all without a mask).
 template <typename Key, typename T, typename Visit>
 inline void visit_row(const TensorView& map, const TensorView* mask, bool wanted, std::int64_t row, std::int64_t x,

@@ -18,18 +18,11 @@ const SweepKernels& active_sweep_kernels() { return sweep_kernels(); }
 
 namespace {
 
+using sweep::as_row;
 using sweep::Index;
 using sweep::Ranks;
 using sweep::Tops;
 using sweep::useful_threads;
-
-TensorView as_row(const TensorView& vector) {
-  TensorView row = vector;
-  row.dims = 2;
-  row.size[0] = 1, row.size[1] = vector.size[0];
-  row.stride[0] = 0, row.stride[1] = vector.stride[0];
-  return row;
-}
 
 // A key that about `share` of the negatives reach, from a sample of them; 0 if there are too few to be worth it.
 template <typename Key>
@@ -142,11 +135,11 @@ SweepInfo auroc_of(const Views& maps, const Views& labels, double* area, int thr
   if (counts.info.nan_image >= 0) return {0, negatives};
 
   const Ranks ranks = sweep::ranks_of(counts.bins);
-  unsigned __int128 twice = 0;  // sum of 2 A + E: twice the pairs in which the larger class scores above, ties half
+  unsigned __int128 twice = 0;  // twice the pairs in which the larger class scores above, ties half
   std::size_t value = 0;
   for (const Key key : few) {
     while (index[value] < key) ++value;
-    twice += static_cast<unsigned __int128>(2 * ranks.above[value] + ranks.equal[value]);
+    twice += ranks.twice[value];
   }
   const unsigned __int128 pairs = static_cast<unsigned __int128>(positives) * static_cast<unsigned __int128>(negatives);
   *area = static_cast<double>(few_positives ? 2 * pairs - twice : twice) / (2 * static_cast<double>(pairs));

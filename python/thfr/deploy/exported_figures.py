@@ -44,7 +44,7 @@ def evaluate_exported(
     target = Path(folder) / files.METRICS if out is None else Path(out)
     dataset = data_of_run(Path(folder), model.metadata.get("dataset", {}), data)
     remove_figures(target)
-    metrics = evaluate_detector(model, dataset, maps_out=maps_out, progress=progress)  # type: ignore[arg-type]
+    metrics = evaluate_detector(model, dataset, maps_out=maps_out, progress=progress)
     metrics["model"] = {
         **model.metadata["model"],
         "format": model.metadata["format"],

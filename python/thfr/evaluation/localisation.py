@@ -53,8 +53,8 @@ class _Image:
 class TestPixels:
     """The pixels of all test images; images may come from several threads, in any order.
 
-    Takes five bytes a pixel (an image without regions four) until :meth:`figures` is done, which needs 24
-    bytes more for each distinct score of the regions' pixels.
+    Takes five bytes a pixel (an image without regions four) until :meth:`figures` is done, which needs some
+    50 bytes more for each distinct score of the regions' pixels, and 16 for each kind.
     """
 
     __test__ = False  # the name is not meant for pytest

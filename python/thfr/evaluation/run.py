@@ -14,7 +14,7 @@ from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.figures import remove_figures
 from thfr.evaluation.protocols import evaluate_maps
-from thfr.inference.scoring import help_to_score, score_items, source_of, unreadable
+from thfr.inference.scoring import Scorer, help_to_score, score_items, source_of, unreadable
 from thfr.io import atomic_write_json, printable
 from thfr.methods import Detector
 from thfr.predictions.sources import collect
@@ -109,15 +109,15 @@ def evaluate_run(
 
 
 def evaluate_detector(
-    detector: Detector,
+    detector: Scorer,
     dataset: Dataset,
     *,
     maps_out: str | os.PathLike[str] | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score a data set's test images with a detector: the figures of :func:`evaluate_maps`, ``image_f1`` at
-    its threshold, and ``notes`` on the images.
+    """Score a data set's test images with a detector or an exported model: the figures of
+    :func:`evaluate_maps`, ``image_f1`` at its threshold, and ``notes`` on the images.
 
     ``maps_out``: folder for scores and maps; None: not kept. Each image is read once.
 

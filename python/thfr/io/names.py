@@ -7,8 +7,11 @@ about it* is escaped.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,6 +47,13 @@ def csv_cell(value: Any) -> Any:
         return value
     cell = storable(value)
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Lines of cells, the head among them, as CSV; see :func:`csv_cell`."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, line) for line in lines)
+    return buffer.getvalue()
 
 
 def result_name(name: str, suffix: str) -> str:

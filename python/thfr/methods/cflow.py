@@ -31,14 +31,13 @@ from torch import Tensor, nn
 from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, OptimisationConfig, RunConfig
-from thfr.methods.base import Detector
 from thfr.methods.common.batches import batch_indices
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.features import FeatureStore
 from thfr.methods.common.optimisation import Optimiser
+from thfr.methods.common.trained import TrainedDetector
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
-from thfr.runs.threshold import Threshold
 
 _STREAM = 20  # of random draws; one a level from here on
 _REFERENCE = 32  # training images among which the largest likelihood is sought
@@ -195,22 +194,16 @@ class CFLOWNetwork(nn.Module):
 
 
 @register_method("cflow", CFLOWConfig)
-class CFLOWDetector(Detector[CFLOWConfig]):
+class CFLOWDetector(TrainedDetector[CFLOWConfig]):
     """The map is the sum over the levels of one minus the probability of the features relative to good ones,
     the score its maximum.
     """
 
-    def __init__(
-        self,
-        config: CFLOWConfig,
-        extractor: FeatureExtractor,
-        network: CFLOWNetwork,
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
-    ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
-        self.network: CFLOWNetwork = self._placed(network)
+    network: CFLOWNetwork
+
+    @staticmethod
+    def make_network(config: CFLOWConfig, extractor: FeatureExtractor) -> CFLOWNetwork:
+        return CFLOWNetwork(config.model, extractor.channels, config.training.seed)
 
     @classmethod
     def fit(
@@ -241,22 +234,6 @@ class CFLOWDetector(Detector[CFLOWConfig]):
             ]
         )
 
-    def state(self) -> dict[str, Tensor]:
-        return self.network.state_dict()
-
-    @classmethod
-    def from_state(
-        cls,
-        config: CFLOWConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
-    ) -> CFLOWDetector:
-        network = CFLOWNetwork(config.model, extractor.channels)
-        network.load_state_dict(state)
-        return cls(config, extractor, network, device, precision)
-
 
 class _Fitting:
     """What one fitting needs at every step."""
@@ -265,7 +242,7 @@ class _Fitting:
         self, config: CFLOWConfig, extractor: FeatureExtractor, store: FeatureStore, device: torch.device
     ) -> None:
         self.settings, self.store, self.device = config.training, store, device
-        self.network = CFLOWNetwork(config.model, extractor.channels, config.training.seed)
+        self.network = CFLOWDetector.make_network(config, extractor)
         for flow, mean, deviation in zip(self.network.flows, *store.statistics(), strict=True):
             flow.get_buffer("mean").copy_(mean)
             flow.get_buffer("deviation").copy_(deviation.clamp(min=_FLAT))

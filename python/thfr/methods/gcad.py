@@ -24,7 +24,7 @@ Deviations from the paper, whose code and layer tables are not public:
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from thfr.backbones import FeatureExtractor
 from thfr.methods.common.regression import Trunk, conv, trunk_index
 from thfr.methods.common.regression_detector import (
     RegressionConfig,
@@ -193,5 +194,5 @@ class GCADDetector(RegressionDetector):
     """Pretrained encoder and both branches."""
 
     @staticmethod
-    def make_network(config: Any, channels: tuple[int, ...]) -> GCADNetwork:
-        return GCADNetwork(config.model, channels)
+    def make_network(config: GCADConfig, extractor: FeatureExtractor) -> GCADNetwork:
+        return GCADNetwork(config.model, extractor.channels)

@@ -22,13 +22,14 @@ Deviations from the paper:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from thfr.backbones import FeatureExtractor
 from thfr.methods.common.regression import Trunk, conv, trunk_index
 from thfr.methods.common.regression_detector import (
     RegressionConfig,
@@ -135,5 +136,5 @@ class StudentTeacherDetector(RegressionDetector):
     """Teacher and students."""
 
     @staticmethod
-    def make_network(config: Any, channels: tuple[int, ...]) -> Ensemble:
-        return Ensemble(config.model, channels)
+    def make_network(config: StudentTeacherConfig, extractor: FeatureExtractor) -> Ensemble:
+        return Ensemble(config.model, extractor.channels)

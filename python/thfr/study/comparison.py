@@ -4,8 +4,6 @@ table.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +14,7 @@ import yaml
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
+from thfr.io.names import csv_text
 from thfr.methods.registry import config_class
 from thfr.study.grids import Category, make_trials
 from thfr.study.presets import changed, read_changes
@@ -141,20 +140,18 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """The same at full precision, figures from 0 to 1, times in s and ms, memory in bytes."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     spreads = [f"{name} {what}" for name in _FIGURES for what in ("mean", "std")]
     head = ["dataset", "category", "method", "backbone", "seeds"]
-    writer.writerow([*head, *spreads, "train_seconds", "milliseconds", "peak_memory_bytes"])
+    lines: list[list[Any]] = [[*head, *spreads, "train_seconds", "milliseconds", "peak_memory_bytes"]]
     for row in _plain(rows):
         found = [row["figures"].get(name) or {"mean": None, "std": None} for name in _FIGURES]
-        writer.writerow(
+        lines.append(
             [row["dataset"], row["category"], row["setting"]["method"], row["setting"]["backbone"]]
             + [" ".join(map(str, row["seeds"]))]
             + [one[what] for one in found for what in ("mean", "std")]
             + [row["train_seconds"], row["milliseconds"], row["peak_memory_bytes"]]
         )
-    return buffer.getvalue()
+    return csv_text(lines)
 
 
 def _plain(rows: Sequence[Row], category: str | None = None) -> list[Row]:

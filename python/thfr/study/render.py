@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from thfr.io import atomic_write_json, atomic_write_text, csv_cell
+from thfr.io import atomic_write_json, atomic_write_text
+from thfr.io.names import csv_text
 from thfr.study.published import KINDS
 from thfr.study.tables import Line, Table, Tables, Value
 
@@ -86,25 +85,16 @@ def as_latex(tables: Tables) -> str:
 
 def as_csv(tables: Tables) -> str:
     """One line a figure, in percent at full precision."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
+    lines: list[list[Any]] = [
         ["dataset", "figure", "kind", "method", "published", "category", "mean", "std", "official"]
-    )
+    ]
     for table in tables.tables:
         for line in table.lines:
+            kind = line.kind or ""
+            row = [table.dataset, table.figure.format(kind=kind), kind, line.method, line.published]
             for column, value in line.values.items():
-                kind = line.kind or ""
-                row = [
-                    table.dataset,
-                    table.figure.format(kind=kind),
-                    kind,
-                    line.method,
-                    line.published,
-                    column,
-                ]
-                writer.writerow(map(csv_cell, [*row, value.mean, value.std, value.official]))
-    return buffer.getvalue()
+                lines.append([*row, column, value.mean, value.std, value.official])
+    return csv_text(lines)
 
 
 def _head(table: Table) -> list[str]:

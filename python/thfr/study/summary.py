@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thfr.evaluation.table import columns
-from thfr.io import csv_cell
+from thfr.io.names import csv_text
 
 MEAN = "mean"
 Row = dict[str, Any]
@@ -157,19 +155,9 @@ def as_csv(rows: Sequence[Row]) -> str:
     """A line a row; of every figure that some row has, mean and standard deviation."""
     names = [name for name in _ordered(rows) if any(row["figures"].get(name) for row in rows)]
     fields = list(dict.fromkeys(key for row in rows for key in row["setting"]))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    head = [
-        "dataset",
-        "category",
-        *fields,
-        *PLAIN,
-        "bank_templates",
-        "seeds",
-        "train_seconds",
-        "peak_memory_bytes",
-    ]
-    writer.writerow([*head, *(f"{name} {what}" for name in names for what in ("mean", "std"))])
+    head = ["dataset", "category", *fields, *PLAIN, "bank_templates", "seeds", "train_seconds"]
+    spreads = [f"{name} {what}" for name in names for what in ("mean", "std")]
+    lines: list[list[Any]] = [[*head, "peak_memory_bytes", *spreads]]
     for row in rows:
         line = [row["dataset"], row["category"], *(row["setting"].get(key) for key in fields)]
         line += [row["evaluation"][key] for key in PLAIN]
@@ -178,8 +166,8 @@ def as_csv(rows: Sequence[Row]) -> str:
         for name in names:
             found = row["figures"].get(name) or {"mean": None, "std": None}
             line += [found["mean"], found["std"]]
-        writer.writerow(map(csv_cell, line))
-    return buffer.getvalue()
+        lines.append(line)
+    return csv_text(lines)
 
 
 def as_text(rows: Sequence[Row]) -> str:

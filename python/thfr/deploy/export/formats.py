@@ -65,7 +65,9 @@ def write(
         if calibration:
             quantise(folder / files.MODELS["onnx"], calibration)
         return versions
-    return _write_openvino(program, folder)
+    if format == "openvino":
+        return _write_openvino(program, folder)
+    raise ValueError(f"write: format: expected one of {', '.join(FORMATS)}, got {format!r}")
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> dict[str, Any]:

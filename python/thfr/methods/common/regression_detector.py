@@ -15,13 +15,12 @@ from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.backbones.specs import BackboneSpec
 from thfr.config import ModelConfig, RunConfig
-from thfr.methods.base import Detector
 from thfr.methods.common.batches import batch_indices, held_out
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.regression import MapScale, Standardiser
 from thfr.methods.common.resolution import power_of_two
-from thfr.runs.threshold import Threshold
+from thfr.methods.common.trained import TrainedDetector
 
 _BATCH = 8
 
@@ -99,35 +98,18 @@ class RegressionNetwork(nn.Module, ABC):
         """Error maps [B,h,w], as many as ``scale`` has, each on a scale of its own."""
 
 
-class RegressionDetector(Detector[RegressionConfig]):
+class RegressionDetector(TrainedDetector[RegressionConfig]):
     """The map is the sum of all error maps, each standardised on good images; the score its maximum."""
 
-    def __init__(
-        self,
-        config: RegressionConfig,
-        extractor: FeatureExtractor,
-        network: RegressionNetwork,
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
-    ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
-        self.network: RegressionNetwork = self._placed(network)
-
-    @staticmethod
-    @abstractmethod
-    def make_network(config: Any, channels: tuple[int, ...]) -> RegressionNetwork:
-        """The method's network, of random weights from torch's global generator."""
+    network: RegressionNetwork
 
     @classmethod
     def fit(
         cls: type[RegressionT], config: RegressionConfig, extractor: FeatureExtractor, context: FitContext
     ) -> tuple[RegressionT, dict[str, Any]]:
         started = time.monotonic()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.training.seed)
-            network = cls.make_network(config, extractor.channels)
-        fitting = _Fitting(config, extractor, context, network.to(context.device))
+        network = cls.seeded_network(config, extractor, context.device)
+        fitting = _Fitting(config, extractor, context, network)
         try:
             seconds = fitting.optimiser.run(fitting.losses, context, started)
             detector = cls(config, extractor, network, context.device)
@@ -153,22 +135,6 @@ class RegressionDetector(Detector[RegressionConfig]):
 
     def _map(self, errors: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self._smoothed(self.network.scale(errors))
-
-    def state(self) -> dict[str, Tensor]:
-        return self.network.state_dict()
-
-    @classmethod
-    def from_state(
-        cls: type[RegressionT],
-        config: RegressionConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
-    ) -> RegressionT:
-        network = cls.make_network(config, extractor.channels)
-        network.load_state_dict(state, strict=True)
-        return cls(config, extractor, network, device, precision)
 
 
 class _Fitting:

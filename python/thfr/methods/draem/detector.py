@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from thfr import distributed
-from thfr.methods.base import Detector
 from thfr.methods.common.batches import batch_indices
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.optimisation import Optimiser
+from thfr.methods.common.trained import TrainedDetector
 from thfr.methods.draem.config import DRAEMConfig
 from thfr.methods.draem.losses import focal_loss, structural_similarity
 from thfr.methods.draem.networks import DRAEMNetwork
@@ -22,28 +22,22 @@ from thfr.methods.draem.simulation import simulate, turned
 from thfr.methods.draem.textures import TextureSource
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
-from thfr.runs.threshold import Threshold
 
 _STREAM = 30  # of random draws
 _DROPS = (4 / 7, 6 / 7)  # shares of the steps after which the learning rate drops to a tenth
 
 
 @register_method("draem", DRAEMConfig)
-class DRAEMDetector(Detector[DRAEMConfig]):
+class DRAEMDetector(TrainedDetector[DRAEMConfig]):
     """The map is the probability of "anomalous" after a mean filter, the score its maximum."""
 
-    def __init__(
-        self,
-        config: DRAEMConfig,
-        network: DRAEMNetwork,
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
-    ) -> None:
-        super().__init__(config, None, device, precision, threshold)
-        self.network: DRAEMNetwork = convert_conv2d_weight_memory_format(
-            self._placed(network), torch.channels_last
-        )
+    network: DRAEMNetwork
+
+    @staticmethod
+    def make_network(config: DRAEMConfig, extractor: None) -> DRAEMNetwork:
+        model = config.model
+        network = DRAEMNetwork(model.reconstruction_width, model.discrimination_width)
+        return convert_conv2d_weight_memory_format(network, torch.channels_last)
 
     @classmethod
     def fit(
@@ -53,7 +47,7 @@ class DRAEMDetector(Detector[DRAEMConfig]):
         fitting = _Fitting(config, context)
         seconds = fitting.optimiser.run(fitting.losses, context, started)
         metadata = {"train_seconds": round(seconds, 3), "precision": fitting.optimiser.precision}
-        return cls(config, fitting.network, context.device), metadata
+        return cls(config, None, fitting.network, context.device), metadata
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,22 +65,6 @@ class DRAEMDetector(Detector[DRAEMConfig]):
         width = self.config.model.smoothing
         return F.avg_pool2d(full, width, stride=1, padding=width // 2, count_include_pad=False)[:, 0]
 
-    def state(self) -> dict[str, Tensor]:
-        return self.network.state_dict()
-
-    @classmethod
-    def from_state(
-        cls,
-        config: DRAEMConfig,
-        extractor: None,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
-    ) -> DRAEMDetector:
-        network = DRAEMNetwork(config.model.reconstruction_width, config.model.discrimination_width)
-        network.load_state_dict(state)
-        return cls(config, network, device, precision)
-
 
 class _Fitting:
     """What one fitting needs at every step."""
@@ -95,12 +73,7 @@ class _Fitting:
         self.settings, self.device = config.training, context.device
         self.images = shrunk(context.images, config.model.seen)
         self.textures = TextureSource(self.images, config.training.textures)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.training.seed)
-            network = DRAEMNetwork(config.model.reconstruction_width, config.model.discrimination_width)
-        self.network: DRAEMNetwork = convert_conv2d_weight_memory_format(
-            network.to(context.device), torch.channels_last
-        )
+        self.network: DRAEMNetwork = DRAEMDetector.seeded_network(config, None, context.device)
         settings = config.training
         self.optimiser = Optimiser(
             self.network,

@@ -26,14 +26,14 @@ from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig
 from thfr.methods.common.batches import batch_indices
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.losses import LossKind, restoration_losses
 from thfr.methods.common.optimisation import AdamConfig
 from thfr.methods.common.residual import BlockKind
 from thfr.methods.common.restoring import RestoringDetector
+from thfr.methods.common.trained import TrainedDetector
 from thfr.methods.rd4ad.network import MIRRORS, OTHERS, Mirror, ReverseDistillation
 from thfr.methods.registry import register_method
-from thfr.runs.threshold import Threshold
 
 
 class RD4ADModelConfig(ModelConfig):
@@ -77,20 +77,15 @@ class RD4ADConfig(RunConfig):
 
 
 @register_method("rd4ad", RD4ADConfig)
-class RD4ADDetector(RestoringDetector[RD4ADConfig]):
+class RD4ADDetector(TrainedDetector[RD4ADConfig], RestoringDetector[RD4ADConfig]):
     """Teacher and student."""
 
-    def __init__(
-        self,
-        config: RD4ADConfig,
-        extractor: FeatureExtractor,
-        network: ReverseDistillation,
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
-    ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
-        self.network: ReverseDistillation = self._placed(network)
+    network: ReverseDistillation
+
+    @staticmethod
+    def make_network(config: RD4ADConfig, extractor: FeatureExtractor) -> ReverseDistillation:
+        pyramid = extractor.spec.kind == "pyramid"
+        return ReverseDistillation(extractor.channels, config.model.mirror, pyramid)
 
     @classmethod
     def fit(
@@ -99,9 +94,7 @@ class RD4ADDetector(RestoringDetector[RD4ADConfig]):
         started = time.monotonic()
         settings, device = config.training, context.device
         store = context.compute_features(extractor)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            network = _network(config, extractor).to(device)
+        network = cls.seeded_network(config, extractor, device)
         optimiser = settings.optimiser(network, len(store), device)
 
         def losses(step: int) -> dict[str, Tensor]:
@@ -122,24 +115,3 @@ class RD4ADDetector(RestoringDetector[RD4ADConfig]):
         with torch.inference_mode(), self._computing():
             restored = self._stage("restoration", lambda: self.network(features))
         return [level.to(like.dtype) for level, like in zip(restored, features, strict=True)]
-
-    def state(self) -> dict[str, Tensor]:
-        return self.network.state_dict()
-
-    @classmethod
-    def from_state(
-        cls,
-        config: RD4ADConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
-    ) -> RD4ADDetector:
-        network = _network(config, extractor)
-        network.load_state_dict(state, strict=True)
-        return cls(config, extractor, network, device, precision)
-
-
-def _network(config: RD4ADConfig, extractor: FeatureExtractor) -> ReverseDistillation:
-    pyramid = extractor.spec.kind == "pyramid"
-    return ReverseDistillation(extractor.channels, config.model.mirror, pyramid)

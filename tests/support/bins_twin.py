@@ -1,4 +1,4 @@
-"""Plain PyTorch twins of the operators of bounded metrics (csrc/include/thfr/metrics.h), a bin at a time."""
+"""A plain twin of ``merge_bins`` (csrc/metrics/cpu/bins.cpp), a bin at a time, and what bins must hold."""
 
 from __future__ import annotations
 
@@ -7,30 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from thfr_ext.metrics.checks import require_numbers
-
-
-def to_order(scores: Tensor) -> Tensor:  # [n] -> [n] int64
-    """Scores as integers of the same order; -0 is 0."""
-    bits = scores.double().view(torch.int64)
-    return torch.where(bits < 0, -(bits & torch.iinfo(torch.int64).max), bits)
-
-
-def to_score(order: Tensor) -> Tensor:  # [n] int64 -> [n] fp64
-    minus = torch.iinfo(torch.int64).min
-    return torch.where(order < 0, -order | minus, order).view(torch.float64)
-
-
-def bit_length(x: Tensor) -> Tensor:
-    """Of int64 in [0, 2^63)."""
-    powers = torch.ones((), dtype=torch.int64, device=x.device) << torch.arange(63, device=x.device)
-    return torch.searchsorted(powers, x, right=True)
-
-
-def _sum(keys: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct keys, ascending, with the sums of their counts."""
-    distinct, place = keys.unique(return_inverse=True)
-    return distinct, torch.zeros_like(distinct).index_add(0, place, counts)
+from thfr_ext.metrics.bins import to_order
 
 
 class _Joiner:
@@ -93,8 +70,7 @@ def merge_bins(
     most: int,
     share: float,
     relative: bool,
-) -> tuple[Tensor, Tensor]:  # [3,m] int64, [] fp64
-    require_numbers("merge_bins", scores)
+) -> tuple[Tensor, float]:  # [3,m] int64
     keys, counts = to_order(scores).unique(return_counts=True)
     bins = [tuple(c) for c in torch.cat([*sketches, torch.stack([keys, keys, counts])], 1).T.tolist()]
     bins.sort(key=lambda bin: (-bin[0], -bin[1]))
@@ -108,26 +84,11 @@ def merge_bins(
     for entry in joined:
         joiner.push(entry)
     rows = torch.tensor(joiner.bins, dtype=torch.int64, device=scores.device)
-    share_used = torch.tensor(joiner.share, dtype=torch.float64, device=scores.device)
-    return rows.reshape(-1, 3).T.contiguous(), share_used
+    return rows.reshape(-1, 3).T.contiguous(), joiner.share
 
 
-def bins_area(
-    negatives: Tensor,  # [3,n] int64
-    positives: Tensor,  # [3,p] int64
-    total: float,
-    limits: Sequence[float],
-) -> Tensor:  # [2,L] fp64
-    rows = []
-    for end in (0, 1):  # negatives at their highest and positives at their lowest, and the opposite
-        keys, counts = _sum(negatives[end], negatives[2])
-        ranks = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        at, weights = positives[1 - end], positives[2].double()
-        above = (ranks[-1] - ranks[torch.searchsorted(keys, at, right=True)]).double()
-        equal = (ranks[-1] - ranks[torch.searchsorted(keys, at)]).double() - above
-        for limit in limits:
-            kept = limit * ranks[-1].double()
-            cut = (kept - above).clamp_min(0).square() / (2 * equal).clamp_min(1)
-            step = torch.where(above + equal <= kept, kept - above - equal / 2, cut)
-            rows.append((weights * step).sum() / kept / total)
-    return torch.stack(rows).view(2, len(limits))
+def hold(bins: Tensor, scores: Tensor) -> bool:  # [3,n] int64, [n]
+    """Whether scores can be given to bins so that each lies in its own: sorted ones to sorted ends."""
+    keys = to_order(scores).sort(descending=True).values
+    highs, lows = (bins[i].repeat_interleave(bins[2]).sort(descending=True).values for i in (0, 1))
+    return len(highs) == len(keys) and bool((lows <= keys).all()) and bool((keys <= highs).all())
