@@ -11,6 +11,7 @@ from support.images import products, spotted, write_images
 from support.methods import run, small_config
 from thfr.cli import main
 from thfr.config import RunConfig
+from thfr.errors import InputError
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
 from thfr.methods.template.calibration import say_of_parts, unrelated_difference
@@ -108,15 +109,12 @@ def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetect
     found = list(maps)
     assert len(found) == 9
     others = torch.arange(9) != row
-    assert detector.memory is not None
+    (memory,) = detector.memories
     smaller = TemplateDetector(
         detector.config,
         detector.extractor,
         TemplateBank([level[others] for level in bank.features], bank.indices[others]),
-        PatchMemory(
-            detector.memory.patches[detector.memory.owners != row],
-            detector.memory.owners[detector.memory.owners != row],
-        ),
+        [PatchMemory(memory.patches[memory.owners != row], memory.owners[memory.owners != row])],
         detector.peaks,
         detector.say,
     )
@@ -149,11 +147,33 @@ def test_one_part_alone(paths: list[Path], tmp_path: Path, parts: str, count: in
     found = run(template_config(parts=parts), paths, tmp_path / "run")
     assert isinstance(found, TemplateDetector)
     assert found.say.shape == (count,)
-    assert (found.memory is None) == (parts == "arrangement")
+    assert len(found.memories) == (parts == "material")
     assert (found.template_count == 0) == (parts == "material")
     loaded = Detector.load(tmp_path / "run", "cpu")
     images = spotted(2, 3)
     assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])
+
+
+def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
+    """Each gives three levels and a material; read again, the run says the same."""
+    found = run(
+        template_config(backbone="tf_efficientnet_lite0+test_vit", size=128, pretrained=False),
+        paths,
+        tmp_path / "run",
+    )
+    assert isinstance(found, TemplateDetector)
+    assert found.say.shape == (8,)
+    assert [memory.patches.shape[1] for memory in found.memories] == [40 + 112, 64 + 64]
+    assert found.bank.keys.shape[1] == 112 * 8 * 8 + 64 * 10 * 10
+    torch.testing.assert_close(found.bank.keys.norm(dim=1), torch.ones(9))
+    images = found.prepare([image.permute(1, 2, 0).numpy() for image in spotted(2, 3)])
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])
+
+
+def test_only_template_joins_backbones() -> None:
+    with pytest.raises(InputError, match="only template joins several"):
+        small_config("padim").from_values({"method": "padim", "model": {"backbone": "resnet18+test_vit"}})
 
 
 def test_tiles_and_rectangles(paths: list[Path], tmp_path: Path) -> None:
