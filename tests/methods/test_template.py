@@ -192,7 +192,7 @@ def test_no_image_need_be_held_out(paths: list[Path], tmp_path: Path) -> None:
     """From the command line: one image of a folder, without and with a method that cannot leave it out."""
     write_images(tmp_path / "one", products(1, 0))
     write_images(tmp_path / "more", products(4, 0))
-    options = ["--dataset", "folder", "--backbone", "tf_efficientnet_lite0", "--size", "64", "--json"]
+    options = ["--dataset", "folder", "--backbone", "tf_efficientnet_lite0", "--size", "auto:64", "--json"]
     for method, folder, held in (("template", "one", 0), ("template", "more", 4), ("patchcore", "one", 0)):
         out = tmp_path / f"{method}-{folder}"
         given = ["train", "--method", method, "--data", str(tmp_path / folder), "--out", str(out), *options]
