@@ -14,7 +14,7 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
-from thfr.methods.template.calibration import say_of_parts, unrelated_difference
+from thfr.methods.template.calibration import say_of_parts, unrelated_difference, variation
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
 from thfr.methods.thfr.bank import TemplateBank
@@ -72,6 +72,11 @@ def test_say_follows_what_good_images_say() -> None:
     torch.testing.assert_close(say.sum(), torch.tensor(1.0))
     torch.testing.assert_close(say[0] / say[1], torch.tensor(0.9 / 0.5))
     assert 0 < say[2] < 0.02  # good images explain one another no better than chance
+
+
+def test_backbones_are_added_in_units_of_their_variation() -> None:
+    torch.testing.assert_close(variation(torch.tensor([1.0, 2.0, 3.0])), torch.tensor((2 / 3) ** 0.5))
+    torch.testing.assert_close(variation(torch.tensor([2.0])), torch.tensor(0.1))
 
 
 def test_a_good_image_peaks_near_one(detector: TemplateDetector) -> None:
@@ -166,6 +171,13 @@ def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
     assert [memory.patches.shape[1] for memory in found.memories] == [40 + 112, 64 + 64]
     assert found.bank.keys.shape[1] == 112 * 8 * 8 + 64 * 10 * 10
     torch.testing.assert_close(found.bank.keys.norm(dim=1), torch.ones(9))
+    torch.testing.assert_close(found.say.sum(), torch.tensor(1.0))
+    varies = []
+    for numbers in found._parts_of_backbones():
+        good = [found._weighted(parts) for parts in found._leaving_out(torch.arange(9))]
+        sums = [found._smoothed([parts[number] for number in numbers])[1] for parts in good]
+        varies.append(variation(torch.cat(sums)))
+    torch.testing.assert_close(*varies)
     images = found.prepare([image.permute(1, 2, 0).numpy() for image in spotted(2, 3)])
     loaded = Detector.load(tmp_path / "run", "cpu")
     assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])

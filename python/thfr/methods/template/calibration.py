@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LEAST = 0.02  # trust in a part that says nothing, so that something is left where none says anything
+_STEADY = 0.05  # variation, as a share of the median, below which a few images cannot tell
 _BATCH = 32
 
 
@@ -28,6 +29,15 @@ def say_of_parts(
     """
     trust = (1 - peaks / unrelated.clamp_min(1e-6)).clamp_min(_LEAST)
     return trust / trust.sum()
+
+
+def variation(
+    peaks: Tensor,  # fp32 [N], of good images
+) -> Tensor:  # fp32 []
+    """Standard deviation, the unit in which the maps of several backbones are added: one whose good images
+    differ tells less by the same height. At least a twentieth of the median, for there may be few images.
+    """
+    return torch.maximum(peaks.std(correction=0), _STEADY * peaks.median()).clamp_min(1e-6)
 
 
 def unrelated_difference(

@@ -15,7 +15,7 @@ from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
-from thfr.methods.template.calibration import say_of_parts, unrelated_difference, weighted
+from thfr.methods.template.calibration import say_of_parts, unrelated_difference, variation, weighted
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
@@ -107,13 +107,41 @@ class TemplateDetector(Detector[TemplateConfig]):
                 unrelated.append(of_patches)
         unknown = torch.ones(len(unrelated))
         detector = cls(config, extractor, bank, memories, unknown, unknown, device, precision)
-        peaks = [
-            torch.cat([detector._smoothed([part])[1] for part in parts])
-            for parts in detector._leaving_out(torch.arange(len(bank)))
-        ]
-        detector.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
-        detector.say = say_of_parts(detector.peaks, torch.tensor(unrelated, device=detector.peaks.device))
+        detector._weigh(torch.tensor(unrelated, device=detector.device))
         return detector
+
+    def _weigh(
+        self,
+        unrelated: Tensor,  # fp32 [P]
+    ) -> None:
+        """Set :attr:`peaks` and :attr:`say`: of a backbone's parts by what they say, then of the backbones by
+        how little the peaks of their sums vary.
+        """
+        good = list(self._leaving_out(torch.arange(len(self.bank))))
+        peaks = [torch.cat([self._smoothed([part])[1] for part in parts]) for parts in good]
+        self.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
+        say = torch.empty_like(self.peaks)
+        for numbers in self._parts_of_backbones():
+            own = say_of_parts(self.peaks[numbers], unrelated[numbers])
+            sums = [
+                self._smoothed(weighted([parts[number] for number in numbers], self.peaks[numbers], own))[1]
+                for parts in good
+            ]
+            say[numbers] = own / variation(torch.cat(sums))
+        self.say = say / say.sum()
+
+    def _parts_of_backbones(self) -> list[list[int]]:
+        """For each backbone the numbers of its parts: its levels', and its material's, which are behind all
+        levels.
+        """
+        levels = len(self.bank.features) if self.config.model.uses_templates else 0
+        return [
+            [
+                *range(min(3 * one, levels), min(3 * one + 3, levels)),
+                *([levels + one] if self.memories else []),
+            ]
+            for one in range(len(self.bank.features) // 3)
+        ]
 
     @torch.inference_mode()
     def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
