@@ -42,8 +42,9 @@ class Joined(nn.Module):
         images: Tensor,  # [B,3,H,W] RGB in 0..1
     ) -> list[Tensor]:
         levels: list[Tensor] = []
+        members: Any = self.members
         given = (images.shape[2], images.shape[3])
-        for member, size in zip(self.members, self.spec.member_sizes(given), strict=True):
+        for member, size in zip(members, self.spec.member_sizes(given), strict=True):
             seen = images
             if size != given:
                 seen = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
@@ -53,5 +54,5 @@ class Joined(nn.Module):
     def fixed(self, size: tuple[int, int]) -> Joined:
         """A copy for inputs of one size, (height, width)."""
         sizes = self.spec.member_sizes(size)
-        fixed: list[Any] = [one.fixed(seen) for one, seen in zip(self.members, sizes, strict=True)]
-        return Joined(fixed, self.spec)
+        members: Any = self.members
+        return Joined([one.fixed(seen) for one, seen in zip(members, sizes, strict=True)], self.spec)
