@@ -14,7 +14,7 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
-from thfr.methods.template.calibration import say_of_parts, unrelated_difference, variation
+from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
 from thfr.methods.thfr.bank import TemplateBank
@@ -74,9 +74,11 @@ def test_say_follows_what_good_images_say() -> None:
     assert 0 < say[2] < 0.02  # good images explain one another no better than chance
 
 
-def test_backbones_are_added_in_units_of_their_variation() -> None:
-    torch.testing.assert_close(variation(torch.tensor([1.0, 2.0, 3.0])), torch.tensor((2 / 3) ** 0.5))
-    torch.testing.assert_close(variation(torch.tensor([2.0])), torch.tensor(0.1))
+def test_backbones_are_weighed_by_how_little_good_images_vary() -> None:
+    peaks = torch.tensor([0.9, 1.0, 1.1])
+    torch.testing.assert_close(steadiness(5 * peaks), steadiness(peaks) / 5)  # whatever the unit
+    torch.testing.assert_close(steadiness(1 + 2 * (peaks - 1)), steadiness(peaks) / 4)
+    torch.testing.assert_close(steadiness(torch.tensor([2.0])), torch.tensor(0.5 / 0.05**2))
 
 
 def test_a_good_image_peaks_near_one(detector: TemplateDetector) -> None:
@@ -172,12 +174,12 @@ def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
     assert found.bank.keys.shape[1] == 112 * 8 * 8 + 64 * 10 * 10
     torch.testing.assert_close(found.bank.keys.norm(dim=1), torch.ones(9))
     torch.testing.assert_close(found.say.sum(), torch.tensor(1.0))
-    varies = []
+    levelled = []
     for numbers in found._parts_of_backbones():
         good = [found._weighted(parts) for parts in found._leaving_out(torch.arange(9))]
-        sums = [found._smoothed([parts[number] for number in numbers])[1] for parts in good]
-        varies.append(variation(torch.cat(sums)))
-    torch.testing.assert_close(*varies)
+        peaks = torch.cat([found._smoothed([parts[number] for number in numbers])[1] for parts in good])
+        levelled.append(peaks.median() * (peaks.std(correction=0) / peaks.median()).clamp_min(0.05) ** 2)
+    torch.testing.assert_close(*levelled)
     images = found.prepare([image.permute(1, 2, 0).numpy() for image in spotted(2, 3)])
     loaded = Detector.load(tmp_path / "run", "cpu")
     assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])

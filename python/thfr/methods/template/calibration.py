@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LEAST = 0.02  # trust in a part that says nothing, so that something is left where none says anything
-_STEADY = 0.05  # variation, as a share of the median, below which a few images cannot tell
+_STEADY = 0.05  # variation below which a few images cannot tell
 _BATCH = 32
 
 
@@ -31,13 +31,14 @@ def say_of_parts(
     return trust / trust.sum()
 
 
-def variation(
+def steadiness(
     peaks: Tensor,  # fp32 [N], of good images
 ) -> Tensor:  # fp32 []
-    """Standard deviation, the unit in which the maps of several backbones are added: one whose good images
-    differ tells less by the same height. At least a twentieth of the median, for there may be few images.
+    """What a backbone's map is multiplied by in a sum of several: 1 over the median peak, and over the square
+    of the peaks' variation (standard deviation over median), as measurements are weighed.
     """
-    return torch.maximum(peaks.std(correction=0), _STEADY * peaks.median()).clamp_min(1e-6)
+    middle = peaks.median().clamp_min(1e-6)
+    return 1 / middle / (peaks.std(correction=0) / middle).clamp_min(_STEADY) ** 2
 
 
 def unrelated_difference(

@@ -15,7 +15,7 @@ from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
-from thfr.methods.template.calibration import say_of_parts, unrelated_difference, variation, weighted
+from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
@@ -127,7 +127,7 @@ class TemplateDetector(Detector[TemplateConfig]):
                 self._smoothed(weighted([parts[number] for number in numbers], self.peaks[numbers], own))[1]
                 for parts in good
             ]
-            say[numbers] = own / variation(torch.cat(sums))
+            say[numbers] = own * steadiness(torch.cat(sums))
         self.say = say / say.sum()
 
     def _parts_of_backbones(self) -> list[list[int]]:
