@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thfr.backbones.definition import BackboneSpec
 
-if TYPE_CHECKING:
-    from thfr.backbones.factory import FeatureExtractor
-
 
 class Joined(nn.Module):
-    """The levels of several extractors, one extractor after the other. Each sees the image at its own size
+    """The levels of several feature extractors, one after the other. Each sees the image at its own size
     (:meth:`thfr.backbones.definition.BackboneSpec.member_sizes`), resized bilinearly, and normalises it.
     """
 
-    def __init__(self, members: Sequence[FeatureExtractor], spec: BackboneSpec) -> None:
+    def __init__(self, members: Sequence[Any], spec: BackboneSpec) -> None:
         super().__init__()
         self.members, self.spec = nn.ModuleList(members), spec
         self._channels = [width for member in members for width in member.channels]
