@@ -82,6 +82,9 @@ class ModelConfig(_Base):
     follows_backbone: ClassVar[bool] = True
     """False: the input size need not suit the backbone, because the method does without one."""
 
+    joins_backbones: ClassVar[bool] = False
+    """Whether the backbone may be several, joined by ``+``."""
+
     backbone: str = "wide_resnet50_2"
     pretrained: bool = True
     """False: random backbone weights, for tests only."""
@@ -105,7 +108,8 @@ class ModelConfig(_Base):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
-        backbone_spec(value)
+        if backbone_spec(value).members and not cls.joins_backbones:
+            raise ValueError(f"expected one backbone: only template joins several, got {value}")
         return value
 
     @field_validator("depths")

@@ -11,9 +11,10 @@ from support.images import products, spotted, write_images
 from support.methods import run, small_config
 from thfr.cli import main
 from thfr.config import RunConfig
+from thfr.errors import InputError
 from thfr.methods import Detector
 from thfr.methods.template import TemplateDetector
-from thfr.methods.template.calibration import say_of_parts, unrelated_difference
+from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
 from thfr.methods.thfr.bank import TemplateBank
@@ -73,6 +74,13 @@ def test_say_follows_what_good_images_say() -> None:
     assert 0 < say[2] < 0.02  # good images explain one another no better than chance
 
 
+def test_backbones_are_weighed_by_how_little_good_images_vary() -> None:
+    peaks = torch.tensor([0.9, 1.0, 1.1])
+    torch.testing.assert_close(steadiness(5 * peaks), steadiness(peaks) / 5)  # whatever the unit
+    torch.testing.assert_close(steadiness(1 + 2 * (peaks - 1)), steadiness(peaks) / 4)
+    torch.testing.assert_close(steadiness(torch.tensor([2.0])), torch.tensor(0.5 / 0.05**2))
+
+
 def test_a_good_image_peaks_near_one(detector: TemplateDetector) -> None:
     assert detector.threshold is not None
     assert 0.5 < detector.threshold.scores[4] < 1.2
@@ -108,15 +116,12 @@ def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetect
     found = list(maps)
     assert len(found) == 9
     others = torch.arange(9) != row
-    assert detector.memory is not None
+    (memory,) = detector.memories
     smaller = TemplateDetector(
         detector.config,
         detector.extractor,
         TemplateBank([level[others] for level in bank.features], bank.indices[others]),
-        PatchMemory(
-            detector.memory.patches[detector.memory.owners != row],
-            detector.memory.owners[detector.memory.owners != row],
-        ),
+        [PatchMemory(memory.patches[memory.owners != row], memory.owners[memory.owners != row])],
         detector.peaks,
         detector.say,
     )
@@ -149,11 +154,40 @@ def test_one_part_alone(paths: list[Path], tmp_path: Path, parts: str, count: in
     found = run(template_config(parts=parts), paths, tmp_path / "run")
     assert isinstance(found, TemplateDetector)
     assert found.say.shape == (count,)
-    assert (found.memory is None) == (parts == "arrangement")
+    assert len(found.memories) == (parts == "material")
     assert (found.template_count == 0) == (parts == "material")
     loaded = Detector.load(tmp_path / "run", "cpu")
     images = spotted(2, 3)
     assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])
+
+
+def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
+    """Each gives three levels and a material; read again, the run says the same."""
+    found = run(
+        template_config(backbone="tf_efficientnet_lite0+test_vit", size=128, pretrained=False),
+        paths,
+        tmp_path / "run",
+    )
+    assert isinstance(found, TemplateDetector)
+    assert found.say.shape == (8,)
+    assert [memory.patches.shape[1] for memory in found.memories] == [40 + 112, 64 + 64]
+    assert found.bank.keys.shape[1] == 112 * 8 * 8 + 64 * 10 * 10
+    torch.testing.assert_close(found.bank.keys.norm(dim=1), torch.ones(9))
+    torch.testing.assert_close(found.say.sum(), torch.tensor(1.0))
+    levelled = []
+    for numbers in found._parts_of_backbones():
+        good = [found._weighted(parts) for parts in found._leaving_out(torch.arange(9))]
+        peaks = torch.cat([found._smoothed([parts[number] for number in numbers])[1] for parts in good])
+        levelled.append(peaks.median() * (peaks.std(correction=0) / peaks.median()).clamp_min(0.05) ** 2)
+    torch.testing.assert_close(*levelled)
+    images = found.prepare([image.permute(1, 2, 0).numpy() for image in spotted(2, 3)])
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])
+
+
+def test_only_template_joins_backbones() -> None:
+    with pytest.raises(InputError, match="only template joins several"):
+        small_config("padim").from_values({"method": "padim", "model": {"backbone": "resnet18+test_vit"}})
 
 
 def test_tiles_and_rectangles(paths: list[Path], tmp_path: Path) -> None:
@@ -172,7 +206,7 @@ def test_no_image_need_be_held_out(paths: list[Path], tmp_path: Path) -> None:
     """From the command line: one image of a folder, without and with a method that cannot leave it out."""
     write_images(tmp_path / "one", products(1, 0))
     write_images(tmp_path / "more", products(4, 0))
-    options = ["--dataset", "folder", "--backbone", "tf_efficientnet_lite0", "--size", "64", "--json"]
+    options = ["--dataset", "folder", "--backbone", "tf_efficientnet_lite0", "--size", "auto:64", "--json"]
     for method, folder, held in (("template", "one", 0), ("template", "more", 4), ("patchcore", "one", 0)):
         out = tmp_path / f"{method}-{folder}"
         given = ["train", "--method", method, "--data", str(tmp_path / folder), "--out", str(out), *options]

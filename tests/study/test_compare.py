@@ -101,6 +101,7 @@ def test_two_methods_on_two_backbones(data: Path, tiny_methods: Path, tmp_path: 
         (["--data", "mvtec_ad"], "expected DATASET=ROOT with a data set of "),
         (["--data", "mvtec_ad={data}", "--category", "cup"], "none of the folders holds cup"),
         (["--data", "mvtec_ad={data}", "--backbone", "resnet18", "resnet18"], "given twice"),
+        (["--data", "mvtec_ad={data}", "--backbone", "resnet18+test_vit=a+b"], "in thfr train only"),
         (["--data", "mvtec_ad={data}", "--backbone", "vgg"], "backbone"),
         (["--data", "mvtec_ad={data}", "--methods", "magic"], "invalid choice"),
     ],

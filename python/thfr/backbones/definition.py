@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from thfr.errors import InputError
+from thfr.io.sizes import fitted
 
 STRIDES = (4, 8, 16)
 """Of the levels of a pyramid, in pixels."""
@@ -18,6 +19,7 @@ class BackboneSpec:
 
     A *pyramid* (a convolutional network, or a transformer built like one) has levels at strides 4, 8 and 16.
     A *transformer* has one stride, that of its patches; its levels are the outputs of three of its blocks.
+    A *joined* one has the levels of its members, three of each.
     """
 
     architecture: str  # timm's model name
@@ -25,10 +27,10 @@ class BackboneSpec:
     levels: tuple[int, int, int]  # timm's feature indices; of a transformer blocks, counted from 0
     left_over: tuple[str, ...]  # parts of a full checkpoint that an extractor does not have
     licence: str  # of the weights
-    kind: Literal["pyramid", "transformer"] = "pyramid"
+    kind: Literal["pyramid", "transformer", "joined"] = "pyramid"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in 0..1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    strides: tuple[int, int, int] = STRIDES  # pixels between the locations of each level
+    strides: tuple[int, ...] = STRIDES  # pixels between the locations of each level
     multiple: int = 32  # what both edges of an input must be multiples of
     size: int = 256  # default edge of the input
     bottleneck_channels: int = 512  # default width of the bottleneck behind it
@@ -36,15 +38,27 @@ class BackboneSpec:
     packaged: str | None = None  # the package that carries weights
     blocks: int = 0  # how many a transformer has
     options: tuple[str, ...] = ()  # what is set when timm creates it
+    members: tuple[BackboneSpec, ...] = ()  # of a joined backbone
 
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Height and width of each level for an input of ``size``, (height, width), the finest first."""
+        if self.members:
+            sizes = self.member_sizes(size)
+            return [grid for one, seen in zip(self.members, sizes, strict=True) for grid in one.grids(seen)]
         return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in self.strides]
 
     def nearest_sizes(self, edge: int) -> list[int]:
         """The edges at or around ``edge`` that an input may have."""
         below = edge // self.multiple * self.multiple
         return [size for size in dict.fromkeys((below, -(-edge // self.multiple) * self.multiple)) if size]
+
+    def member_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """(height, width) of what each member sees of an input of ``size``: the first all of it, another as
+        many pixels as its own default has, at the same aspect. So more pixels for small defects cost no more
+        of a transformer behind, which is there for the arrangement.
+        """
+        aspect = size[1] / size[0]
+        return [size] + [fitted(aspect, other.size**2, other.multiple) for other in self.members[1:]]
 
     def with_depths(self, depths: Sequence[int], name: str) -> BackboneSpec:
         """This transformer with other blocks as its levels.
@@ -59,6 +73,23 @@ class BackboneSpec:
             raise InputError(f"depths: expected {expected}, got {list(depths)}")
         first, second, third = depths
         return replace(self, levels=(first, second, third), left_over=behind(third, self.blocks))
+
+
+def joined(members: Sequence[BackboneSpec]) -> BackboneSpec:
+    """Several backbones as one, whose inputs are those of the first; the members normalise them."""
+    first = members[0]
+    return replace(
+        first,
+        architecture="+".join(member.architecture for member in members),
+        pretrained="+".join(member.pretrained for member in members),
+        licence=", ".join(dict.fromkeys(member.licence for member in members)),
+        kind="joined",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        strides=tuple(stride for member in members for stride in member.strides),
+        packaged=None,
+        members=tuple(members),
+    )
 
 
 def quarters(blocks: int) -> tuple[int, int, int]:

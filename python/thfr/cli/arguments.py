@@ -272,8 +272,13 @@ AUTO = "auto"
 
 
 def input_size_or_auto(text: str) -> tuple[int, int] | str:
-    """argparse type: :func:`input_size`, or :data:`AUTO`."""
-    return AUTO if text == AUTO else input_size(text)
+    """argparse type: :func:`input_size`, or as it is :data:`AUTO`, alone or with an edge, ``auto:384``."""
+    word, colon, edge = text.partition(":")
+    if word != AUTO:
+        return input_size(text)
+    if colon:
+        positive(edge)
+    return text
 
 
 def tile_grid(text: str) -> tuple[int, int]:

@@ -83,6 +83,9 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.study.runner import Outcome, Workspace, run_trials
 
     backbones = _pairs(args, "--backbone", args.backbone)
+    for name, given in backbones.items():
+        if "+" in name and given is not None:
+            args.parser.error(f"--backbone: joined ones take files in thfr train only: {name}={given}")
     found = _categories(args)
     changes = {} if args.config is None else read_method_changes(args.config)
     finished: list[dict[str, Any]] = []

@@ -8,7 +8,6 @@ from pathlib import Path
 from thfr import distributed
 from thfr.backbones.specs import BACKBONES, backbone_spec
 from thfr.cli.arguments import (
-    AUTO,
     SIZE_HELP,
     Commands,
     add_command,
@@ -67,20 +66,20 @@ def add_parser(commands: Commands) -> None:
         metavar="NAME",
         default="wide_resnet50_2",
         help=f"extractor: {', '.join(BACKBONES)}, or another model of timm, see docs/backbones.md; "
-        "tf_efficientnet_lite0 needs no download",
+        "tf_efficientnet_lite0 needs no download; for template also several, joined by +",
     )
     model.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="the backbone's weights, .safetensors or .pth; else fetched",
+        help="the backbone's weights, .safetensors or .pth; else fetched; of several FILE+FILE",
     )
     model.add_argument(
         "--size",
         type=input_size_or_auto,
         metavar="SIZE",
         help=f"{SIZE_HELP} (default: the backbone's, 256 for most); auto: at the training images' "
-        "median aspect, of as many pixels as that",
+        "median aspect, of as many pixels as that; auto:384: of as many as a square of 384",
     )
     add_tiles(model)
     model.add_argument(
@@ -137,10 +136,11 @@ def run(args: argparse.Namespace) -> Result:
     variant = {} if args.variant is None else {"variant": args.variant}
     dataset = load_dataset(args.dataset, args.data, args.category)
     seen = geometry(args)
-    if args.size == AUTO:
+    if isinstance(args.size, str):
         whole = {name: seen[name] for name in ("tiles", "overlap") if name in seen}
         spec = backbone_spec(args.backbone)
-        seen["size"] = auto_size(dataset, area=spec.size**2, multiple=spec.multiple, **whole)
+        edge = int(args.size.partition(":")[2] or spec.size)
+        seen["size"] = auto_size(dataset, area=edge**2, multiple=spec.multiple, **whole)
     config = config_from_values(
         {
             "method": args.method,

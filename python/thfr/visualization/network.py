@@ -46,7 +46,7 @@ class VisualizationNetwork(nn.Module):
     levels.
     """
 
-    def __init__(self, channels: tuple[int, int, int], strides: tuple[int, int, int] = (4, 8, 16)) -> None:
+    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...] = (4, 8, 16)) -> None:
         super().__init__()
         self.stride = strides[0]
         fine, middle, coarse = (min(max(count, _NARROWEST), _WIDEST) for count in channels)

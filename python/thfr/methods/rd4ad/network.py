@@ -38,9 +38,7 @@ class OneClassEmbedding(nn.Module):
     the resolution and doubles the channels.
     """
 
-    def __init__(
-        self, channels: tuple[int, int, int], kind: BlockKind, blocks: int, pyramid: bool = True
-    ) -> None:
+    def __init__(self, channels: tuple[int, ...], kind: BlockKind, blocks: int, pyramid: bool = True) -> None:
         super().__init__()
         fine, middle, coarse = channels
         self.fine: nn.Module = nn.Identity()
@@ -68,7 +66,7 @@ class ReverseDistillation(nn.Module):
     where the level before it was coarser (``pyramid``; of a transformer's only the first).
     """
 
-    def __init__(self, channels: tuple[int, int, int], mirror: Mirror, pyramid: bool = True) -> None:
+    def __init__(self, channels: tuple[int, ...], mirror: Mirror, pyramid: bool = True) -> None:
         super().__init__()
         self.embedding = OneClassEmbedding(channels, mirror.kind, mirror.embedding_blocks, pyramid)
         widths = (2 * channels[2], *reversed(channels))

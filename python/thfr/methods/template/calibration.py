@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LEAST = 0.02  # trust in a part that says nothing, so that something is left where none says anything
+_STEADY = 0.05  # variation below which a few images cannot tell
 _BATCH = 32
 
 
@@ -28,6 +29,16 @@ def say_of_parts(
     """
     trust = (1 - peaks / unrelated.clamp_min(1e-6)).clamp_min(_LEAST)
     return trust / trust.sum()
+
+
+def steadiness(
+    peaks: Tensor,  # fp32 [N], of good images
+) -> Tensor:  # fp32 []
+    """What a backbone's map is multiplied by in a sum of several: 1 over the median peak, and over the square
+    of the peaks' variation (standard deviation over median), as measurements are weighed.
+    """
+    middle = peaks.median().clamp_min(1e-6)
+    return 1 / middle / (peaks.std(correction=0) / middle).clamp_min(_STEADY) ** 2
 
 
 def unrelated_difference(

@@ -12,6 +12,8 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 class TemplateModelConfig(ModelConfig):
     """The two questions: is it as in a good image at the same place, and is it anywhere in good images."""
 
+    joins_backbones: ClassVar[bool] = True
+
     parts: Literal["both", "arrangement", "material"] = "both"
     """arrangement: templates at the same place; material: patches from anywhere; both: each weighed by what
     it says about good images that it does not hold.
@@ -29,7 +31,7 @@ class TemplateModelConfig(ModelConfig):
     place_weight: float = Field(default=0.2, ge=0)
     """Of a tile's place in the key, beside its features, where images are seen in tiles."""
     memory: int = Field(default=8192, ge=1)
-    """Patches kept, a coreset of those of all images."""
+    """Patches kept of each backbone, a coreset of those of all images."""
 
     @property
     def uses_templates(self) -> bool:

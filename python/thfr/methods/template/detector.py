@@ -15,7 +15,7 @@ from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
-from thfr.methods.template.calibration import say_of_parts, unrelated_difference, weighted
+from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
@@ -24,7 +24,7 @@ from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
 from thfr.runs.threshold import Threshold
 
-_BANK, _MEMORY = "bank.", "memory."  # prefixes in the state
+_BANK = "bank."  # prefix in the state
 _GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
 _FEW = 8  # images below which copies of them tell what is normal
 
@@ -34,10 +34,10 @@ class TemplateDetector(Detector[TemplateConfig]):
     """The map is a weighted sum of differences: of each level to the nearest templates, and of patches to the
     memory of all good images.
 
-    Attributes: ``bank``, all good images; ``memory``, a coreset of their patches, None for the arrangement
-    alone; of each part (three levels, the material) ``peaks``, the median peak of good images, and ``say``,
-    its share in the sum. All is made from the bank alone (:meth:`from_bank`), so a run learns more good
-    images by a larger bank.
+    Attributes: ``bank``, all good images; ``memories``, of each backbone a coreset of their patches, none for
+    the arrangement alone; of each part (all levels, then the material of each backbone) ``peaks``, the median
+    peak of good images, and ``say``, its share in the sum. All is made from the bank alone
+    (:meth:`from_bank`), so a run learns more good images by a larger bank.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         config: TemplateConfig,
         extractor: FeatureExtractor | None,
         bank: TemplateBank,
-        memory: PatchMemory | None,
+        memories: list[PatchMemory],
         peaks: Tensor,  # fp32 [P]
         say: Tensor,  # fp32 [P]
         device: torch.device | str = "cpu",
@@ -54,7 +54,7 @@ class TemplateDetector(Detector[TemplateConfig]):
     ) -> None:
         super().__init__(config, extractor, device, precision, threshold)
         self.bank = bank.to(self.device)
-        self.memory = None if memory is None else memory.to(self.device)
+        self.memories = [memory.to(self.device) for memory in memories]
         self.peaks, self.say = peaks.to(self.device), say.to(self.device)
 
     @classmethod
@@ -74,7 +74,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         metadata = {
             "templates": len(context.images),
             "copies": len(images) - len(context.images),
-            "memory": 0 if detector.memory is None else len(detector.memory),
+            "memory": sum(map(len, detector.memories)),
             "say": [round(share, 3) for share in detector.say.tolist()],
             "features_mapped": store.mapped,
         }
@@ -95,23 +95,53 @@ class TemplateDetector(Detector[TemplateConfig]):
         Rows of the bank with the same index are one image and copies of it.
         """
         model, settings = config.model, config.training
-        bank, memory, unrelated = bank.to(device), None, []
+        bank, memories, unrelated = bank.to(device), [], []
         if model.uses_templates:
             unrelated += [unrelated_difference(level) for level in bank.features]
         if model.parts != "arrangement":
-            memory, of_patches = PatchMemory.build(
-                bank.features, model.memory, settings.candidates, settings.projection, settings.seed
-            )
-            unrelated.append(of_patches)
+            for levels in by_backbone(bank.features):
+                memory, of_patches = PatchMemory.build(
+                    levels, model.memory, settings.candidates, settings.projection, settings.seed
+                )
+                memories.append(memory)
+                unrelated.append(of_patches)
         unknown = torch.ones(len(unrelated))
-        detector = cls(config, extractor, bank, memory, unknown, unknown, device, precision)
-        peaks = [
-            torch.cat([detector._smoothed([part])[1] for part in parts])
-            for parts in detector._leaving_out(torch.arange(len(bank)))
-        ]
-        detector.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
-        detector.say = say_of_parts(detector.peaks, torch.tensor(unrelated, device=detector.peaks.device))
+        detector = cls(config, extractor, bank, memories, unknown, unknown, device, precision)
+        detector._weigh(torch.tensor(unrelated, device=detector.device))
         return detector
+
+    def _weigh(
+        self,
+        unrelated: Tensor,  # fp32 [P]
+    ) -> None:
+        """Set :attr:`peaks` and :attr:`say`: of a backbone's parts by what they say, then of the backbones by
+        how little the peaks of their sums vary.
+        """
+        good = list(self._leaving_out(torch.arange(len(self.bank))))
+        peaks = [torch.cat([self._smoothed([part])[1] for part in parts]) for parts in good]
+        self.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
+        say = torch.empty_like(self.peaks)
+        for numbers in self._parts_of_backbones():
+            own = say_of_parts(self.peaks[numbers], unrelated[numbers])
+            sums = [
+                self._smoothed(weighted([parts[number] for number in numbers], self.peaks[numbers], own))[1]
+                for parts in good
+            ]
+            say[numbers] = own * steadiness(torch.cat(sums))
+        self.say = say / say.sum()
+
+    def _parts_of_backbones(self) -> list[list[int]]:
+        """For each backbone the numbers of its parts: its levels', and its material's, which are behind all
+        levels.
+        """
+        levels = len(self.bank.features) if self.config.model.uses_templates else 0
+        return [
+            [
+                *range(min(3 * one, levels), min(3 * one + 3, levels)),
+                *([levels + one] if self.memories else []),
+            ]
+            for one in range(len(self.bank.features) // 3)
+        ]
 
     @torch.inference_mode()
     def taught(self, images: Tensor, learnt: int) -> TemplateDetector:
@@ -119,7 +149,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
         bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
         made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
-        return self._renewed(bank=made.bank, memory=made.memory, peaks=made.peaks, say=made.say)
+        return self._renewed(bank=made.bank, memories=made.memories, peaks=made.peaks, say=made.say)
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,9 +161,8 @@ class TemplateDetector(Detector[TemplateConfig]):
                 "retrieval", lambda: self.bank.retrieve(features, count=model.template_count)
             )
             parts += self._stage("difference", lambda: self._arrangement(features, templates))
-        if self.memory is not None:
-            memory = self.memory
-            parts.append(self._stage("memory", lambda: memory.distances(features)))
+        if self.memories:
+            parts += self._stage("memory", lambda: self._material(features))
         return self._stage("scoring", lambda: self._smoothed(self._weighted(parts)))
 
     def _weighted(self, parts: list[Tensor]) -> list[Tensor]:
@@ -141,14 +170,23 @@ class TemplateDetector(Detector[TemplateConfig]):
 
     def _arrangement(
         self,
-        features: list[Tensor],  # three [B,C_l,H_l,W_l]
-        templates: list[Tensor],  # three fp32 [B,K,C_l,H_l,W_l]
-    ) -> list[Tensor]:  # three fp32 [B,H_l,W_l]
-        model, rows = self.config.model, features[-1].shape[2]
-        return [
-            template_difference(level.float(), of, model.reach, model.consensus * (level.shape[2] // rows))
-            for level, of in zip(features, templates, strict=True)
-        ]
+        features: list[Tensor],  # [B,C_l,H_l,W_l]
+        templates: list[Tensor],  # fp32 [B,K,C_l,H_l,W_l]
+    ) -> list[Tensor]:  # of each level, fp32 [B,H_l,W_l]
+        model, parts = self.config.model, []
+        for levels, of in zip(by_backbone(features), by_backbone(templates), strict=True):
+            for level, template in zip(levels, of, strict=True):
+                around = model.consensus * (level.shape[2] // levels[-1].shape[2])
+                parts.append(template_difference(level.float(), template, model.reach, around))
+        return parts
+
+    def _material(
+        self,
+        features: list[Tensor],  # [B,C_l,H_l,W_l]
+        without: Tensor | None = None,  # int64 [n]: rows of the bank
+    ) -> list[Tensor]:  # of each backbone, fp32 [B,H_2,W_2]
+        groups = zip(self.memories, by_backbone(features), strict=True)
+        return [memory.distances(levels, without) for memory, levels in groups]
 
     @torch.inference_mode()
     def _leaving_out(self, rows: Tensor) -> Iterator[list[Tensor]]:
@@ -170,8 +208,8 @@ class TemplateDetector(Detector[TemplateConfig]):
                 similar = bank.keys[others.to(bank.keys.device)] @ bank.keys[row]
                 nearest = others[similar.topk(min(model.template_count, len(others))).indices.cpu()]
                 parts += self._arrangement(features, [level[None] for level in bank.gather(nearest)])
-            if self.memory is not None:
-                parts.append(self.memory.distances(features, own.nonzero()[:, 0].to(self.device)))
+            if self.memories:
+                parts += self._material(features, own.nonzero()[:, 0].to(self.device))
             yield parts
 
     def good_maps(self) -> Iterator[Tensor] | None:
@@ -201,8 +239,9 @@ class TemplateDetector(Detector[TemplateConfig]):
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
         state |= {f"{_BANK}rows": self.bank.indices, "peaks": self.peaks, "say": self.say}
-        if self.memory is not None:
-            state |= {f"{_MEMORY}patches": self.memory.patches, f"{_MEMORY}owners": self.memory.owners}
+        for number, memory in enumerate(self.memories):
+            prefix = _memory(number)
+            state |= {f"{prefix}patches": memory.patches, f"{prefix}owners": memory.owners}
         return state
 
     @classmethod
@@ -215,21 +254,34 @@ class TemplateDetector(Detector[TemplateConfig]):
         precision: Precision,
     ) -> TemplateDetector:
         held, model = part(state, _BANK), config.model
-        levels = [held[f"level{number}"] for number in range(3)]
+        levels = [held[f"level{number}"] for number in range(len(extractor.channels))]
         for level, channels, grid in zip(levels, extractor.channels, model.grids, strict=True):
             wanted = (len(held["rows"]), channels, *grid)
             if level.shape != wanted or level.dtype != torch.float16:
                 got = f"{level.dtype} {list(level.shape)}"
                 raise InputError(f"template: the bank must be fp16 {list(wanted)}, got {got}")
-        memory, count = None, 3 if model.uses_templates else 0
+        memories, count = [], len(levels) if model.uses_templates else 0
         if model.parts != "arrangement":
-            memory, count = PatchMemory(state[f"{_MEMORY}patches"], state[f"{_MEMORY}owners"]), count + 1
-            memory.check(levels)
+            for number, of in enumerate(by_backbone(levels)):
+                prefix = _memory(number)
+                memories.append(PatchMemory(state[f"{prefix}patches"], state[f"{prefix}owners"]))
+                memories[-1].check(of)
+            count += len(memories)
         for name in ("peaks", "say"):
             if state[name].shape != (count,):
                 raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
         bank = _bank(levels, held["rows"], model)
-        return cls(config, extractor, bank, memory, state["peaks"], state["say"], device, precision)
+        return cls(config, extractor, bank, memories, state["peaks"], state["say"], device, precision)
+
+
+def by_backbone(levels: list[Tensor]) -> list[list[Tensor]]:
+    """Levels of a joined backbone, three and three; of another all."""
+    return [levels[start : start + 3] for start in range(0, len(levels), 3)]
+
+
+def _memory(number: int) -> str:
+    """Prefix in the state of a backbone's memory."""
+    return f"memory{number or ''}."
 
 
 def _bank(levels: list[Tensor], indices: Tensor, model: TemplateModelConfig) -> TemplateBank:

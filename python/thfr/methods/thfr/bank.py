@@ -16,7 +16,7 @@ from thfr.methods.common.tiles import current_places
 
 
 class TemplateBank:
-    """Features of N normal images at three levels, kept as fp16 on the CPU or a GPU.
+    """Features of N normal images at three levels, or three a backbone, kept as fp16 on the CPU or a GPU.
 
     Args:
         features: three tensors [N,C_l,H_l,W_l].
@@ -38,9 +38,9 @@ class TemplateBank:
         tiles: int = 1,
         place_weight: float = 0.2,
     ) -> None:
-        if len(features) != 3 or any(level.dim() != 4 for level in features):
+        if not features or len(features) % 3 or any(level.dim() != 4 for level in features):
             raise ValueError(
-                f"TemplateBank: features must be three [N,C,H,W] tensors, got {_shapes(features)}"
+                f"TemplateBank: features must be three [N,C,H,W] tensors a backbone, got {_shapes(features)}"
             )
         if indices.shape != (features[0].shape[0],) or any(len(level) != len(indices) for level in features):
             raise ValueError(
@@ -191,12 +191,16 @@ class TemplateBank:
 
 def key_of(features: list[Tensor], cells: int | None = None) -> Tensor:
     """The search key of images with the given features, L2-normalised fp32: the coarse level as it is,
-    [B,C_3*H_3*W_3], or averaged to ``cells`` x ``cells``, [B,C_3*cells*cells].
+    [B,C_3*H_3*W_3], or averaged to ``cells`` x ``cells``, [B,C_3*cells*cells]; of several backbones side by
+    side, each with the same say.
     """
-    coarse = features[2].float()
-    if cells is not None:
-        coarse = F.adaptive_avg_pool2d(coarse, cells)
-    return F.normalize(coarse.flatten(1), dim=1)
+    keys = []
+    for level in features[2::3]:
+        coarse = level.float()
+        if cells is not None:
+            coarse = F.adaptive_avg_pool2d(coarse, cells)
+        keys.append(F.normalize(coarse.flatten(1), dim=1))
+    return keys[0] if len(keys) == 1 else torch.cat(keys, 1) / len(keys) ** 0.5
 
 
 def _shapes(features: list[Tensor]) -> str:

@@ -22,8 +22,8 @@ class GlobalBottleneck(nn.Module):
 
     def __init__(
         self,
-        channels: tuple[int, int, int],
-        strides: tuple[int, int, int],
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
         width: int,
         blocks: int,
         stride: int,

@@ -91,7 +91,7 @@ class _Fitting:
             restored = self.network(given, templates)
         return restoration_losses(target, restored, settings.loss)
 
-    def _make_network(self, channels: tuple[int, int, int]) -> THFRNetwork:
+    def _make_network(self, channels: tuple[int, ...]) -> THFRNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.training.seed)
             network = THFRNetwork(self.config.model, channels)

@@ -65,7 +65,7 @@ class THFRNetwork(nn.Module):
     path from the input. ``channels``: of the three levels.
     """
 
-    def __init__(self, config: THFRModelConfig, channels: tuple[int, int, int]) -> None:
+    def __init__(self, config: THFRModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.config, self.channels = config, channels
         width = config.bottleneck_width
