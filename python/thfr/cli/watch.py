@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder
-from thfr.cli.line import add_findings, add_sinks, masks, not_negative_number, positive_number, senders
+from thfr.cli.line import add_findings, add_sinks, not_negative_number, positive_number, rules, senders
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -50,7 +50,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.deploy.drift import in_words
-    from thfr.deploy.judging import Rules
     from thfr.deploy.model import FolderModel
     from thfr.deploy.watch.watcher import Watcher, WatchSettings
 
@@ -61,9 +60,8 @@ def run(args: argparse.Namespace) -> Result:
         stopped = True
 
     model = FolderModel(args.run_folder, args.device)
-    where = masks("watch", args, [model.name])[model.name]
-    rules = Rules(args.min_area, args.pixels_per_mm, where)
-    settings = WatchSettings(args.settle, args.interval, args.move, args.pictures, rules)
+    found = rules("watch", args, model.name)
+    settings = WatchSettings(args.settle, args.interval, args.move, args.pictures, found)
     sending = senders("watch", args, args.out / "dead-letters.jsonl")
     watcher = Watcher(model, args.folder, args.out, settings, _tell, sending)
     left = 0

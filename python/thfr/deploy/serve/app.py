@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from thfr.deploy.inspections import InspectionLog
-from thfr.deploy.judging import EVERYWHERE, Box, NothingToLookAt, Rules
 from thfr.deploy.model import Model
 from thfr.deploy.serve.batching import Closed, QueueFull
 from thfr.deploy.serve.gate import Gate
@@ -31,6 +30,7 @@ from thfr.deploy.serve.settings import Settings
 from thfr.deploy.serve.teaching import Teacher, add_teaching
 from thfr.deploy.sinks.sender import Sender
 from thfr.errors import InputError
+from thfr.predictions.judging import EVERYWHERE, Box, NothingToLookAt, Rules
 
 _STATUS: dict[type[Exception], int] = {
     UnknownModel: 404,

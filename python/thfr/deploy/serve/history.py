@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from thfr.deploy.findings import Finding
 from thfr.deploy.inspections import InspectionLog
 from thfr.deploy.serve.inspector import Inspector
 from thfr.deploy.serve.schema import problems
+from thfr.predictions.findings import Finding
 
 _LARGEST = 2**31 - 1
 Verdict = Literal["good", "bad"]

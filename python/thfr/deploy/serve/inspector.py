@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 
 from thfr.deploy.inspections import InspectionLog
-from thfr.deploy.judging import Rules, judge
 from thfr.deploy.model import Model
 from thfr.deploy.pictures import heat_map
 from thfr.deploy.serve.batching import Scored, Worker
@@ -29,6 +28,7 @@ from thfr.deploy.serve.settings import Settings
 from thfr.deploy.sinks.sender import Sender
 from thfr.errors import InputError
 from thfr.io import ReadOptions
+from thfr.predictions.judging import Rules, judge
 
 _LOGGER = logging.getLogger(__name__)
 _PICTURE_EDGE = 512  # of the pictures in the log

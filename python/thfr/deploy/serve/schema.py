@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from thfr.deploy.findings import Finding
+from thfr.predictions.findings import Finding
 
 
 class Problem(BaseModel):

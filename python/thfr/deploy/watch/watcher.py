@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from thfr.deploy.judging import Rules, judge
 from thfr.deploy.model import Model
 from thfr.deploy.pictures import heat_map
 from thfr.deploy.sinks.sender import Sender
@@ -24,6 +23,7 @@ from thfr.deploy.watch.delivery import Deliveries
 from thfr.deploy.watch.journal import Arrival, Journal
 from thfr.errors import InputError
 from thfr.io import atomic_path, file_sha256, list_images, read_image
+from thfr.predictions.judging import Rules, judge
 
 _LOGGER = logging.getLogger(__name__)
 _BATCH = 8
