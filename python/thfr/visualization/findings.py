@@ -53,8 +53,12 @@ def listed(entry: Entry) -> str:
 
 def in_words(one: Finding) -> str:
     """Area, position and peak; in millimetres, too, where the scale is known."""
-    area = f"{one.area} px" if one.area_mm2 is None else f"{one.area_mm2:.3g} mm² ({one.area} px)"
+    area = f"{one.area} px" if one.area_mm2 is None else f"{_short(one.area_mm2)} mm² ({one.area} px)"
     size = f"{one.width} × {one.height}"
     if one.width_mm is not None and one.height_mm is not None:
-        size = f"{one.width_mm:.3g} × {one.height_mm:.3g} mm"
+        size = f"{_short(one.width_mm)} × {_short(one.height_mm)} mm"
     return f"{area}, {size} at x {one.x}, y {one.y}; peak {one.peak:.4g}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -39,7 +39,7 @@ function card(row, fresh) {
     : make("span", { class: `is-${row.verdict}` }, row.verdict === "bad" ? "✗ bad" : "✓ good");
   const when = make("time", { datetime: new Date(row.time * 1000).toISOString() },
     new Date(row.time * 1000).toLocaleString());
-  const count = `${row.findings.length} finding${row.findings.length === 1 ? "" : "s"}`;
+  const count = `${row.findings.length}\u00a0finding${row.findings.length === 1 ? "" : "s"}`;
   const said = make("div", { class: "said", role: "group", "aria-label": "Feedback" });
   for (const truth of ["good", "bad"]) {
     const button = make("button", { type: "button", "data-truth": truth,
@@ -49,7 +49,7 @@ function card(row, fresh) {
   }
   return make("article", { "data-id": row.id, ...(fresh ? { class: "new" } : {}) }, figure,
     make("h3", {}, row.file || `Inspection ${row.id}`),
-    make("p", {}, word, ` · score ${number(row.score)} of ${number(row.threshold)} · ${count}`),
+    make("p", {}, word, ` · score\u00a0${number(row.score)} of\u00a0${number(row.threshold)} · ${count}`),
     make("p", {}, when, ` · ${row.model}`), said);
 }
 async function picture(row, figure) {
