@@ -200,7 +200,14 @@ def test_images_are_sent_and_a_token_is_asked_for(
         await until(() => cards() === 1, "its card");
         const lines = [...document.querySelectorAll("#uploads li")].map((line) => line.textContent);
         if (!lines[1].startsWith("drawn.png: good") || !lines[0].includes("expected PNG, JPEG"))
-          throw new Error(lines.join())
+          throw new Error(lines.join());
+        const file = (given) => ({ isFile: true, file: (done) => done(given) });
+        const folder = (...inside) => ({ isFile: false, isDirectory: true,
+          createReader: () => ({ readEntries: (done) => done(inside.splice(0, 2)) }) });
+        const image = (name) => file(new File([blob], name, { type: "image/png" }));
+        const images = ["1.png", "2.png", "3.png"].map(image);
+        await upload(await filesOf([folder(...images, folder(file(new File(["x"], "notes.txt"))))]));
+        await until(() => cards() === 4, "the images of a folder")
         """,
     )
 

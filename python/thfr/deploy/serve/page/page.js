@@ -138,6 +138,29 @@ async function upload(files) {
   }
   await poll();
 }
+/* The images of what was dropped, folders with all that is in them. */
+async function filesOf(entries) {
+  const found = [];
+  for (const entry of entries) {
+    if (entry.isFile) {
+      const file = await new Promise((done, failed) => entry.file(done, failed));
+      if (file.type.startsWith("image/")) found.push(file);
+    } else {
+      const reader = entry.createReader();
+      for (;;) {  // it gives at most a hundred at a time, and none at the end
+        const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+        if (some.length === 0) break;
+        found.push(...await filesOf(some));
+      }
+    }
+  }
+  return found;
+}
+async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const folders = entries.some((entry) => entry.isDirectory);
+  await upload(folders ? await filesOf(entries) : [...transfer.files]);
+}
 async function patient(request) {
   for (let left = 5; ; left--) {
     try { return await request(); } catch (error) {
@@ -348,7 +371,7 @@ drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 drop.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  upload([...event.dataTransfer.files]);
+  dropped(event.dataTransfer).catch((error) => tell(error.message));
 });
 const searchAgain = () => search().catch((error) => tell(error.message));
 at("model").onchange = () => change().catch((error) => tell(error.message));
