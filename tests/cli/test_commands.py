@@ -79,11 +79,15 @@ def test_calibrate_then_predict_says_good_or_bad(
     values = last_line(capsys)
     assert values["value"] == values["scores"][1]
     assert values["expected_rate"] == pytest.approx(1 / 3)
-    assert main([*predict, "--json"]) == 0
+    assert main([*predict, "--json", "--min-area", "5", "--pixels-per-mm", "2"]) == 0
     judged = last_line(capsys)
     limit = judged["threshold"]["value"]
     for image in judged["images"]:
         assert image["verdict"] == ("bad" if image["score"] > limit else "good")
+        assert bool(image["findings"]) == (image["verdict"] == "bad")
+        assert all(found["area"] >= 5 and found["peak"] > limit for found in image["findings"])
+        assert all(found["area_mm2"] == found["area"] / 4 for found in image["findings"])
+    assert (tmp_path / "results" / "findings.csv").is_file()
     assert main(predict) == 0
     bad = sum(image["verdict"] == "bad" for image in judged["images"])
     assert f"{bad} of 2 are bad" in capsys.readouterr().out

@@ -91,6 +91,19 @@ def test_a_false_alarm_is_taught_away(
     assert scores == pytest.approx([change.after for change in found.of("taught")], rel=1e-5)
 
 
+def test_template_needs_no_images_for_its_threshold(folders: dict[str, Path], tmp_path: Path) -> None:
+    config = small_config("template", holdout=0.0)
+    train(config, load_dataset("folder", folders["good"]), tmp_path / "run", progress=False, device="cpu")
+    found = teach(tmp_path / "run", folders["alarms"], tmp_path / "taught", device="cpu")
+    assert len(found.of("taught")) == TO_TEACH
+    assert found.of("held out") == []
+    assert found.threshold.source == "training images, each scored without itself"
+    assert len(found.threshold.scores) == LEARNT + HELD + TO_TEACH
+    assert Detector.load(tmp_path / "taught", "cpu").threshold == found.threshold
+    aside = teach(tmp_path / "run", folders["alarms"], tmp_path / "aside", holdout=0.3, device="cpu")
+    assert len(aside.of("held out")) == len(aside.threshold.scores) == 1
+
+
 def test_padim_is_as_if_fitted_on_all(tmp_path: Path) -> None:
     paths = write_images(tmp_path / "all", products(12, 3))
     config = small_config("padim")

@@ -21,6 +21,8 @@ from thfr.evaluation import open_maps
 from thfr.inference import GraphedScorer, calibrate, good_scale, predict, scoring
 from thfr.io import read_both, read_image, read_map
 from thfr.methods.thfr.detector import THFRDetector
+from thfr.predictions.findings import find
+from thfr.predictions.judging import Rules, Where
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.tables import COLUMNS, ImageResult
 from thfr.runs.threshold import Threshold
@@ -341,6 +343,31 @@ def test_verdicts_are_the_thresholds(detector: THFRDetector, tmp_path: Path) -> 
     stored = json.loads((tmp_path / "judged" / "scores.json").read_text())
     assert stored["threshold"]["value"] == scores[2]
     assert [row["verdict"] for row in stored["images"]] == expected
+
+
+def test_findings_and_where_to_look(detector: THFRDetector, tmp_path: Path) -> None:
+    for seed in range(3):
+        write_image(tmp_path / "in" / f"{seed}.png", 40, 60, seed=seed)
+    everywhere = predict(detector, tmp_path / "in", tmp_path / "all")
+    judged = copy.copy(detector)
+    judged.threshold = Threshold.from_scores([everywhere.images[0].score * 0.7], 0.5, "images")
+    left = np.zeros((20, 30), bool)
+    left[:, :10] = True
+    rules = Rules(min_area=2, pixels_per_mm=4.0, where=Where(region=left))
+    found = predict(judged, tmp_path / "in", tmp_path / "left", rules=rules)
+    limit = judged.threshold.value
+    for before, after in zip(everywhere.images, found.images, strict=True):
+        native = read_map(tmp_path / "all" / before.item.map)
+        counted = np.where(np.arange(60) < 20, native, native.min())
+        np.testing.assert_array_equal(read_map(tmp_path / "left" / after.item.map), counted)
+        assert after.score == pytest.approx(float(counted.max()), rel=1e-2)
+        assert after.verdict == ("bad" if after.score > limit else "good")
+        assert after.findings == tuple(find(counted, limit, min_area=2, pixels_per_mm=4.0))
+    assert any(image.findings for image in found.images)
+    assert [image.findings for image in everywhere.images] == [None] * 3
+    nowhere = Rules(where=Where(region=left, ignore=left))
+    with pytest.raises(InputError, match="leave nothing of an image of 60 x 40 pixels"):
+        predict(judged, tmp_path / "in", tmp_path / "none", rules=nowhere)
 
 
 def test_calibrate_by_a_folder_then_for_another_rate(detector: THFRDetector, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from thfr.inference import stream as streaming
 from thfr.inference.stream import PARTIAL, predict_stream
 from thfr.io import read_map
 from thfr.methods import Detector
+from thfr.predictions.judging import Rules
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +42,18 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_rows_are_those_of_predict(detector: Detector[Any], images: Path, tmp_path: Path) -> None:
-    found = predict_stream(detector, images, tmp_path / "stream", maps=True)
-    results = predict(detector, images, tmp_path / "plain")
+    rules = Rules(min_area=3)
+    found = predict_stream(detector, images, tmp_path / "stream", maps=True, rules=rules)
+    results = predict(detector, images, tmp_path / "plain", rules=rules)
     assert (found["images"], found["failed"], found["resumed"]) == (11, 1, 0)
     streamed = {row["file"]: row for row in rows(tmp_path / "stream" / "scores.csv")}
     assert len(streamed) == 12
     for one in results.images:
         row = streamed[one.item.name]
         assert (float(row["score"]), row["verdict"]) == (one.score, one.verdict)
+        assert one.findings is not None
+        assert json.loads(row["findings_json"]) == [finding.as_dict() for finding in one.findings]
+        assert int(row["findings"]) == len(one.findings)
         one_map, other = (read_map(tmp_path / place / one.item.map) for place in ("stream", "plain"))
         np.testing.assert_array_equal(one_map, other)
     assert "cannot read" in streamed["'=sum.png"]["error"]

@@ -11,9 +11,10 @@ import pytest
 from thfr.errors import InputError
 from thfr.io import csv_cell, read_map
 from thfr.predictions import files
+from thfr.predictions.findings import find
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item
-from thfr.predictions.tables import COLUMNS, ResultsWriter, read_scores
+from thfr.predictions.tables import COLUMNS, FINDING_COLUMNS, ResultsWriter, read_scores
 from thfr.runs.threshold import Threshold
 
 SCALE = ColourScale(0.1, 0.5, 1.5, "images", True)
@@ -52,6 +53,26 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [tuple(row) for row in rows] == [COLUMNS] * 2
     assert [float(row["score"]) for row in rows] == [0.5, 0.7]
+
+
+def test_findings_are_rows_of_their_own(tmp_path: Path) -> None:
+    writer = ResultsWriter(tmp_path, Threshold.from_scores([0.5], 0.5, "images"), SCALE)
+    for name, peak in (("=bad.png", 0.7), ("good.png", 0.4)):
+        values = anomaly_map(peak)
+        writer.add(item(name), values, peak, findings=find(values, 0.5, pixels_per_mm=2.0))
+    results = writer.finish()
+    with (tmp_path / files.FINDINGS_CSV).open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert tuple(row) == FINDING_COLUMNS
+    assert (row["file"], row["finding"], row["x"], row["y"], row["area"]) == ("'=bad.png", "1", "2", "1", "1")
+    assert (float(row["peak"]), float(row["area_mm2"])) == (pytest.approx(0.7), 0.25)
+    listed = json.loads((tmp_path / files.SCORES_JSON).read_text())["images"]
+    assert [[found["area"] for found in one["findings"]] for one in listed] == [[1], []]
+    with (tmp_path / files.SCORES_CSV).open(newline="") as file:
+        assert [one["findings"] for one in csv.DictReader(file)] == ["1", "0"]
+    assert results.images[0].findings == tuple(find(anomaly_map(0.7), 0.5, pixels_per_mm=2.0))
+    ResultsWriter(tmp_path, None, SCALE).finish()  # nobody asked for them
+    assert not (tmp_path / files.FINDINGS_CSV).exists()
 
 
 def test_older_tables_are_gone_before_the_first_map(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_picture_an_image_and_a_page(detector: Detector, folder: Path, tmp_path: Path) -> None:
     results = inspect(detector, folder, tmp_path / "out", batch_size=2)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "maps", "overlays", "report.html", "scores.csv", "scores.json",
+        "findings.csv", "maps", "overlays", "report.html", "scores.csv", "scores.json",
     }  # fmt: skip
     for image in results.images:
         row = image.row()

@@ -14,7 +14,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from thfr.errors import InputError
-from thfr.io import write_map
+from thfr.io import read_map, write_map
+from thfr.predictions.findings import find
 from thfr.predictions.scale import ColourScale
 from thfr.visualization import Entry, Report, write_contact_sheet, write_report
 from thfr.visualization.curves import OverlapCurves
@@ -161,6 +162,23 @@ def test_restored_pictures_and_defects_are_shown(tmp_path: Path) -> None:
     assert "left pin, right pin" in " ".join(page.text)
     assert ("article", "data-defects", "left pin, right pin") in page.attributes
     assert ("figure", "class", "restored") in page.attributes
+
+
+def test_findings_are_boxed_and_listed(tmp_path: Path) -> None:
+    one = entry(tmp_path, "part.png", UNKNOWN, 0.9)
+    values = read_map(one.map)
+    values[30:34, 50:58] = 0.7
+    found = find(values, 0.5, pixels_per_mm=10.0)
+    none = entry(tmp_path, "calm.png", UNKNOWN, 0.2)
+    shown = [replace(one, findings=found, size=(40, 60)), replace(none, size=(40, 60))]
+    write_report(tmp_path / "report.html", Report("Parts", shown, SCALE))
+    page = parsed(tmp_path / "report.html")
+    text = " ".join(page.text)
+    assert "1 mm² (100 px), 1 × 1 mm at x 10, y 10; peak 0.9" in text
+    assert "0.32 mm² (32 px), 0.8 × 0.4 mm at x 50, y 30; peak 0.7" in text
+    styles = [value for tag, name, value in page.attributes if (tag, name) == ("i", "style")]
+    assert "left:83.33%;top:75.00%;width:13.33%;height:10.00%" in styles
+    assert text.count("peak") == len([style for style in styles if style.startswith("left")]) == 2
 
 
 def test_curves_are_drawn_with_their_limit(tmp_path: Path) -> None:

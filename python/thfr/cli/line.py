@@ -1,4 +1,4 @@
-"""The options that ``thfr serve`` and ``thfr watch`` share: findings, and where results are sent."""
+"""The options that several commands share: how findings are made, and where results are sent."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from thfr.cli.arguments import existing_file, positive
 from thfr.errors import InputError
 
 if TYPE_CHECKING:
-    from thfr.deploy.judging import Where
     from thfr.deploy.sinks.sender import Sender
+    from thfr.predictions.judging import Rules, Where
 
 
-def add_findings(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """``--min-area``, ``--pixels-per-mm``, ``--region`` and ``--ignore``.
-
-    Args:
-        several: there may be several runs, of which a mask may be for one.
-    """
-    findings = parser.add_argument_group("findings")
+def add_objects(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """``--min-area`` and ``--pixels-per-mm``."""
+    findings = parser.add_argument_group("findings, the parts of a map above the threshold")
     findings.add_argument(
         "--min-area", type=positive, default=1, metavar="PIXELS", help="leave out smaller findings"
     )
     findings.add_argument(
         "--pixels-per-mm", type=positive_number, metavar="N", help="scale of the images, for millimetres"
     )
+    return findings
+
+
+def add_findings(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """:func:`add_objects`, ``--region`` and ``--ignore``.
+
+    Args:
+        several: there may be several runs, of which a mask may be for one.
+    """
+    findings = add_objects(parser)
     metavar, of_one = ("[RUN=]FILE", "; RUN=FILE: for this run only") if several else ("FILE", "")
     for name, what in (("region", "look only where"), ("ignore", "do not look where")):
         findings.add_argument(
@@ -39,13 +45,24 @@ def add_findings(parser: argparse.ArgumentParser, several: bool = False) -> None
         )
 
 
+def rules(command: str, args: argparse.Namespace, name: str) -> Rules:
+    """What :func:`add_findings` was given, for one run.
+
+    Raises:
+        InputError: a file that is no mask, or two.
+    """
+    from thfr.predictions.judging import Rules
+
+    return Rules(args.min_area, args.pixels_per_mm, masks(command, args, [name])[name])
+
+
 def masks(command: str, args: argparse.Namespace, names: Sequence[str]) -> dict[str, Where]:
     """The masks of each run, by its name.
 
     Raises:
         InputError: a file that is no mask, or two for one run.
     """
-    from thfr.deploy.judging import Where, read_mask
+    from thfr.predictions.judging import Where, read_mask
 
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     for option in ("region", "ignore"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from thfr import distributed
 from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run, existing_folder
+from thfr.cli.line import add_findings, rules
 from thfr.cli.output import Result, with_notes
 
 _SHOWN = 20
@@ -19,7 +20,7 @@ def add_parser(commands: Commands) -> None:
         "predict",
         run,
         help="score new images",
-        description="Score images with a trained run and write scores, anomaly maps and a report to look at.",
+        description="Score images with a trained run and write scores, findings, anomaly maps and a report.",
     )
     add_run(parser)
     parser.add_argument(
@@ -44,6 +45,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="search the bank's faiss index; recall.json tells its recall",
     )
+    add_findings(parser)
     add_device(parser)
     add_precision(parser)
 
@@ -72,7 +74,8 @@ def run(args: argparse.Namespace) -> Result:
     if not distributed.is_main():
         help_to_score(detector, collect(images, args.out).items, BATCH, images=True)
         return Result("")
-    results = inspect(detector, images, args.out, progress=True)
+    found = rules("predict", args, args.run_folder.resolve().name)
+    results = inspect(detector, images, args.out, rules=found, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]
     lines += [f"{image.score:8.4f}  {image.verdict or '':4}  {printable(image.item.name)}" for image in worst]
@@ -84,6 +87,8 @@ def run(args: argparse.Namespace) -> Result:
     else:
         bad = sum(image.verdict == "bad" for image in results.images)
         lines.append(f"\n{bad} of {len(results.images)} are bad; {results.threshold.in_words()}")
+        count = sum(len(image.findings or ()) for image in results.images)
+        lines.append(f"{count} findings, the parts of maps above it: {args.out / files.FINDINGS_CSV}")
     lines.append(with_notes(f"to look at: {args.out / files.REPORT}", results.notes))
     values = {"out": str(args.out), **results.as_dict()}
     if not results.failed:
@@ -97,7 +102,8 @@ def _stream(args: argparse.Namespace, detector: Any) -> Result:
     from thfr.inference.stream import predict_stream
 
     main = distributed.is_main()
-    found = predict_stream(detector, args.images, args.out, maps=args.maps, progress=main)
+    how = rules("predict", args, args.run_folder.resolve().name)
+    found = predict_stream(detector, args.images, args.out, maps=args.maps, rules=how, progress=main)
     if not main:
         return Result("")
     text = f"{found['images']:,} images scored, {found['failed']:,} failed"

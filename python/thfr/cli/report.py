@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from thfr.cli.arguments import Commands, add_command, add_results_of_run, positive, results_of_run
+from thfr.cli.line import add_objects
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
@@ -22,11 +23,14 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--per-kind", type=positive, metavar="N", help="images of each kind in the gallery (default: all)"
     )
+    add_objects(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.predictions.judging import Rules
     from thfr.visualization.run_report import report_of_run
 
-    values = report_of_run(args.run_folder, per_kind=args.per_kind, **results_of_run(args))
+    rules = Rules(args.min_area, args.pixels_per_mm)
+    values = report_of_run(args.run_folder, per_kind=args.per_kind, rules=rules, **results_of_run(args))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in values["verdicts"].items())
     return Result(f"{counts or 'no decision threshold'}\nto look at: {values['report']}", values)

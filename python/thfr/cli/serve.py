@@ -24,6 +24,7 @@ Answer HTTP requests with the verdicts of trained runs; a run is asked for by it
 
   thfr serve RUN                                              a page at http://127.0.0.1:8008/
   curl --data-binary @part.png http://127.0.0.1:8008/v1/inspect
+  kill -HUP PID                                               reads the runs anew, without a pause
   thfr serve RUN1 RUN2 --host 0.0.0.0 --token-file token.txt  for other machines, which must send the token
 
 Needs the extra: pip install thfr-ext[serve]
@@ -89,11 +90,12 @@ def run(args: argparse.Namespace) -> Result:
     require("serve", "fastapi", "uvicorn", "prometheus_client", "sqlalchemy", "multipart")
     from thfr.deploy.inspections import InspectionLog
     from thfr.deploy.memory import keep_memory_flat
-    from thfr.deploy.model import open_models
+    from thfr.deploy.model import named
     from thfr.deploy.secrets import read_token
     from thfr.deploy.serve.app import create_app
     from thfr.deploy.serve.running import is_loopback, serve
     from thfr.deploy.serve.settings import MEBIBYTE, Settings
+    from thfr.deploy.serve.swapping import Swapper
     from thfr.deploy.serve.teaching import Teacher
 
     local = is_loopback(args.host)
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> Result:
         raise InputError("serve: --originals: expected --log too")
     if args.teach_to is not None and not args.originals:
         raise InputError("serve: --teach-to: expected --originals N too")
+    folders = named("serve", args.run_folders)
     token = None if args.token_file is None else read_token("serve: --token-file", args.token_file)
     settings = Settings(
         max_bytes=args.max_mib * MEBIBYTE,
@@ -116,18 +119,20 @@ def run(args: argparse.Namespace) -> Result:
         timeout=args.timeout,
         min_area=args.min_area,
         pixels_per_mm=args.pixels_per_mm,
-        where=masks("serve", args, [folder.resolve().name for folder in args.run_folders]),
+        where=masks("serve", args, list(folders)),
         token=token,
         hosts=(*Settings.hosts, args.host) if local else ("*",),
     )
-    models = open_models("serve", args.run_folders, args.device)
     log = None if args.log is None else InspectionLog(log_url(args.log), args.jsonl, originals=args.originals)
     teacher = None if args.teach_to is None or log is None else Teacher(log, args.teach_to, args.device)
+    swapper = Swapper(folders, args.teach_to, log, args.device)
+    models = swapper.models()
     sending = senders("serve", args, None)
     shown = f"[{args.host}]" if ":" in args.host else args.host
     print(f"serving {', '.join(models)} at http://{shown}:{args.port}/", file=sys.stderr, flush=True)
     keep_memory_flat()
-    serve(create_app(models, settings, log, sending, teacher), args.host, args.port)
+    app = create_app(models, settings, log, sending, teacher, swapper)
+    serve(app, args.host, args.port, lambda: swapper.reload(app.state.inspector))
     return Result("stopped", {"models": list(models), "host": args.host, "port": args.port})
 
 

@@ -60,7 +60,8 @@ def add_parser(commands: Commands) -> None:
         "--holdout",
         type=share,
         metavar="SHARE",
-        help="share of GOOD that only sets the threshold (default: 0, or 0.2 where there are no others)",
+        help="share of GOOD that only sets the threshold (default: 0, or 0.2 where there are no others; "
+        "template needs none)",
     )
     threshold.add_argument(
         "--false-alarm-rate",

@@ -1,4 +1,4 @@
-"""Packages of the extra ``serve``, asked for where they are used."""
+"""Packages of the extras, asked for where they are used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from thfr.errors import InputError
 
 
-def require(command: str, *packages: str) -> None:
+def require(command: str, *packages: str, extra: str = "serve") -> None:
     """Check that optional packages are installed, before anything else is done.
 
     Raises:
@@ -15,4 +15,4 @@ def require(command: str, *packages: str) -> None:
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise InputError(f"{command}: needs {', '.join(missing)}: pip install thfr-ext[serve]")
+        raise InputError(f"{command}: needs {', '.join(missing)}: pip install thfr-ext[{extra}]")

@@ -55,6 +55,16 @@ _THRESHOLDS = sql.Table(
     sql.Column("who", sql.Text, nullable=False),
     sql.Column("why", sql.Text, nullable=False),
 )
+_SWAPS = sql.Table(
+    "thfr_swaps",
+    _METADATA,
+    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
+    sql.Column("time", sql.Float, nullable=False),
+    sql.Column("model", sql.String(255), nullable=False, index=True),
+    sql.Column("run", sql.String(255), nullable=False),
+    sql.Column("who", sql.Text, nullable=False),
+    sql.Column("why", sql.Text, nullable=False),
+)
 _ORIGINALS = sql.Table(  # a table of its own: logs of earlier versions get it when they are opened
     "thfr_originals",
     _METADATA,
@@ -206,13 +216,15 @@ class InspectionLog:
         gone = _ORIGINALS.c.inspection.not_in(kept)
         connection.execute(sql.delete(_ORIGINALS).where(with_word, gone))
 
-    def scores(self, model: str, limit: int = 10_000) -> dict[str, list[float]]:
-        """The scores of a model's last inspections, by what people said: ``good``, ``bad``, ``unknown``."""
+    def scores(self, model: str, since: float = 0.0, limit: int = 10_000) -> dict[str, list[float]]:
+        """The scores of a model's last inspections from this time on, by what people said: ``good``, ``bad``,
+        ``unknown``.
+        """
         said, table = _last_said(), _INSPECTIONS.c
         query = (
             sql.select(table.score, said.c.truth)
             .select_from(_INSPECTIONS.outerjoin(said, said.c.inspection == table.id))
-            .where(table.model == model)
+            .where(table.model == model, table.time >= since)
             .order_by(table.id.desc())
             .limit(limit)
         )
@@ -233,6 +245,19 @@ class InspectionLog:
         query = sql.select(_THRESHOLDS).where(_THRESHOLDS.c.model == model).order_by(_THRESHOLDS.c.id.desc())
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def note_swap(self, model: str, run: str, who: str, why: str) -> None:
+        """Note that a run answers under this name from now on; :meth:`last_swap` gives it."""
+        row = {"time": time.time(), "model": model, "run": run, "who": who, "why": why}
+        with self._engine.begin() as connection:
+            connection.execute(sql.insert(_SWAPS).values(**row))
+
+    def last_swap(self, model: str) -> dict[str, Any] | None:
+        """The last one under this name: ``time``, ``run``, ``who``, ``why``; None if there was none."""
+        query = sql.select(_SWAPS).where(_SWAPS.c.model == model).order_by(_SWAPS.c.id.desc()).limit(1)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).mappings().first()
+        return None if found is None else dict(found)
 
     def close(self) -> None:
         """Close all connections."""

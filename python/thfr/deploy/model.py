@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +69,16 @@ class FolderModel:
         threshold: Threshold | None = self._detector.threshold
         return threshold
 
+    def check(self) -> None:
+        """Score a grey image, which does not count for drift.
+
+        Raises:
+            InputError: the score is not a number. Whatever else the model fails with.
+        """
+        score = float(self._detector.score([np.full((*self.input_size, 3), 128, np.uint8)]).scores[0])
+        if not math.isfinite(score):
+            raise InputError(f"{self.name} gives a grey image the score {score}")
+
     def score(self, images: Sequence[np.ndarray]) -> Scores:
         with observed_features() as means:
             found = self._detector.score(images, batch_size=max(1, len(images)))
@@ -76,16 +87,17 @@ class FolderModel:
         return Scores(found.maps, found.scores)
 
 
-def open_models(command: str, folders: Sequence[Path], device: str = "auto") -> dict[str, Model]:
-    """The models in these folders, by the folders' names, in their order.
+def named(command: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders of models by the names that they are asked for: the folders' own, and a link's own, since that
+    may point elsewhere tomorrow.
 
     Raises:
-        InputError: a folder with neither a finished run nor an exported model, or two folders of one name.
+        InputError: two of one name.
     """
-    models: dict[str, Model] = {}
+    found: dict[str, Path] = {}
     for folder in folders:
-        model = FolderModel(folder, device)
-        if model.name in models:
-            raise InputError(f"{command}: expected runs of different names, got {model.name} twice")
-        models[model.name] = model
-    return models
+        name = (folder.resolve() if folder.name in ("", "..") else folder).name
+        if name in found:
+            raise InputError(f"{command}: expected runs of different names, got {name} twice")
+        found[name] = folder
+    return found

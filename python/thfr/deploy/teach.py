@@ -31,6 +31,7 @@ from thfr.runs.folder import (
     write_metadata,
 )
 from thfr.runs.threshold import DEFAULT_RATE, Threshold, Verdict
+from thfr.training.scale import calibrate_without_itself
 from thfr.training.trainer import divide
 
 HOLDOUT = 0.2
@@ -119,7 +120,9 @@ def teach(
     """Add good images to what a run keeps of good products, without training, and set its threshold again.
 
     The threshold is set by good images that the new run does not keep: those of ``calibration``, else those
-    that the run's training held out, where they still lie where they did, else a share of ``good``.
+    that the run's training held out, where they still lie where they did, else a share of ``good``. A method
+    that can score what it keeps as if it did not (template) needs none: without ``calibration``, ``holdout``
+    and images that training held out it does that.
 
     Args:
         run: folder of a finished training, or of an earlier ``teach``.
@@ -148,8 +151,10 @@ def teach(
     tiles = tiles_of(_given(pixels[0]).images, model)
     taught = detector.taught(tiles, metadata.images * model.tile_count)
     wanted = rate or (DEFAULT_RATE if detector.threshold is None else detector.threshold.wanted_rate)
-    held = _given(pixels[1])
-    threshold = taught.calibrate(held.images, wanted, "good images not learnt from", sizes=held.sizes)
+    if (held := pixels[1]) is None:
+        threshold = calibrate_without_itself(taught, wanted)
+    else:
+        threshold = taught.calibrate(held.images, wanted, "good images not learnt from", sizes=held.sizes)
     changes: list[Change] = []
     roles: tuple[Role, ...] = ("taught", "held out", "checked")
     for role, paths, images in zip(roles, lists, pixels, strict=True):
@@ -200,14 +205,15 @@ def _planned(
         held = _held_by_training(run, detector, data, notes)
     digests = parallel_map(file_sha256, held) if held else []
     held = [path for path, digest in zip(held, digests, strict=True) if digest not in known | fresh.keys()]
-    share = holdout if holdout is not None else (0.0 if held else HOLDOUT)
+    without = not held and detector.config.leaves_out
+    share = holdout if holdout is not None else (0.0 if held or without else HOLDOUT)
     aside: set[int] = set()
     if share > 0:
         count = held_out(len(fresh), share, detector.config.training.seed).tolist()
         aside = set(count) or ({len(fresh) - 1} if not held and len(fresh) > 1 else set())
     chosen = [digest for number, digest in enumerate(fresh) if number not in aside]
     held += [path for number, path in enumerate(fresh.values()) if number in aside]
-    if not held or not chosen:
+    if not chosen or not (held or without):
         raise InputError(
             "teach: expected good images to set the threshold by: those that training held out are gone, "
             f"and {len(fresh)} image(s) are too few to set one aside; give --calibration FOLDER"

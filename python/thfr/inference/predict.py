@@ -18,11 +18,12 @@ from tqdm import tqdm
 from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
-from thfr.inference.scoring import KEPT, item_options, score_items, source_of, unreadable
+from thfr.inference.scoring import KEPT, item_options, judged, score_items, source_of, unreadable
 from thfr.io import atomic_path, image_size, read_map, read_resized
 from thfr.io.files import free_bytes
 from thfr.methods import Detector
 from thfr.methods.base import native_map
+from thfr.predictions.judging import NothingToLookAt, Rules
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item, collect
 from thfr.predictions.tables import ImageResult, Results, ResultsWriter
@@ -44,6 +45,7 @@ def predict(
     out: str | os.PathLike[str],
     *,
     draw: Draw | None = None,
+    rules: Rules | None = None,
     device: str = "auto",
     batch_size: int = BATCH,
     progress: bool = False,
@@ -59,7 +61,9 @@ def predict(
     - ``scores.csv`` and ``scores.json`` with a row an image, :data:`thfr.predictions.tables.COLUMNS`;
       ``verdict`` is ``good`` or ``bad`` if the run has a threshold; the JSON also has ``failed``,
       ``scale``, ``threshold`` and ``notes``. Images are read as at training (depth, orientation); what
-      looks unlike the training images is used, and noted.
+      looks unlike the training images is used, and noted;
+    - with ``rules``: each image's findings in the JSON, and ``findings.csv`` with a row a finding,
+      :data:`thfr.predictions.tables.FINDING_COLUMNS`.
 
     Pictures of images of more than 8 million pixels are drawn at a lower resolution.
 
@@ -73,6 +77,8 @@ def predict(
     Args:
         run: folder of a finished training, or a detector.
         draw: see :data:`Draw`; :func:`thfr.visualization.inspect` gives overlays and a report.
+        rules: how findings are made, and where to look: maps, scores and pictures are those of what counts
+            (:func:`thfr.predictions.judging.judge`); None: everywhere, and no findings.
         device: ``auto``, ``cpu`` or ``cuda``; for a run folder.
         batch_size: images scored at once.
         progress: show bars with the time left on stderr.
@@ -100,8 +106,13 @@ def predict(
         tqdm(total=len(items), desc="predict", unit="image", disable=not progress) as bar,
     ):
         for scored in score_items(detector, items, batch_size, writer.failed, images=draw is not None):
-            result = writer.add(scored.item, scored.anomaly_map, scored.score, scored.notes)
-            pictures.add(result, scored.image, scored.anomaly_map)
+            try:
+                values, score, findings = judged(scored, detector.threshold, rules)
+            except NothingToLookAt as error:
+                writer.failed[scored.item.name] = str(error)
+                continue
+            result = writer.add(scored.item, values, score, scored.notes, findings)
+            pictures.add(result, scored.image, values)
             if scored.sha256 is not None:
                 digests[scored.item.name] = scored.sha256
             bar.update(len(writer.images) + len(writer.failed) - bar.n)

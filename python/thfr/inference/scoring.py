@@ -16,6 +16,8 @@ from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
 from thfr.io import ImageInput, ReadOptions, file_sha256, read_both
+from thfr.predictions.findings import Finding
+from thfr.predictions.judging import Rules, judge
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item, name_of
 from thfr.predictions.tables import StoredScores, read_scores
@@ -145,6 +147,21 @@ def _read(detector: Scorer, item: Item, images: bool) -> _Read | InputError:
         return _Read(found, image, None if item.sample is None else file_sha256(item.path))
     except InputError as error:
         return error
+
+
+def judged(
+    scored: Scored, threshold: Threshold | None, rules: Rules | None
+) -> tuple[np.ndarray, float, list[Finding] | None]:
+    """Map, score and findings of what counts of an image; without rules all of it counts, and no findings are
+    looked for.
+
+    Raises:
+        NothingToLookAt: nothing counts.
+    """
+    if rules is None:
+        return scored.anomaly_map, scored.score, None
+    found = judge(scored.anomaly_map, scored.score, None if threshold is None else threshold.value, rules)
+    return found.shown, found.score, found.findings
 
 
 def item_options(detector: Scorer, item: Item) -> ReadOptions:

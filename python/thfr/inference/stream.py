@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -14,15 +15,20 @@ from tqdm import tqdm
 
 from thfr import distributed
 from thfr.errors import InputError
-from thfr.inference.scoring import Scored, score_items
+from thfr.inference.scoring import Scored, judged, score_items
 from thfr.io import atomic_write_json, csv_cell, result_name, storable, write_map
 from thfr.io.remote import fetched, is_url, list_remote
 from thfr.methods import Detector
 from thfr.predictions import files
+from thfr.predictions.findings import Finding
+from thfr.predictions.judging import NothingToLookAt, Rules
 from thfr.predictions.sources import Item, collect
 from thfr.runs.json_file import read_object
 
-COLUMNS = ("file", "score", "verdict", "mean", "max", "height", "width", "error", "notes")
+COLUMNS = (
+    "file", "score", "verdict", "findings", "mean", "max", "height", "width", "error", "notes",
+    "findings_json",
+)  # fmt: skip
 PARTIAL, STATE = "scores.partial.csv", "stream.json"
 _AT_ONCE = 512  # images between two looks at what is done, and of a store that are fetched at a time
 
@@ -33,6 +39,7 @@ def predict_stream(
     out: str | os.PathLike[str],
     *,
     maps: bool = False,
+    rules: Rules | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -45,6 +52,7 @@ def predict_stream(
 
     Args:
         maps: also write each image's anomaly map, as :func:`thfr.inference.predict` does.
+        rules: how findings are made, as there; their number and, as JSON, they themselves are columns.
 
     Returns:
         ``images``, ``failed`` and ``bad`` (None without a threshold): numbers; ``resumed``: rows that were
@@ -54,7 +62,8 @@ def predict_stream(
         InputError: source or ``out`` cannot be used, or ``out`` holds rows of another run or source.
     """
     target, main = Path(out), distributed.is_main()
-    state = {"run": detector.digest, "source": str(source), "maps": maps}
+    state: dict[str, Any] = {"run": detector.digest, "source": str(source), "maps": maps}
+    state |= {"rules": None if rules is None else rules.as_dict()}
     if main:
         _claim(target, state)
     distributed.barrier()
@@ -72,9 +81,14 @@ def predict_stream(
         for items, lost in batches:
             failed = dict(lost)
             for scored in score_items(detector, items, batch_size, failed):
+                try:
+                    values, score, findings = judged(scored, detector.threshold, rules)
+                except NothingToLookAt as error:
+                    failed[scored.item.name] = str(error)
+                    continue
                 if maps:
-                    write_map(target / scored.item.map, scored.anomaly_map)
-                _write(writer, _row(detector, scored))
+                    write_map(target / scored.item.map, values)
+                _write(writer, _row(detector, scored, values, score, findings))
                 bar.update()
             for name, reason in failed.items():
                 _write(writer, {"file": name, "error": reason})
@@ -150,17 +164,26 @@ def _sources(
     return len(paths), remote()
 
 
-def _row(detector: Detector[Any], scored: Scored) -> dict[str, Any]:
-    threshold, values = detector.threshold, scored.anomaly_map
+def _row(
+    detector: Detector[Any],
+    scored: Scored,
+    values: np.ndarray,
+    score: float,
+    findings: Sequence[Finding] | None,
+) -> dict[str, Any]:
+    threshold = detector.threshold
+    objects = None if findings is None else json.dumps([one.as_dict() for one in findings], allow_nan=False)
     return {
         "file": scored.item.name,
-        "score": scored.score,
-        "verdict": None if threshold is None else threshold.verdict(scored.score),
+        "score": score,
+        "verdict": None if threshold is None else threshold.verdict(score),
+        "findings": None if findings is None else len(findings),
         "mean": float(values.mean(dtype=np.float64)),
         "max": float(values.max()),
         "height": values.shape[0],
         "width": values.shape[1],
         "notes": "; ".join(scored.notes),
+        "findings_json": objects,
     }
 
 

@@ -5,4 +5,5 @@ from __future__ import annotations
 SCORES_CSV = "scores.csv"
 SCORES_JSON = "scores.json"
 """Written last: a folder with it is complete."""
+FINDINGS_CSV = "findings.csv"
 REPORT = "report.html"

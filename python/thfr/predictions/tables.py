@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,18 @@ from thfr.data.notes import gathered
 from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_json, csv_cell, write_map
 from thfr.predictions import files
+from thfr.predictions.findings import Finding
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.predictions.sources import Item
 from thfr.runs.json_file import read_object
 from thfr.runs.threshold import Threshold, Verdict
 
-COLUMNS = ("file", "kind", "score", "verdict", "mean", "max", "height", "width", "map", "overlay", "notes")
+COLUMNS = (
+    "file", "kind", "score", "verdict", "findings", "mean", "max", "height", "width", "map", "overlay",
+    "notes",
+)  # fmt: skip
+FINDING_COLUMNS = ("file", "finding", *(field.name for field in fields(Finding)))
+"""Of ``findings.csv``, a row a finding, numbered from 1 in each image."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,22 @@ class ImageResult:
     width: int
     notes: tuple[str, ...] = ()
     """What was decided about the image, or how it differs from the training images."""
+    findings: tuple[Finding, ...] | None = None
+    """Parts of the map above the threshold, the highest peak first; None if nobody asked for them."""
     drawn: bool = False
     """Whether there is a picture of it at ``item.overlay``."""
 
     def row(self) -> dict[str, Any]:
-        """For JSON and CSV, the keys being :data:`COLUMNS`; ``kind`` is None outside of data sets."""
+        """For JSON and CSV, the keys being :data:`COLUMNS`; ``kind`` is None outside of data sets. A CSV has
+        the number of findings.
+        """
         item = self.item
         return {
             "file": item.name,
             "kind": None if item.sample is None else item.sample.kind,
             "score": self.score,
             "verdict": self.verdict,
+            "findings": None if self.findings is None else [one.as_dict() for one in self.findings],
             "mean": self.mean,
             "max": self.max,
             "height": self.height,
@@ -106,7 +117,12 @@ class ResultsWriter:
         invalidate(out)
 
     def add(
-        self, item: Item, anomaly_map: np.ndarray, score: float, notes: Sequence[str] = ()
+        self,
+        item: Item,
+        anomaly_map: np.ndarray,
+        score: float,
+        notes: Sequence[str] = (),
+        findings: Sequence[Finding] | None = None,
     ) -> ImageResult:
         """Write an image's map, float32 [H,W]."""
         write_map(self.out / item.map, anomaly_map)
@@ -115,8 +131,10 @@ class ResultsWriter:
         mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
         verdict = None if self._threshold is None else self._threshold.verdict(score)
         height, width = anomaly_map.shape
-        self.images.append(ImageResult(item, score, verdict, mean, peak, height, width, tuple(notes)))
-        return self.images[-1]
+        found = None if findings is None else tuple(findings)
+        result = ImageResult(item, score, verdict, mean, peak, height, width, tuple(notes), found)
+        self.images.append(result)
+        return result
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -143,20 +161,32 @@ class ResultsWriter:
         """Write the tables. ``drawn``: the names of the images whose overlay is there."""
         images = tuple(replace(image, drawn=image.item.name in drawn) for image in self.images)
         results = Results(self.out, images, self.scale, self.failed, self._threshold, self.notes, source)
-        with (
-            atomic_path(self.out / files.SCORES_CSV) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            for image in images:
-                row = {**image.row(), "notes": "; ".join(image.notes)}
-                writer.writerow({name: csv_cell(value) for name, value in row.items()})
+        _write_csv(self.out / files.SCORES_CSV, COLUMNS, map(_score_row, images))
+        if any(image.findings is not None for image in images):
+            _write_csv(self.out / files.FINDINGS_CSV, FINDING_COLUMNS, _finding_rows(images))
         values = results.as_dict()
         atomic_write_json(
             self.out / files.SCORES_JSON, values if source is None else {**values, "source": dict(source)}
         )
         return results
+
+
+def _score_row(image: ImageResult) -> dict[str, Any]:
+    count = None if image.findings is None else len(image.findings)
+    return {**image.row(), "findings": count, "notes": "; ".join(image.notes)}
+
+
+def _finding_rows(images: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
+    for image in images:
+        for number, finding in enumerate(image.findings or (), 1):
+            yield {"file": image.item.name, "finding": number, **finding.as_dict()}
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
 
 
 def invalidate(out: Path) -> None:
@@ -165,7 +195,7 @@ def invalidate(out: Path) -> None:
     Raises:
         InputError: they cannot be removed.
     """
-    for name in (files.SCORES_JSON, files.SCORES_CSV, files.REPORT):
+    for name in (files.SCORES_JSON, files.SCORES_CSV, files.FINDINGS_CSV, files.REPORT):
         try:
             (out / name).unlink(missing_ok=True)
         except OSError as error:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from thfr.data.base import GOOD
 from thfr.io import AS_STORED, ReadOptions, read_image, read_map
+from thfr.predictions.findings import Finding
 from thfr.predictions.scale import ColourScale
 from thfr.visualization.curves import OverlapCurves
 from thfr.visualization.overlay import outlined, overlay
@@ -43,6 +44,10 @@ class Entry:
     """How the run reads the image."""
     panels: Panels = ()
     """Its pictures, where they have been drawn before."""
+    findings: Sequence[Finding] = ()
+    """Parts of its map above the threshold, the highest peak first; drawn and listed."""
+    size: tuple[int, int] = (1, 1)
+    """Its height and width, which findings are in pixels of."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from thfr.inference.scoring import item_options
 from thfr.io import storable
 from thfr.methods import Detector
 from thfr.predictions import files
+from thfr.predictions.judging import Rules
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.tables import ImageResult, Results
 from thfr.visualization.gallery import UNKNOWN, Entry, Panels, Report, reduced
@@ -29,18 +30,22 @@ def inspect(
     source: str | os.PathLike[str] | Dataset,
     out: str | os.PathLike[str],
     *,
+    rules: Rules | None = None,
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
 ) -> Results:
     """:func:`thfr.inference.predict` with a picture of each image, the map over it and, where it is known,
-    the outline of the ground truth; for an image or a folder also ``report.html``, to look at.
+    the outline of the ground truth; for an image or a folder also findings, and ``report.html`` to look at.
 
-    Arguments and errors are those of :func:`thfr.inference.predict`.
+    Arguments and errors are those of :func:`thfr.inference.predict`; without ``rules`` all findings count.
     """
     detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     highest = _Highest(_REPORTED)
-    results = predict(detector, source, out, draw=highest, batch_size=batch_size, progress=progress)
+    how = rules or Rules()
+    results = predict(
+        detector, source, out, draw=highest, rules=how, batch_size=batch_size, progress=progress
+    )
     if not isinstance(source, Dataset):
         entries = [
             Entry(
@@ -51,6 +56,8 @@ def inspect(
                 map=results.out / image.item.map,
                 options=item_options(detector, image.item),
                 panels=highest.panels.get(image.item.name, ()),
+                findings=image.findings or (),
+                size=(image.height, image.width),
             )
             for image in results.images
         ]

@@ -47,7 +47,7 @@
         layer = article.querySelector(".anomaly-map img").cloneNode();
         layer.className = "layer";
         layer.alt = "";
-        article.querySelector(".image").append(layer);
+        article.querySelector(".image span").append(layer);
       }
       if (layer !== null) layer.style.opacity = share;
     }

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from thfr.data.base import GOOD
 from thfr.io import atomic_write_text
+from thfr.visualization.findings import boxes, listed
 from thfr.visualization.gallery import UNKNOWN, Entry, Report, pictures
 from thfr.visualization.overlay import COLOUR_MAP, COLOUR_RANGE
 from thfr.visualization.plots import DARK, LIGHT, as_png, has_roc, headline, kind_label
@@ -252,16 +253,18 @@ def _card(report: Report, entry: Entry) -> Iterator[str]:
     )
     for label, panel in pictures(entry, report.scale, EDGE):
         height, width = panel.shape[:2]
+        drawn = boxes(entry) if label == "anomaly map" else ""
         yield (
-            f'<figure class="{label.replace(" ", "-")}">'
+            f'<figure class="{label.replace(" ", "-")}"><span>'
             f'<img src="{_data_uri(_jpeg(panel), "jpeg")}" width="{width}" height="{height}"'
         )
-        yield f' alt="{escape(f"{label} of {entry.name}")}"><figcaption>{escape(label)}</figcaption></figure>'
+        yield f' alt="{escape(f"{label} of {entry.name}")}">{drawn}</span>'
+        yield f"<figcaption>{escape(label)}</figcaption></figure>"
     yield f"</div><p>{badge}<b>{entry.score:.4g}</b>"
     yield f'<span class="name"> {escape(entry.name)}</span>'
     if entry.defects and entry.defects != (entry.kind,):
         yield f'<span class="defects"> {escape(defects)}</span>'
-    yield "</p></article>"
+    yield f"</p>{listed(entry)}</article>"
 
 
 def _table(report: Report) -> Iterator[str]:

@@ -9,9 +9,11 @@ from typing import Any
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_maps
 from thfr.io import read_map
+from thfr.predictions.judging import Rules
 from thfr.runs import files
 from thfr.runs.folder import read_metadata
 from thfr.visualization.curves import overlap_curves
+from thfr.visualization.findings import with_findings
 from thfr.visualization.gallery import Report
 from thfr.visualization.plots import kind_label
 from thfr.visualization.report import write_report
@@ -25,6 +27,7 @@ def report_of_run(
     per_kind: int | None = None,
     data: str | os.PathLike[str] | None = None,
     maps: Path | None = None,
+    rules: Rules | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -35,6 +38,7 @@ def report_of_run(
         per_kind: images of each kind in the gallery at most; None: all.
         data: the data set's folder, if it moved since training.
         maps: folder of the test images' scores and maps; None: ``run/results``.
+        rules: how the findings are made that are drawn and listed; the figures do not depend on them.
 
     Returns:
         ``report``: the file; ``metrics``: as :func:`thfr.evaluation.evaluate_maps`; ``verdicts``: the number
@@ -47,15 +51,20 @@ def report_of_run(
     if target.is_dir():  # said now, not after the work
         raise InputError(f"report: out must be a file to write, got the folder {target}")
     results = open_results("report", run, data, maps=maps, device=device, progress=progress)
-    report = make_report(results, per_kind, progress)
+    report = make_report(results, per_kind, progress, rules)
     write_report(target, report, progress=progress)
     verdicts = [report.verdict(entry) for entry in report.entries]
     counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts) - {""})}
     return {"report": str(target), "metrics": dict(report.metrics or {}), "verdicts": counts}
 
 
-def make_report(results: RunResults, per_kind: int | None = None, progress: bool = False) -> Report:
-    """The figures, curves and images of a run's test split."""
+def make_report(
+    results: RunResults,
+    per_kind: int | None = None,
+    progress: bool = False,
+    rules: Rules | None = None,
+) -> Report:
+    """The figures, curves, images and findings of a run's test split."""
     dataset, config = results.dataset, results.detector.config
     model = config.model
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
@@ -71,6 +80,9 @@ def make_report(results: RunResults, per_kind: int | None = None, progress: bool
     curves = overlap_curves(dataset, maps, region)
     metadata = read_metadata(results.run)
     entries = results.entries(progress=progress)
+    if limit is not None:
+        in_order = [maps[sample] for sample in dataset.test]
+        entries = with_findings(entries, in_order, limit.value, rules or Rules())
     lines = {
         "method": f"{config.label} ({config.paper})",
         "features": f"{model.backbone}, {model.size_in_words}",

@@ -73,9 +73,16 @@ def client_of() -> Iterator[Callable[..., Any]]:
     opened = []
 
     def make(
-        *models: Any, log: Any = None, senders: Any = (), teacher: Any = None, **settings: Any
+        *models: Any,
+        names: Any = None,
+        log: Any = None,
+        senders: Any = (),
+        teacher: Any = None,
+        swapper: Any = None,
+        **settings: Any,
     ) -> TestClient:
-        app = create_app({model.name: model for model in models}, Settings(**settings), log, senders, teacher)
+        served = dict(zip(names or [model.name for model in models], models, strict=True))
+        app = create_app(served, Settings(**settings), log, senders, teacher, swapper)
         client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         opened.append(client)
         client.__enter__()

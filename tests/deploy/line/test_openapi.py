@@ -19,6 +19,7 @@ OPERATIONS = (
     ("GET", "/metrics"), ("GET", "/v1/inspections"), ("GET", "/v1/inspections/{number}/picture"),
     ("POST", "/v1/inspections/{number}/feedback"), ("GET", "/v1/models/{name}/scores"),
     ("POST", "/v1/models/{name}/threshold"), ("POST", "/v1/models/{name}/teach"),
+    ("POST", "/v1/models/{name}/swap"),
 )  # fmt: skip
 
 NEVER_WRONG = {"/v1/models", "/healthz", "/metrics", "/v1/models/{name}/scores"}  # any string is a name
@@ -31,10 +32,12 @@ CHECKS = (
 @pytest.fixture
 def client(tmp_path: Path, client_of: Callable[..., Any]) -> Any:
     from thfr.deploy.inspections import InspectionLog
+    from thfr.deploy.serve.swapping import Swapper
     from thfr.deploy.serve.teaching import Teacher
 
     log = InspectionLog(f"sqlite:///{tmp_path / 'line.db'}", originals=2)
-    client = client_of(Brightness(), log=log, teacher=Teacher(log, tmp_path / "taught"), hosts=("*",))
+    teacher, swapper = Teacher(log, tmp_path / "taught"), Swapper({}, tmp_path / "taught", log)
+    client = client_of(Brightness(), log=log, teacher=teacher, swapper=swapper, hosts=("*",))
     client.post("/v1/inspect", content=encoded(picture(spot=255)))
     return client
 

@@ -65,6 +65,7 @@ def site_of(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     from thfr.deploy.inspections import InspectionLog
     from thfr.deploy.serve.app import create_app
     from thfr.deploy.serve.settings import Settings
+    from thfr.deploy.serve.swapping import Swapper
     from thfr.deploy.serve.teaching import Teacher
 
     running = []
@@ -76,7 +77,9 @@ def site_of(tmp_path: Path) -> Iterator[Callable[..., Site]]:
         opened = InspectionLog(f"sqlite:///{tmp_path / 'line.db'}", originals=9) if log else None
         served = {model.name: model for model in models or map(Brightness, ("plate", "nut"))}
         teacher = Teacher(opened, teach_to, "cpu") if opened and teach_to else None
-        app = create_app(served, Settings(**settings), opened, teacher=teacher)
+        folders = {name: model.folder for name, model in served.items() if teach_to}
+        swapper = Swapper(folders, teach_to, opened, "cpu")
+        app = create_app(served, Settings(**settings), opened, teacher=teacher, swapper=swapper)
         site = Site(f"http://127.0.0.1:{port}", app)
         server = uvicorn.Server(uvicorn.Config(site, port=port, log_level="warning"))
         thread = threading.Thread(target=server.run)
@@ -197,7 +200,14 @@ def test_images_are_sent_and_a_token_is_asked_for(
         await until(() => cards() === 1, "its card");
         const lines = [...document.querySelectorAll("#uploads li")].map((line) => line.textContent);
         if (!lines[1].startsWith("drawn.png: good") || !lines[0].includes("expected PNG, JPEG"))
-          throw new Error(lines.join())
+          throw new Error(lines.join());
+        const file = (given) => ({ isFile: true, file: (done) => done(given) });
+        const folder = (...inside) => ({ isFile: false, isDirectory: true,
+          createReader: () => ({ readEntries: (done) => done(inside.splice(0, 2)) }) });
+        const image = (name) => file(new File([blob], name, { type: "image/png" }));
+        const images = ["1.png", "2.png", "3.png"].map(image);
+        await upload(await filesOf([folder(...images, folder(file(new File(["x"], "notes.txt"))))]));
+        await until(() => cards() === 4, "the images of a folder")
         """,
     )
 
@@ -239,12 +249,18 @@ def test_teaching(browser: str, tmp_path: Path, site_of: Callable[..., Site]) ->
         document.querySelector("[data-truth=good]").click();
         await until(() => scores.good.length === 1, "feedback");
         press();
-        await until(() => at("taught").textContent.startsWith("cap-taught-1 answers now"), "the lesson");
+        await until(() => at("taught").textContent.startsWith("cap-taught-1 answers beside"), "the lesson");
         if (at("model").options.length !== 2) throw new Error("the new model is not on offer");
         at("model").value = "cap-taught-1"; at("model").dispatchEvent(new Event("change"));
-        await until(() => cards() === 0, "no inspection of it yet")
+        await until(() => cards() === 0 && at("placed").hidden, "no inspection of it yet");
+        at("model").value = "cap"; at("model").dispatchEvent(new Event("change"));
+        await until(() => at("swap").textContent === "Let cap-taught-1 answer as cap", "the offer");
+        at("swap").click();
+        await until(() => at("place").textContent === "cap-taught-1 answers as cap.", "the swap");
+        if (at("model").options.length !== 1) throw new Error("it is still served beside");
+        if (at("swap").textContent !== "Go back to cap") throw new Error(at("swap").textContent)
         """,
     )
-    assert "1 image(s) taught. Called good: 1 bad before, 0 now" in document
+    assert "cap-taught-1 answers as cap from now on, instead of cap." in document
     assert "<td>&lt;i&gt;part.png</td><td>taught</td>" in document
     assert "Drift: nothing to say yet (0 images)" in document

@@ -59,6 +59,9 @@ def test_a_model_is_served_and_shuts_down_in_order(exported: Path, plates: Path,
             assert found["score"] == pytest.approx(float(score), rel=1e-3)
             assert found["verdict"] == model.threshold.verdict(found["score"])
 
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert any("read anew" in line for line in iter(process.stderr.readline, ""))
         answers: list[int] = []
 
         def ask() -> None:

@@ -143,21 +143,21 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
 def test_a_full_disk_is_waited_out(
     camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from thfr.deploy.watch import watcher as module
+    from thfr.deploy.watch import recorder, watcher
 
     put(camera, "a.png", 255)
-    full, real = [True], module.atomic_path
+    full, real = [True], recorder.atomic_path
 
     def writing(path: Path) -> Any:
         if full.pop() if full else False:
             raise OSError(28, "No space left on device")
         return real(path)
 
-    monkeypatch.setattr(module, "atomic_path", writing)
-    monkeypatch.setattr(module, "_AFTER_AN_ERROR", 0.01)
-    watcher = Watcher(Brightness(), camera, tmp_path / "out", QUICK)
-    watcher.run(lambda: watcher.journal.counts()["bad"] == 1)
-    watcher.close()
+    monkeypatch.setattr(recorder, "atomic_path", writing)
+    monkeypatch.setattr(watcher, "AFTER_AN_ERROR", 0.01)
+    waiting = Watcher(Brightness(), camera, tmp_path / "out", QUICK)
+    waiting.run(lambda: waiting.journal.counts()["bad"] == 1)
+    waiting.close()
     assert "No space left on device" in caplog.text
     assert [row["verdict"] for row in lines(tmp_path / "out")] == ["bad"]
 

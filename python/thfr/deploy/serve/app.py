@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from thfr.deploy.inspections import InspectionLog
-from thfr.deploy.judging import EVERYWHERE, Box, NothingToLookAt, Rules
 from thfr.deploy.model import Model
 from thfr.deploy.serve.batching import Closed, QueueFull
 from thfr.deploy.serve.gate import Gate
@@ -28,9 +27,11 @@ from thfr.deploy.serve.inspector import Inspector, MapKind, UnknownModel, Upload
 from thfr.deploy.serve.page import add_page
 from thfr.deploy.serve.schema import Batch, Drift, Health, Inspection, ModelInfo, Models, Problem, problems
 from thfr.deploy.serve.settings import Settings
+from thfr.deploy.serve.swapping import Swapper, add_swapping
 from thfr.deploy.serve.teaching import Teacher, add_teaching
 from thfr.deploy.sinks.sender import Sender
 from thfr.errors import InputError
+from thfr.predictions.judging import EVERYWHERE, Box, NothingToLookAt, Rules
 
 _STATUS: dict[type[Exception], int] = {
     UnknownModel: 404,
@@ -66,12 +67,14 @@ def create_app(
     log: InspectionLog | None = None,
     senders: Sequence[Sender] = (),
     teacher: Teacher | None = None,
+    swapper: Swapper | None = None,
 ) -> FastAPI:
     """The service. The application owns ``log`` and ``senders`` and closes them when it shuts down.
 
     Args:
         senders: where each result is sent.
         teacher: teaches models from feedback; needs the log.
+        swapper: lets other runs answer in a model's place.
 
     Raises:
         InputError: no model.
@@ -99,6 +102,8 @@ def create_app(
         add_history(app, inspector, log)
     if teacher is not None:
         add_teaching(app, inspector, teacher)
+    if swapper is not None:
+        add_swapping(app, inspector, swapper)
     add_page(app)
     app.add_middleware(
         Gate,
@@ -144,7 +149,7 @@ def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
     def wish(
         model: str | None, map: MapKind, min_area: int | None, region: list[str], ignore: list[str]
     ) -> Wish:
-        name = inspector.worker(model).model.name  # an unknown one is told before the body is read
+        name = inspector.worker(model).name  # an unknown one is told before the body is read
         where = settings.where.get(name, EVERYWHERE)
         try:
             where = where.with_boxes(
@@ -224,11 +229,12 @@ def _add_status(app: FastAPI, inspector: Inspector, teacher: Teacher | None) -> 
         found = []
         for name, worker in inspector.workers.items():
             model, threshold = worker.model, worker.model.threshold
-            limit = inspector.limit(name)
+            limit = worker.limit
             of_run = threshold if threshold is not None and threshold.value == limit else None
             found.append(
                 ModelInfo(
                     name=name,
+                    run=model.name,
                     kind=model.kind,
                     input_size=model.input_size,
                     threshold=limit,

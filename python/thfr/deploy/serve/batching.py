@@ -49,20 +49,28 @@ class _Waiting:
 class Worker:
     """Scores a model's images in batches, in the order they came, on a thread of its own.
 
-    ``observe``: called with each batch's size and seconds.
+    Args:
+        observe: called with each batch's size and seconds.
+        name: by which it is asked for; None: the model's own.
+        limit: a score above it is bad; None: nobody knows.
     """
 
     def __init__(
-        self, model: Model, settings: Settings, observe: Callable[[int, float], None] = lambda n, s: None
+        self,
+        model: Model,
+        settings: Settings,
+        observe: Callable[[int, float], None] = lambda n, s: None,
+        name: str | None = None,
+        limit: float | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.name, self.limit = model, name or model.name, limit
         self._settings, self._observe = settings, observe
         self._waiting: deque[_Waiting] = deque()
         self._pixels = 0
         self._changed = threading.Condition()
         self._closing = False
         self._seconds_each = 0.1  # running mean of the time an image takes
-        self._thread = threading.Thread(target=self._run, name=f"thfr-{model.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"thfr-{self.name}", daemon=True)
         self._thread.start()
 
     @property
@@ -81,7 +89,7 @@ class Worker:
         pixels = sum(item.pixels for item in items)
         with self._changed:
             if self._closing:
-                raise Closed(f"{self.model.name} is shutting down")
+                raise Closed(f"{self.name} is shutting down")
             full = len(self._waiting) + len(items) > self._settings.queue_images
             full |= self._pixels + pixels > self._settings.queue_pixels
             if full and self._waiting:

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from thfr.deploy.findings import Finding
 from thfr.deploy.inspections import InspectionLog
 from thfr.deploy.serve.inspector import Inspector
 from thfr.deploy.serve.schema import problems
+from thfr.predictions.findings import Finding
 
 _LARGEST = 2**31 - 1
 Verdict = Literal["good", "bad"]
@@ -130,13 +130,17 @@ def add_history(app: FastAPI, inspector: Inspector, log: InspectionLog) -> None:
 
     @app.get("/v1/models/{name}/scores", responses=problems(401, 404, 422), tags=["log"])
     async def scores(name: str) -> ScoresOfModel:
-        """The last 10,000 scores."""
-        threshold = inspector.worker(name).model.threshold
+        """The last 10,000 scores, of the run that answers now; and the thresholds set for it by hand."""
+        worker = inspector.worker(name)
+        threshold, last = worker.model.threshold, await run_in_threadpool(log.last_swap, name)
+        since = 0.0 if last is None else last["time"]
         return ScoresOfModel(
-            **await run_in_threadpool(log.scores, name),
+            **await run_in_threadpool(log.scores, name, since),
             calibration=[] if threshold is None else list(threshold.scores),
-            threshold=inspector.limit(name),
-            history=[SetThreshold(**row) for row in await run_in_threadpool(log.thresholds, name)],
+            threshold=worker.limit,
+            history=[
+                SetThreshold(**row) for row in await run_in_threadpool(log.thresholds, worker.model.name)
+            ],
         )
 
     @app.post(

@@ -8,20 +8,20 @@ import hashlib
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from thfr.deploy.inspections import InspectionLog
-from thfr.deploy.judging import Rules, judge
 from thfr.deploy.model import Model
 from thfr.deploy.pictures import heat_map
-from thfr.deploy.serve.batching import Scored, Worker
+from thfr.deploy.serve.batching import Closed, Scored, Worker
 from thfr.deploy.serve.images import decode, encode
 from thfr.deploy.serve.metrics import Metrics
 from thfr.deploy.serve.schema import Inspection
@@ -29,6 +29,7 @@ from thfr.deploy.serve.settings import Settings
 from thfr.deploy.sinks.sender import Sender
 from thfr.errors import InputError
 from thfr.io import ReadOptions
+from thfr.predictions.judging import Rules, judge
 
 _LOGGER = logging.getLogger(__name__)
 _PICTURE_EDGE = 512  # of the pictures in the log
@@ -73,20 +74,34 @@ class Inspector:
         for sender in senders:
             self.metrics.watch_sender(sender)
         self.workers: dict[str, Worker] = {}
-        self._limits: dict[str, float | None] = {}
-        for model in models.values():
-            self.add(model)
+        self._changing = threading.Lock()
+        for name, model in models.items():
+            self.put(name, model)
         self._threads = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "thfr-pixels")
 
-    def add(self, model: Model) -> None:
-        """Serve one more model, under its own name."""
-        name = model.name
-        by_hand = self.log.thresholds(name) if self.log is not None else []
+    def put(self, name: str, model: Model) -> None:
+        """Let a model answer under this name from now on; what another one has taken under it, that one
+        answers first.
+        """
+        by_hand = self.log.thresholds(model.name) if self.log is not None else []
         of_run = None if model.threshold is None else model.threshold.value
-        self._limits[name] = by_hand[0]["value"] if by_hand else of_run
-        worker = Worker(model, self.settings, self.metrics.batches(name))
-        self.metrics.watch(name, worker)
-        self.workers = {**self.workers, name: worker}  # others may be going through it
+        limit = by_hand[0]["value"] if by_hand else of_run
+        worker = Worker(model, self.settings, self.metrics.batches(name), name, limit)
+        self._change({name: worker})
+
+    def remove(self, name: str) -> None:
+        """Serve this model no more; what it has taken it answers."""
+        self._change({name: None})
+
+    def _change(self, change: Mapping[str, Worker | None]) -> None:
+        with self._changing:
+            gone = [self.workers[name] for name in change if name in self.workers]
+            # a new table: others may be going through the old one
+            self.workers = {name: one for name, one in {**self.workers, **change}.items() if one is not None}
+            for name, worker in change.items():
+                self.metrics.watch(name, worker)
+        for old in gone:
+            old.close()
 
     def close(self) -> None:
         """Answer what waits, then end all threads."""
@@ -106,15 +121,14 @@ class Inspector:
             raise UnknownModel(f"inspect: model: expected one of {', '.join(self.workers)}, got {name!r}")
         return self.workers[name]
 
-    def limit(self, name: str) -> float | None:
-        """Above which score this model's images are bad."""
-        return self._limits[name]
-
     def set_limit(self, name: str, value: float, who: str, why: str) -> None:
-        """Set it by hand, and log who did so and why."""
+        """Set by hand above which score images are bad, and log who did so and why, for the run that answers:
+        another one in its place has its own.
+        """
         assert self.log is not None
-        self.log.set_threshold(name, value, who, why)
-        self._limits[name] = value
+        worker = self.worker(name)
+        self.log.set_threshold(worker.model.name, value, who, why)
+        worker.limit = value
 
     async def inspect(self, uploads: Sequence[Upload], wish: Wish) -> list[Inspection | InputError]:
         """The inspections in the order of the uploads; an InputError for an image that cannot be used.
@@ -129,7 +143,12 @@ class Inspector:
         )
         readable = [image for image in images if not isinstance(image, InputError)]
         started = time.monotonic()
-        waiting, name = worker.submit(readable), worker.model.name
+        try:
+            waiting = worker.submit(readable)
+        except Closed:
+            if self.workers.get(worker.name) is worker:
+                raise  # the service shuts down
+            return await self.inspect(uploads, replace(wish, model=worker.name))  # to the new one
         scored = iter(await asyncio.wait_for(_all(waiting), self.settings.timeout))
         ms = round((time.monotonic() - started) * 1000, 3)
         tasks: list[Any] = []
@@ -138,7 +157,7 @@ class Inspector:
                 tasks.append(_itself(image))
             else:
                 done = next(scored)
-                tasks.append(self._in_thread(self._describe, name, upload, image, done, wish, ms))
+                tasks.append(self._in_thread(self._describe, worker, upload, image, done, wish, ms))
         return list(await asyncio.gather(*tasks))
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
@@ -153,11 +172,11 @@ class Inspector:
             return error
 
     def _describe(
-        self, name: str, upload: Upload, image: np.ndarray, scored: Scored, wish: Wish, ms: float
+        self, worker: Worker, upload: Upload, image: np.ndarray, scored: Scored, wish: Wish, ms: float
     ) -> Inspection:
+        name, limit = worker.name, worker.limit
         if not math.isfinite(scored.score):
             raise RuntimeError(f"inspect: the model {name} gave the score {scored.score}")
-        limit = self._limits[name]
         judged = judge(scored.anomaly_map, scored.score, limit, wish.rules)
         wanted: bytes | None = None
         drawn: np.ndarray | None = None

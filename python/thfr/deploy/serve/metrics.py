@@ -68,8 +68,15 @@ class Metrics:
 
         return observe
 
-    def watch(self, model: str, worker: Worker) -> None:
-        """Show the length of this worker's queue, and its model's drift."""
+    def watch(self, model: str, worker: Worker | None) -> None:
+        """Show the length of this worker's queue, and its model's drift, instead of those of an earlier one;
+        None: no longer.
+        """
+        if worker is None:
+            self._waiting.remove(model)
+            for of in ("scores", "features"):
+                self._drift.remove(model, of)
+            return
         self._waiting.labels(model).set_function(lambda: float(worker.depth))
 
         def index(of: str) -> float:

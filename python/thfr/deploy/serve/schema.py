@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from thfr.deploy.findings import Finding
+from thfr.predictions.findings import Finding
 
 
 class Problem(BaseModel):
@@ -59,6 +59,7 @@ class ModelInfo(BaseModel):
     """One model that answers."""
 
     name: str
+    run: str = Field(description="name of the folder that answers: another one than `name` after a swap")
     kind: str
     input_size: tuple[int, int] = Field(description="height and width of a prepared image in pixels")
     threshold: float | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from thfr.deploy.judging import Where
+from thfr.predictions.judging import Where
 
 MEBIBYTE = 1 << 20
 

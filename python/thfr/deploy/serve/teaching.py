@@ -69,8 +69,9 @@ class Teacher:
         """Whether it is a run, of which others can be made."""
         return isinstance(model, FolderModel) and not is_exported(model.folder)
 
-    def teach(self, model: Model, lesson: Lesson) -> tuple[FolderModel, LessonLearnt]:
-        """Teach a model what people called good, and check it on what they called bad.
+    def teach(self, name: str, model: Model, lesson: Lesson) -> tuple[FolderModel, LessonLearnt]:
+        """Teach the model that answers under this name what people called good, and check it on what they
+        called bad.
 
         Raises:
             Busy: it is teaching already.
@@ -81,14 +82,14 @@ class Teacher:
         if not self._at_work.acquire(blocking=False):
             raise Busy
         try:
-            return self._teach(model, lesson)
+            return self._teach(name, model, lesson)
         finally:
             self._at_work.release()
 
-    def _teach(self, model: FolderModel, lesson: Lesson) -> tuple[FolderModel, LessonLearnt]:
-        rows = {str(row["id"]): row for row in self._log.originals(model.name)}
+    def _teach(self, name: str, model: FolderModel, lesson: Lesson) -> tuple[FolderModel, LessonLearnt]:
+        rows = {str(row["id"]): row for row in self._log.originals(name)}
         if not any(row["truth"] == "good" for row in rows.values()):
-            raise InputError(f"teach: no image of {model.name} that is kept was called good")
+            raise InputError(f"teach: no image of {name} that is kept was called good")
         out = self._free_folder(model.name)
         with tempfile.TemporaryDirectory(prefix="thfr-") as scratch:
             paths: dict[str, list[Path]] = {"good": [], "bad": []}
@@ -102,7 +103,7 @@ class Teacher:
             found = teach(
                 model.folder, paths["good"], out, check=[paths["bad"]], why=why, device=self._device
             )
-        return FolderModel(out, self._device), _learnt(found, model.name, Path(scratch), rows)
+        return FolderModel(out, self._device), _learnt(found, name, Path(scratch), rows)
 
     def _free_folder(self, name: str) -> Path:
         """``NAME-taught-N`` for the first N that is free; a run that was taught counts on."""
@@ -150,10 +151,10 @@ def add_teaching(app: FastAPI, inspector: Inspector, teacher: Teacher) -> None:
         """
         model = inspector.worker(name).model
         try:
-            taught, learnt = await run_in_threadpool(teacher.teach, model, lesson)
+            taught, learnt = await run_in_threadpool(teacher.teach, name, model, lesson)
         except Busy:
             raise HTTPException(409, "teach: another teaching is at work") from None
         except InputError as error:
             raise HTTPException(422, str(error)) from error
-        inspector.add(taught)
+        await run_in_threadpool(inspector.put, taught.name, taught)
         return learnt

@@ -83,16 +83,17 @@ class Journal:
         """Write the row of an arrival and give it.
 
         Args:
-            entry: sha256, score, verdict, threshold, findings, picture and error, as far as there are any.
+            entry: sha256, score, verdict, threshold, findings, picture, target (where a copy lies already)
+                and error, as far as there are any.
             folder: the file is to be moved into this folder of the results; None: it stays.
         """
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            target = None if folder is None else self._free_target(folder, arrival.file)
+            target = entry.get("target") if folder is None else self._free_target(folder, arrival.file)
             row = {**dict.fromkeys(_COLUMNS), "findings": [], "time": time.time(), **entry}
             row |= {"file": arrival.file, "size": arrival.size, "mtime_ns": arrival.mtime_ns}
             row["target"] = target
-            held = {**row, "findings": json.dumps(row["findings"], allow_nan=False), "moved": target is None}
+            held = {**row, "findings": json.dumps(row["findings"], allow_nan=False), "moved": folder is None}
             names = ", ".join(held)
             marks = ", ".join(f":{name}" for name in held)
             row["id"] = self._database.execute(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import sqlite3
@@ -11,25 +10,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from thfr.deploy.judging import Rules, judge
 from thfr.deploy.model import Model
-from thfr.deploy.pictures import heat_map
 from thfr.deploy.sinks.sender import Sender
-from thfr.deploy.watch.delivery import Deliveries
-from thfr.deploy.watch.journal import Arrival, Journal
+from thfr.deploy.watch.journal import Arrival
+from thfr.deploy.watch.recorder import AFTER_AN_ERROR, PictureChoice, Recorder
 from thfr.errors import InputError
 from thfr.io import atomic_path, file_sha256, list_images, read_image
+from thfr.predictions.judging import Rules
 
 _LOGGER = logging.getLogger(__name__)
 _BATCH = 8
-_PATIENCE = 10.0  # seconds for what is still to be delivered at the end
-_AFTER_AN_ERROR = 5.0  # seconds until a full disk or an absent folder is tried again
-PictureChoice = Literal["none", "bad", "all"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,11 @@ class Watcher:
         self.folder, self.out = self.folder.resolve(), self.out.resolve()
         if self.out == self.folder:
             raise InputError(f"watch: --out: expected another folder than the watched one, got {self.out}")
-        self.journal = Journal(self.out)
-        self._deliveries = Deliveries(self.journal, self.senders, self.model.name)
+        settings = self.settings
+        self._recorder = Recorder(
+            self.model, self.out, settings.rules, settings.pictures, self.told, self.senders
+        )
+        self.journal = self._recorder.journal
         self._seen: dict[str, tuple[Arrival, float]] = {}  # file -> its last state, and since when
 
     def run(self, stopped: Callable[[], bool] = lambda: False, *, once: bool = False) -> None:
@@ -85,16 +82,13 @@ class Watcher:
             except (OSError, InputError, sqlite3.OperationalError) as error:
                 if once:
                     raise
-                _LOGGER.warning("watch: %s; trying again in %g s", error, _AFTER_AN_ERROR)
-                pause = _AFTER_AN_ERROR
+                _LOGGER.warning("watch: %s; trying again in %g s", error, AFTER_AN_ERROR)
+                pause = AFTER_AN_ERROR
             time.sleep(pause)
 
     def close(self) -> int:
-        """Deliver what waits, for a few seconds, and close the journal; gives how many rows were left."""
-        try:
-            return self._deliveries.close(_PATIENCE)
-        finally:
-            self.journal.close()
+        """As :meth:`thfr.deploy.watch.recorder.Recorder.close`."""
+        return self._recorder.close()
 
     def look(self) -> int:
         """Look once and inspect what is complete; gives how many files have not been inspected yet."""
@@ -103,9 +97,9 @@ class Watcher:
         done = 0
         for start in range(0, len(ready), _BATCH):
             done += self._inspect(ready[start : start + _BATCH])
-            self._deliveries.step()
+            self._recorder.deliver()
         self._move_all()
-        self._deliveries.step()
+        self._recorder.deliver()
         return waiting + len(ready) - done
 
     def _arrivals(self) -> tuple[list[Arrival], int]:
@@ -157,33 +151,13 @@ class Watcher:
             for (arrival, image, digest), values, score in zip(
                 readable, scored.maps, scored.scores, strict=True
             ):
-                entry = {"sha256": digest, **self._judge(arrival, image, values, float(score))}
+                entry = {"sha256": digest, **self._recorder.judged(arrival, image, values, float(score))}
                 self._add(arrival, entry, entry["verdict"] or "unjudged")
                 done += 1
         return done
 
-    def _judge(self, arrival: Arrival, image: np.ndarray, values: np.ndarray, score: float) -> dict[str, Any]:
-        if not math.isfinite(score):
-            raise RuntimeError(f"watch: the model {self.model.name} gave {arrival.file} the score {score}")
-        settings, threshold = self.settings, self.model.threshold
-        limit = None if threshold is None else threshold.value
-        judged = judge(values, score, limit, settings.rules)
-        entry: dict[str, Any] = {
-            "score": judged.score,
-            "verdict": judged.verdict,
-            "threshold": limit,
-            "findings": [finding.as_dict() for finding in judged.findings],
-        }
-        if settings.pictures == "all" or (settings.pictures == "bad" and entry["verdict"] == "bad"):
-            # the time tells pictures of files apart that came under one name
-            name = f"pictures/{arrival.file}.{arrival.mtime_ns}.png"
-            with atomic_path(self.out / name) as temporary:
-                Image.fromarray(heat_map(image, judged.shown, limit)).save(temporary, compress_level=4)
-            entry["picture"] = name
-        return entry
-
     def _add(self, arrival: Arrival, entry: dict[str, Any], folder: str) -> None:
-        self.told(self.journal.add(arrival, entry, folder if self.settings.move else None))
+        self._recorder.add(arrival, entry, folder if self.settings.move else None)
 
     def _move_all(self) -> None:
         """Move what is written down but not moved, also what a kill has left."""

@@ -8,7 +8,7 @@ const make = (tag, attributes = {}, ...children) => {
   return node;
 };
 const PAGE = 24, POLL = 2000, BINS = 40;
-let models = [], newest = 0, oldest = null, scores = null, searching = 0;
+let models = [], newest = 0, oldest = null, scores = null, searching = 0, offered = null;
 
 async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
@@ -39,7 +39,7 @@ function card(row, fresh) {
     : make("span", { class: `is-${row.verdict}` }, row.verdict === "bad" ? "✗ bad" : "✓ good");
   const when = make("time", { datetime: new Date(row.time * 1000).toISOString() },
     new Date(row.time * 1000).toLocaleString());
-  const count = `${row.findings.length} finding${row.findings.length === 1 ? "" : "s"}`;
+  const count = `${row.findings.length}\u00a0finding${row.findings.length === 1 ? "" : "s"}`;
   const said = make("div", { class: "said", role: "group", "aria-label": "Feedback" });
   for (const truth of ["good", "bad"]) {
     const button = make("button", { type: "button", "data-truth": truth,
@@ -49,7 +49,7 @@ function card(row, fresh) {
   }
   return make("article", { "data-id": row.id, ...(fresh ? { class: "new" } : {}) }, figure,
     make("h3", {}, row.file || `Inspection ${row.id}`),
-    make("p", {}, word, ` · score ${number(row.score)} of ${number(row.threshold)} · ${count}`),
+    make("p", {}, word, ` · score\u00a0${number(row.score)} of\u00a0${number(row.threshold)} · ${count}`),
     make("p", {}, when, ` · ${row.model}`), said);
 }
 async function picture(row, figure) {
@@ -137,6 +137,29 @@ async function upload(files) {
     } catch (error) { line.textContent = `${file.name}: ${error.message}`; }
   }
   await poll();
+}
+/* The images of what was dropped, folders with all that is in them. */
+async function filesOf(entries) {
+  const found = [];
+  for (const entry of entries) {
+    if (entry.isFile) {
+      const file = await new Promise((done, failed) => entry.file(done, failed));
+      if (file.type.startsWith("image/")) found.push(file);
+    } else {
+      const reader = entry.createReader();
+      for (;;) {  // it gives at most a hundred at a time, and none at the end
+        const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+        if (some.length === 0) break;
+        found.push(...await filesOf(some));
+      }
+    }
+  }
+  return found;
+}
+async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const folders = entries.some((entry) => entry.isDirectory);
+  await upload(folders ? await filesOf(entries) : [...transfer.files]);
 }
 async function patient(request) {
   for (let left = 5; ; left--) {
@@ -235,7 +258,15 @@ function describe() {
   const one = models.find((each) => each.name === at("model").value);
   at("teaching").hidden = at("history").hidden || !one?.teachable;
   at("lesson").textContent = "Adds the last images that somebody called good to what the model keeps of good "
-    + "products, without training. A new model answers beside this one, which stays as it is.";
+    + "products, without training. A new model answers beside this one, and in its place if you say so.";
+  const offer = one && offered?.model === one.name ? offered
+    : one && one.run !== one.name ? { model: one.name, run: one.name } : null;
+  at("placed").hidden = !offer;
+  if (offer) {
+    at("place").textContent = one.run === one.name ? `${one.name} answers as before.` : `${one.run} answers as ${one.name}.`;
+    at("swap").textContent = offer.run === one.name ? `Go back to ${one.name}` : `Let ${offer.run} answer as ${one.name}`;
+    at("swap").dataset.run = offer.run;
+  }
   at("drift").hidden = !one;
   if (one) at("drift").textContent = drift(one.drift);
 }
@@ -256,10 +287,11 @@ async function teach(event) {
     const answer = await post(`/v1/models/${model()}/teach`,
       { who: at("teacher").value.trim(), why: at("reason").value });
     const found = await answer.json();
+    offered = { model: parent, run: found.model };
     await loadModels(parent);
     const count = (role, which, word) => found.changes
       .filter((one) => one.role === role && one[`verdict_${which}`] === word).length;
-    at("taught").textContent = `${found.model} answers now; choose it above. ${found.taught} image(s) taught. `
+    at("taught").textContent = `${found.model} answers beside ${parent} now; choose it above. ${found.taught} image(s) taught. `
       + `Called good: ${count("taught", "before", "bad")} bad before, ${count("taught", "after", "bad")} now; `
       + `called bad: ${count("checked", "before", "bad")} bad before, ${count("checked", "after", "bad")} now; `
       + `good ones that set the threshold: ${count("held out", "before", "bad")} bad before, `
@@ -273,6 +305,20 @@ async function teach(event) {
     at("reason").value = "";
   } catch (error) { at("taught").textContent = `Not taught: ${error.message}`; }
   button.disabled = false;
+}
+async function swap() {
+  const name = at("model").value, run = at("swap").dataset.run;
+  at("swap").disabled = true;
+  try {
+    const answer = await post(`/v1/models/${model()}/swap`,
+      { run, who: at("teacher").value.trim() || person(), why: run === name ? "back" : "taught from the page" });
+    const done = await answer.json();
+    offered = null;
+    at("taught").textContent = `${done.run} answers as ${done.model} from now on, instead of ${done.before}.`;
+    await loadModels(name);
+    await loadScores();
+  } catch (error) { at("taught").textContent = `Nothing has changed: ${error.message}`; }
+  at("swap").disabled = false;
 }
 const verdict = (word, score) => make("td", word ? { class: `is-${word}` } : {}, `${word || "–"} ${number(score)}`);
 
@@ -325,7 +371,7 @@ drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 drop.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  upload([...event.dataTransfer.files]);
+  dropped(event.dataTransfer).catch((error) => tell(error.message));
 });
 const searchAgain = () => search().catch((error) => tell(error.message));
 at("model").onchange = () => change().catch((error) => tell(error.message));
@@ -335,5 +381,6 @@ at("more").onclick = () => older().catch((error) => tell(error.message));
 at("slider").oninput = () => { at("slider").dataset.moved = "1"; histogram(); };
 at("save").onsubmit = save;
 at("teach").onsubmit = teach;
+at("swap").onclick = swap;
 setInterval(poll, POLL);
 start();

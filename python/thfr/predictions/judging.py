@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from thfr.deploy.findings import Finding, find
 from thfr.errors import InputError
 from thfr.io import read_image
+from thfr.predictions.findings import Finding, find
 from thfr.runs.threshold import Verdict
 
 
@@ -103,6 +105,16 @@ class Rules:
     """Findings of fewer pixels are left out."""
     pixels_per_mm: float | None = None
     where: Where = field(default=EVERYWHERE)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, to tell rules apart: of masks the digests, without rectangles, which are of one image."""
+        masks = {
+            name: None
+            if mask is None
+            else hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest()
+            for name, mask in (("region", self.where.region), ("ignore", self.where.ignore))
+        }
+        return {"min_area": self.min_area, "pixels_per_mm": self.pixels_per_mm, **masks}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from skimage.measure import label, regionprops
 
 from thfr.errors import InputError
 
@@ -76,16 +75,24 @@ def find(
         above &= _mask("region", region, anomaly_map)
     if ignore is not None:
         above &= ~_mask("ignore", ignore, anomaly_map)
-    components = regionprops(label(above, connectivity=2), intensity_image=anomaly_map)
-    found = [_finding(part, pixels_per_mm) for part in components if part.area >= min_area]
+    if not above.any():
+        return []
+    from skimage.measure import label, regionprops  # takes half a second to import
+
+    # only the part that holds something is labelled: a map may have 100 million pixels
+    rows, columns = np.flatnonzero(above.any(1)), np.flatnonzero(above.any(0))
+    corner = int(rows[0]), int(columns[0])
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    components = regionprops(label(above[part], connectivity=2), intensity_image=anomaly_map[part])
+    found = [_finding(one, corner, pixels_per_mm) for one in components if one.area >= min_area]
     return sorted(found, key=lambda finding: (-finding.peak, finding.y, finding.x))
 
 
-def _finding(part: Any, pixels_per_mm: float | None) -> Finding:
-    top, left, bottom, right = part.bbox
+def _finding(part: Any, corner: tuple[int, int], pixels_per_mm: float | None) -> Finding:
+    top, left, bottom, right = (edge + corner[index % 2] for index, edge in enumerate(part.bbox))
     values = np.where(part.image, part.image_intensity, -np.inf)
     row, column = np.unravel_index(int(values.argmax()), values.shape)
-    centre_y, centre_x = part.centroid
+    centre_y, centre_x = (at + start for at, start in zip(part.centroid, corner, strict=True))
     width, height, area = right - left, bottom - top, int(part.area)
     in_mm: dict[str, float] = {}
     if pixels_per_mm is not None:

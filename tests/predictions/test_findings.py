@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from thfr.deploy.findings import Finding, find
 from thfr.errors import InputError
+from thfr.predictions.findings import Finding, find
 
 
 def plain(height: int = 10, width: int = 20) -> np.ndarray:
