@@ -40,7 +40,7 @@ HEAD = (
     "| run | format | image AUROC | pixel AUROC | AU-PRO | largest difference of a score (of) "
     "| of a map (of) | verdicts changed | ms | load s | MB |"
 )
-CLOSENESS = ("score_difference", "largest_score", "map_difference", "largest_map", "changed", "bad")
+CLOSENESS = ("score_difference", "largest_score", "map_difference", "largest_map", "changed", "bad", "noise")
 
 
 def eager_row(run: Path, data: Path, folder: Path) -> dict[str, Any]:

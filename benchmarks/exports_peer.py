@@ -1,7 +1,7 @@
 """Exported models beside anomalib's, one image of 256 x 256, one thread, in one process, in turn.
 
 anomalib has pins of its own, so its models are written from an environment of its own (`pip install
-anomalib==2.7.0 onnx onnxscript onnxruntime openvino`), with random weights and a random bank, since only time counts here:
+anomalib==2.7.0 onnx onnxscript onnxruntime openvino`), with random weights and bank: only time counts.
 
     PEER/bin/python benchmarks/exports_peer.py write PEERS --bank 4096
     python benchmarks/exports_peer.py time PEERS DIR... --json FILE

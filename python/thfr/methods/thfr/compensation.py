@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from thfr.errors import InputError
 
 _REACH = 4.0
-"""Standard deviations of the prior within which a key counts. On trained runs farther ones move a map by less
-than 1e-6 of its largest value (docs/results/export.md). Of two logits within 2 * 30 + 8 of each other no softmax
-makes a denormal number, and those slow matrix products tenfold.
+"""Standard deviations of the prior within which a key counts; farther ones move a score by 5e-7
+(docs/results/export.md). Of two logits within 2 * 30 + 8 of each other no softmax makes a denormal number,
+and those slow matrix products tenfold.
 """
 _BAND = 256
 """Least number of queries that are attended to together; smaller products are no faster."""
