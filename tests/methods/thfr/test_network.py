@@ -124,7 +124,7 @@ def test_attention_prefers_the_same_place() -> None:
 @pytest.mark.parametrize("pool", [1, 4])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
 def test_bands_of_rows_see_what_is_in_reach(width: float, pool: int) -> None:
-    """As attention over all keys, whose logits are cut where they lie farther than four deviations."""
+    """As attention over all keys, whose logits are cut where they lie farther than five deviations."""
     torch.manual_seed(0)
     heads, temperature, count, edges = 2, 3.0, 2, (41, 18)
     compensation = Compensation(8, 6, heads, temperature, width, pool)
@@ -145,7 +145,7 @@ def test_bands_of_rows_see_what_is_in_reach(width: float, pool: int) -> None:
     )
     distances = torch.cdist(at, there)
     prior = -((distances / width) ** 2) / 2
-    prior[distances > max(4 * width, pool)] = -torch.inf
+    prior[distances > max(5 * width, pool)] = -torch.inf
     wanted = []
     for image in range(2):
         own = slice(count * image, count * (image + 1))

@@ -13,13 +13,15 @@ from torch.nn import functional as F
 
 from thfr.errors import InputError
 
-_REACH = 4.0
-"""Standard deviations of the prior within which a key counts; farther ones move a score by 5e-7
-(docs/results/export.md). Of two logits within 2 * 30 + 8 of each other no softmax makes a denormal number,
-and those slow matrix products tenfold.
+_REACH = 5.0
+"""Standard deviations of the prior within which a key counts; farther ones move a map by 5e-6 of its largest
+value (docs/results/export.md). Of two logits within 2 * 30 + 12.5 of each other no softmax makes a denormal
+number, and those slow matrix products tenfold.
 """
 _BAND = 256
-"""Least number of queries that are attended to together; smaller products are no faster."""
+"""Least number of queries that are attended to together: few of them see fewer keys that do not count, but
+many small products are slow, in training above all.
+"""
 
 _Band = tuple[slice, slice, Tensor]
 
@@ -101,7 +103,7 @@ class Compensation(nn.Module):
             reach = max(_REACH * self.prior_width, 2 * key_cell)  # the nearest key is always in it
             distances = torch.cdist(_centres(x, cell), _centres(template, key_cell))
             distances = distances.view(*x.shape[2:], *template.shape[2:])
-            height = max(round(reach / cell), -(-_BAND // x.shape[3]))
+            height = max(round(0.6 * reach / cell), -(-_BAND // x.shape[3]))
             bands, line = [], count * template.shape[3]
             for top in range(0, x.shape[2], height):
                 band = distances[top : top + height]
