@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from thfr.cli import main
-from thfr.deploy.export import operators
+from thfr.deploy.export import operators, parity
 from thfr.deploy.export import run as export
 from thfr.deploy.export.graph import NOT_EXPORTABLE, exportable, trace
 from thfr.deploy.export.images import calibration_paths, planted
@@ -68,7 +68,7 @@ def test_a_model_that_says_something_else_is_not_written(
 
 def test_the_gate() -> None:
     """Each figure alone closes it, and so does NaN."""
-    within = Parity(10, 20, "images", 1e-4, 1e-3, 1.0, 1.0, 1e-4, 1e-3, (), 0, 5)
+    within = Parity(10, 20, "images", 1e-4, 1e-3, 1.0, 1.0, 1e-4, 1e-3, (), 0, 5, 0.5, 0.5)
     assert within.passed
     for wrong in (
         {"score_difference": 1.1e-4},
@@ -76,8 +76,19 @@ def test_the_gate() -> None:
         {"changed": ("a.png",)},
         {"score_difference": float("nan")},
         {"map_difference": float("nan")},
+        {"noise": 0.51},
+        {"noise": float("nan")},
     ):
         assert len(replace(within, **wrong).failures()) == 1
+    assert replace(within, noise=None).passed
+
+
+def test_noise_is_told_in_deviations_of_the_good_scores() -> None:
+    scores = np.array([1.0, 3.0, 5.0], np.float32)  # standard deviation 2
+    assert parity._noise(scores, scores + 1) == pytest.approx(0.5)
+    assert parity._noise(scores, scores + np.array([0, 3, 0], np.float32)) == pytest.approx(3**0.5 / 2)
+    assert parity._noise(scores[:1], scores[:1]) is None
+    assert parity._noise(scores * 0, scores) is None
 
 
 _KILLED = """

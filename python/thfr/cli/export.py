@@ -47,8 +47,8 @@ def add_parser(commands: Commands) -> None:
         dest="precision",
         const="int8",
         default="fp32",
-        help="convolutions in 8 bits, calibrated on the good images (onnx); wider limits: scores within a "
-        "tenth of the largest, verdicts of at most a tenth of the images",
+        help="convolutions in 8 bits, calibrated on the good images (onnx); wider limits: noise of half the "
+        "spread of good images' scores, other verdicts for at most a tenth of the images",
     )
     precision.add_argument(
         "--bf16",

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from thfr.errors import InputError
+from thfr.methods.thfr.compensation import Compensation
 from thfr.methods.thfr.config import VARIANTS, THFRModelConfig, Variant
 from thfr.methods.thfr.network import THFRNetwork
 from torch import Tensor
+from torch.nn import functional as F
 
 CHANNELS = (8, 12, 16)
 
@@ -110,12 +112,48 @@ def test_one_image_does_not_influence_another() -> None:
 
 
 def test_attention_prefers_the_same_place() -> None:
-    net = network("thfr", prior_width=2.0)
-    stage = net.stages[0]
-    prior = stage.compensation._prior(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 16, 1)[0, 0]
-    assert torch.equal(prior.argmax(1), torch.arange(16))
+    compensation = Compensation(4, 4, heads=1, temperature=30.0, prior_width=2.0, pool=1)
+    x = torch.zeros(1, 1, 4, 4)
+    ((rows, near, prior),) = compensation._bands_of(x, x, 16, 1)
+    assert (rows, near) == (slice(0, 16), slice(0, 16))
+    assert torch.equal(prior[0, 0].argmax(1), torch.arange(16))
     assert prior.max() == 0
-    assert prior[0, 1] == pytest.approx(-1 / (2 * 2.0**2))
+    assert prior[0, 0, 0, 1] == pytest.approx(-1 / (2 * 2.0**2))
+
+
+@pytest.mark.parametrize("pool", [1, 4])
+@pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
+def test_bands_of_rows_see_what_is_in_reach(width: float, pool: int) -> None:
+    """As attention over all keys, whose logits are cut where they lie farther than five deviations."""
+    torch.manual_seed(0)
+    heads, temperature, count, edges = 2, 3.0, 2, (41, 18)
+    compensation = Compensation(8, 6, heads, temperature, width, pool)
+    x, templates = torch.randn(2, 8, *edges), torch.randn(2, count, 6, *edges)
+    assert len(compensation._bands_of(x, templates[:, 0, :, ::pool, ::pool], 8, count)) == (
+        1 if width > 9 else 3
+    )
+    found = compensation(x, templates, 8)[1]
+    pooled = F.avg_pool2d(templates.flatten(0, 1), pool)
+    queries, keys = (
+        F.normalize(level.unflatten(1, (heads, -1)), dim=2)
+        for level in (compensation.query(x), compensation.key(pooled))
+    )
+    values = F.pad(pooled, (0, 0, 0, 0, 0, 2)).unflatten(1, (heads, -1))
+    at, there = (
+        torch.cartesian_prod(*((torch.arange(edge) + 0.5) * cell for edge in level.shape[2:]))
+        for level, cell in ((x, 0.5), (pooled, 0.5 * pool))
+    )
+    distances = torch.cdist(at, there)
+    prior = -((distances / width) ** 2) / 2
+    prior[distances > max(5 * width, pool)] = -torch.inf
+    wanted = []
+    for image in range(2):
+        own = slice(count * image, count * (image + 1))
+        key, value = (level[own].flatten(3).permute(1, 2, 0, 3) for level in (keys, values))  # [h,c,K,N]
+        logits = temperature * torch.einsum("hcq,hckn->hqkn", queries[image].flatten(2), key)
+        weights = (logits + prior[None, :, None]).flatten(2).softmax(2)
+        wanted.append(torch.einsum("hqn,hcn->hcq", weights, value.flatten(2)).flatten(0, 1)[:6])
+    torch.testing.assert_close(found.flatten(2), torch.stack(wanted), rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_scale_input_and_output() -> None:

@@ -18,11 +18,14 @@ from thfr.methods.base import Detector
 SCORE_LIMIT, MAP_LIMIT = 1e-4, 1e-3
 """Largest difference allowed, as a share of the largest absolute score, or map value, of the run."""
 LIMITS = {
-    "fp32": (SCORE_LIMIT, MAP_LIMIT, 0.0),
-    "bf16": (0.1, 0.2, 0.1),
-    "int8": (0.1, 0.2, 0.1),
+    "fp32": (SCORE_LIMIT, MAP_LIMIT, 0.0, 0.5),
+    "bf16": (0.1, 0.2, 0.1, 0.5),
+    "int8": (0.1, 0.2, 0.1, 0.5),
 }
-"""Precision -> those two, and the share of the images whose verdict may change."""
+"""Precision -> those two, the share of the images whose verdict may change, and the noise: the root mean
+square of the differences over good images, in standard deviations of their scores. 0.5 widens the spread of
+good products' scores, by which the threshold was chosen, by an eighth.
+"""
 _BATCH = 8  # as in calibration, so that the run's scores are those that set its threshold
 
 
@@ -45,6 +48,9 @@ class Parity:
     """How many may be."""
     bad: int
     """Images that the run calls bad; the others are good to it."""
+    noise: float | None
+    """See :data:`LIMITS`; None where the good images do not differ in score, or are less than two."""
+    noise_limit: float
 
     @property
     def passed(self) -> bool:
@@ -61,6 +67,11 @@ class Parity:
                 found.append(
                     f"largest difference of a {what}: expected at most {limit:.3g}, got {difference:.3g}"
                 )
+        if self.noise is not None and not self.noise <= self.noise_limit:
+            found.append(
+                f"noise in good images' scores: expected at most {self.noise_limit:.3g} of their standard "
+                f"deviation, got {self.noise:.3g}"
+            )
         if len(self.changed) > self.changed_limit:
             listed = ", ".join(self.changed[:8])
             most = f"at most {self.changed_limit}" if self.changed_limit else "none"
@@ -88,12 +99,14 @@ def compare(
     threshold = detector.threshold
     if threshold is None:
         raise InputError("export: the run has no threshold to compare verdicts by")
-    score_limit, map_limit, changed_share = LIMITS[precision]
+    score_limit, map_limit, changed_share, noise_limit = LIMITS[precision]
     score_difference = map_difference = largest_score = largest_map = 0.0
     changed: list[str] = []
+    scores: list[tuple[np.ndarray, np.ndarray]] = []
     bad = 0
     for names, images in _batches(paths, detector.inputs.options):
         ours, theirs = detector.score(images, _BATCH), model.score(images, _BATCH)
+        scores.append((ours.scores, theirs.scores))
         largest_score = max(largest_score, float(np.abs(ours.scores).max()))
         score_difference = _larger(score_difference, ours.scores, theirs.scores)
         for mine, other in zip(ours.maps, theirs.maps, strict=True):
@@ -116,7 +129,18 @@ def compare(
         tuple(changed),
         int(changed_share * (len(paths) + PLANTED_COUNT)),
         bad,
+        _noise(*(np.concatenate(some)[: len(paths)] for some in zip(*scores, strict=True))),
+        noise_limit,
     )
+
+
+def _noise(
+    ours: np.ndarray,  # float32 [N], of good images
+    theirs: np.ndarray,  # the same
+) -> float | None:
+    """See :data:`LIMITS`."""
+    spread = float(ours.std(ddof=1)) if len(ours) > 1 else 0.0
+    return float(np.sqrt(np.square(theirs - ours).mean())) / spread if spread else None
 
 
 def _batches(paths: Sequence[Path], options: ReadOptions) -> Iterator[tuple[list[str], list[np.ndarray]]]:
