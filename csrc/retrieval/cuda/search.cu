@@ -63,11 +63,11 @@ const char* multiply_rows(const Search& search, std::int64_t first, const Tensor
                           const TensorView& bank_gains, void* stream) {
   if (products.elements() == 0) return nullptr;
   const Multiplied out{first, products.size[2], products.as<float>(), query_gains.as<Gain>(), bank_gains.as<Gain>()};
-  const int teams = search_threads / lanes_for(search.bank.size[1]);
-  const auto blocks = static_cast<unsigned>(
-      std::min<std::int64_t>(ceil_div(out.count, std::int64_t{group_rows} * teams), 2LL * multiprocessors()));
   return with_single(search.bank.dtype, [&](auto of_bank) {
     using T = typename decltype(of_bank)::type;
+    const int teams = search_threads / lanes_for<T>(search.bank.size[1]);
+    const auto blocks = static_cast<unsigned>(
+        std::min<std::int64_t>(ceil_div(out.count, std::int64_t{group_rows} * teams), 2LL * multiprocessors()));
     const auto kernel = queries_at_once(search.queries.size[0]) == 1 ? multiply_kernel<T, 1> : multiply_kernel<T, 4>;
     return launch(kernel, blocks, search_threads, 0, stream, to_target(search), out);
   });
