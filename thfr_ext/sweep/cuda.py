@@ -187,8 +187,7 @@ class _Index(NamedTuple):
     @classmethod
     def of(cls, keys: Tensor, stream: int, numbers: Tensor | None = None) -> _Index:
         """``numbers`` [n] int32 become 0, 1, ..."""
-        whole = {"dtype": torch.int64, "device": keys.device}
-        rank, bins = torch.empty(len(keys), **whole), torch.empty(2 * len(keys) + 1, **whole)
+        rank, bins = (keys.new_empty(n, dtype=torch.int64) for n in (len(keys), 2 * len(keys) + 1))
         values, ends = torch.empty_like(keys), rank.new_empty(devices.native.cuda_sweep_segments())
         table = keys.new_empty(len(keys) + len(ends) + 1, dtype=torch.int32)
         made, scratch = cls(rank, values, ends, table, bins), scratch_of(keys, 1, len(keys))
