@@ -32,7 +32,8 @@ Options& options();
 
 struct Statistics {
   long long launches = 0;
-  int barriers = 0;  // most of any thread in any launch since the last reset
+  int barriers = 0;                     // most of any thread in any launch since the last reset
+  int sums = 0, sorts = 0, passes = 0;  // of CUB: running sums, sorts, their passes of eight bits
 };
 Statistics& statistics();
 

@@ -17,6 +17,11 @@ PYBIND11_MODULE(_emulated, module) {
     const emulator::Statistics seen = std::exchange(emulator::statistics(), {});
     return py::make_tuple(seen.launches, seen.barriers);
   });
+  // What a library would launch, since the last call of statistics: running sums, sorts, their passes.
+  module.def("library", [] {
+    const emulator::Statistics& seen = emulator::statistics();
+    return py::make_tuple(seen.sums, seen.sorts, seen.passes);
+  });
   module.def("toy", [](const thfr::TensorView& values, const thfr::TensorView& sums, int fault) {
     thfr::bindings::require_launch("toy", toys::block_sums(values, sums, static_cast<toys::Fault>(fault)));
   });

@@ -108,8 +108,8 @@ def test_paths_are_taken(device: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
         return int(device.statistics()[0])
 
     few, listed = retrieval_cuda.FEW_QUERIES, retrieval_cuda.MOST_LISTED
-    # queries, search, merge; queries, two packings, selection, results; queries, costs, results
-    assert (launches(few, listed), launches(few + 1, listed), launches(few, listed + 1)) == (3, 5, 3)
+    # queries, products, selection, merge; queries, two packings, selection, results; queries, costs, results
+    assert (launches(few, listed), launches(few + 1, listed), launches(few, listed + 1)) == (4, 5, 3)
     monkeypatch.setattr(retrieval_cuda, "PRODUCT_BYTES", 1)  # 64 rows at a time
     assert launches(few + 1, 1) == 7
 

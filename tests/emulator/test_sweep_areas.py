@@ -329,11 +329,11 @@ def test_one_transfer(device: ModuleType, monkeypatch: pytest.MonkeyPatch) -> No
     masks = [r.any(0) for r in regions]
     scores, offsets, high = rand(900).float(), torch.tensor([0, 1, 500, 900]), 99 * saturations
     calls: dict[str, tuple[Callable[[], Any], int]] = {
-        "au_spro": (lambda: sweep_cuda.au_spro(maps, regions, saturations, LIMITS), 11),
-        "au_spro, high": (lambda: sweep_cuda.au_spro(maps, regions, high, LIMITS), 10),
-        "au_pro": (lambda: sweep_cuda.au_pro(maps, masks, 0.3), 15),
-        "auroc": (lambda: sweep_cuda.auroc(maps[0], masks[0]), 10),
-        "spro_area": (lambda: sweep_cuda.spro_area(scores, scores, offsets, offsets.diff(), LIMITS), 8),
+        "au_spro": (lambda: sweep_cuda.au_spro(maps, regions, saturations, LIMITS), 9),
+        "au_spro, high": (lambda: sweep_cuda.au_spro(maps, regions, high, LIMITS), 9),
+        "au_pro": (lambda: sweep_cuda.au_pro(maps, masks, 0.3), 14),
+        "auroc": (lambda: sweep_cuda.auroc(maps[0], masks[0]), 9),
+        "spro_area": (lambda: sweep_cuda.spro_area(scores, scores, offsets, offsets.diff(), LIMITS), 7),
         "region_samples": (lambda: sweep_cuda.region_samples(maps, regions), 5),
         "component_samples": (lambda: sweep_cuda.component_samples(maps, masks), 10),
     }  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thfr_ext.core.tensors import view
 from thfr_ext.sweep import cuda as sweep_cuda
-from thfr_ext.sweep.cuda import _view, _views
+from thfr_ext.sweep.cuda import _Index, _view, _views
 
 PIXELS, REGIONS = 700, 5
 
@@ -27,30 +27,22 @@ def junk(n: int, seed: int, dtype: torch.dtype = torch.int64) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_junk_among_ranks(seed: int, device: ModuleType) -> None:
-    place, rank, used = (junk(PIXELS, 10 * seed + i) for i in range(3))
-    region = junk(PIXELS, 10 * seed + 3, torch.int32) % (REGIONS + 3) - 1
-    offsets, saturations = junk(REGIONS + 1, 10 * seed + 4), junk(REGIONS, 10 * seed + 5)
-    sums, twice = junk(2 * PIXELS + 1, 10 * seed + 6), junk(PIXELS, 10 * seed + 7)
-    order = [_view(t) for t in (place, region, offsets, saturations)]
-    flags, flag = torch.zeros(PIXELS, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    device.cuda_flag_used(*order, view(rank), view(flags), 0)
-    shares = torch.empty(2, REGIONS, dtype=torch.float64)
-    for with_used in (used, used[:0]):
-        distinct = view(rank), view(with_used)
-        device.cuda_double_ranks(*order, *distinct, view(sums), view(flags), 0)
-        device.cuda_share_areas(
-            *order, *distinct, view(sums), view(twice), [0.1, 1.0], view(flag), view(shares), 0
-        )
-        for dtype in (torch.int32, torch.int64):
-            keys, sizes = (
-                junk(PIXELS, seed, dtype),
-                torch.empty(device.cuda_sweep_segments(), dtype=torch.int64),
-            )
-            values = torch.empty_like(keys)
-            device.cuda_make_values(_view(keys), *distinct, _view(values), view(sizes), 0)
-            table = torch.empty(PIXELS + len(sizes) + 1, dtype=torch.int32)
-            ends = sizes.clamp_min(0).cumsum(0)
-            device.cuda_make_table(*distinct, _view(values), view(ends), _view(table), 0)
+    place, region = (junk(PIXELS, 10 * seed + i, torch.int32) for i in range(2))
+    region = region % (REGIONS + 3) - 1
+    rank, offsets, saturations = (junk(n, 10 * seed + n) for n in (PIXELS, REGIONS + 1, REGIONS))
+    sums, twice = junk(2 * PIXELS + 1, 10 * seed + 6), torch.empty(PIXELS, dtype=torch.int64)
+    flag, nothing = torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    shares, areas = torch.empty(2, REGIONS, dtype=torch.float64), torch.empty(2, dtype=torch.float64)
+    scratch = torch.empty(device.cuda_sweep_scratch(1, PIXELS), dtype=torch.bool)
+    for dtype in (torch.int32, torch.int64):
+        index = _Index.of(junk(PIXELS, seed, dtype), 0)  # keys that are not sorted
+        index.rank.copy_(rank)
+        index.ends.copy_(junk(len(index.ends), seed))
+        index.values.copy_(junk(PIXELS, seed, dtype))
+        for bounds in ((offsets, saturations), (offsets, nothing), (nothing, nothing)):
+            order = (*map(_view, (place, region, *bounds)), REGIONS)
+            results = view(flag), view(shares), view(areas), view(scratch)
+            device.cuda_share_areas(order, index.views(), view(sums), view(twice), [0.1, 1.0], *results, 0)
     total, area = torch.zeros(2, dtype=torch.int64), torch.empty(1, dtype=torch.float64)
     device.cuda_rank_area(view(rank), view(sums), True, 1.0, view(total), view(flag), view(area), 0)
 
@@ -70,25 +62,38 @@ def test_junk_among_chunks(seed: int, device: ModuleType) -> None:
         device.cuda_collect_scores(
             _views(maps), masks, view(wrong), marked, False, _views(labels), *results, 0
         )
-    offsets, summary = torch.empty(4, dtype=torch.int64), torch.zeros(5, dtype=torch.int64)
+    offsets, summary = torch.empty(4, dtype=torch.int64), torch.zeros(8, dtype=torch.int64)
     wrong, saturations = junk(len(marks.sums) + len(marks.union_sums), seed), junk(3, seed)
-    device.cuda_find_offsets(_views(regions), view(wrong), view(saturations), view(offsets), view(summary), 0)
+    found = view(saturations[:1])
+    device.cuda_find_offsets(
+        _views(regions), view(wrong), view(saturations), found, view(offsets), view(summary), 0
+    )
 
 
 def test_the_module_guards_memory(device: ModuleType) -> None:
     """Shapes and dtypes that do not fit are refused."""
     wide, marks = rand(4, 5), [rand(1, 4, 5) < 0.5]
     maps = [wide.float()]
-    one, two, four, five = (view(torch.zeros(n, dtype=torch.int64)) for n in (1, 2, 4, 5))
+    one, two, four, five, eight = (view(torch.zeros(n, dtype=torch.int64)) for n in (1, 2, 4, 5, 8))
     none, floats, doubles = view(torch.zeros(0).long()), view(rand(3).float()), view(rand(3))
+    no_bytes, some_bytes = (view(torch.zeros(n, dtype=torch.bool)) for n in (0, 64))
     of_maps, of_marks = _views(maps), _views(marks)
+    made = _Index.of(torch.arange(5), 0)
+    index, bins, ints = made.views(), view(made.bins), _view(torch.zeros(5, dtype=torch.int32))
+    order = (ints, ints, none, none, 2)
+    results = view(torch.empty(1, 2, dtype=torch.float64)), view(torch.empty(1, dtype=torch.float64))
     calls = [
-        lambda: device.cuda_count_marks(of_marks, none, one, 0),
-        lambda: device.cuda_count_marks(_views([marks[0].expand(2, 4, 5)]), none, five, 0),
-        lambda: device.cuda_count_marks([], none, two, 0),
-        lambda: device.cuda_count_marks(_views([marks[0][:, :0]]), none, two, 0),
-        lambda: device.cuda_find_offsets(of_marks, two, none, one, five, 0),
-        lambda: device.cuda_find_offsets(of_marks, two, none, two, four, 0),
+        lambda: device.cuda_count_marks(of_marks, no_bytes, one, eight, some_bytes, 0),
+        lambda: device.cuda_count_marks(of_marks, no_bytes, two, five, some_bytes, 0),
+        lambda: device.cuda_count_marks(of_marks, no_bytes, two, eight, no_bytes, 0),
+        lambda: device.cuda_count_marks(
+            _views([marks[0].expand(2, 4, 5)]), no_bytes, five, eight, some_bytes, 0
+        ),
+        lambda: device.cuda_count_marks([], no_bytes, two, eight, some_bytes, 0),
+        lambda: device.cuda_count_marks(_views([marks[0][:, :0]]), no_bytes, two, eight, some_bytes, 0),
+        lambda: device.cuda_find_offsets(of_marks, two, none, none, one, eight, 0),
+        lambda: device.cuda_find_offsets(of_marks, two, none, none, two, four, 0),
+        lambda: device.cuda_find_offsets(of_marks, two, none, two, two, eight, 0),
         lambda: device.cuda_collect_scores(
             [view(wide)], of_marks, one, True, False, [], floats, none, one, 0
         ),
@@ -96,12 +101,30 @@ def test_the_module_guards_memory(device: ModuleType) -> None:
         lambda: device.cuda_collect_scores(
             of_maps, of_marks, one, True, True, of_maps * 2, floats, none, one, 0
         ),
-        lambda: device.cuda_find_roots(of_marks, five, one, 0),
+        lambda: device.cuda_find_roots(of_marks, five, one, some_bytes, 0),
         lambda: device.cuda_make_keys(doubles, floats, 0),
-        lambda: device.cuda_flag_changes(five, four, 0),
+        lambda: device.cuda_sort_scores(five, ints, four, ints, 0, some_bytes, 0),
+        lambda: device.cuda_sort_scores(five, five, five, ints, 0, some_bytes, 0),
+        lambda: device.cuda_sort_scores(five, ints, five, ints, 32, some_bytes, 0),
+        lambda: device.cuda_sort_scores(five, ints, five, ints, 0, no_bytes, 0),
+        lambda: device.cuda_make_index(four, index, bins, none, some_bytes, 0),
+        lambda: device.cuda_make_index(five, index, five, none, some_bytes, 0),
+        lambda: device.cuda_make_index(five, index, bins, five, some_bytes, 0),
+        lambda: device.cuda_count_scores([view(wide)], of_marks, True, index, five, one, some_bytes, 0),
+        lambda: device.cuda_count_scores([view(wide)], of_marks, True, index, bins, one, no_bytes, 0),
+        lambda: device.cuda_order_regions(five, ints, order, some_bytes, 0),
+        lambda: device.cuda_order_regions(ints, ints, (*order[:3], two, 2), some_bytes, 0),
+        lambda: device.cuda_share_areas(order, index, five, five, [0.1], one, *results, some_bytes, 0),
+        lambda: device.cuda_share_areas(order, index, bins, five, [0.1] * 2, one, *results, some_bytes, 0),
         lambda: device.cuda_rank_area(five, five, True, 1.0, two, one, doubles, 0),
-        lambda: device.cuda_flag_used(five, floats, one, none, five, five, 0),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="arguments do not fit each other"):
             call()
+
+
+def test_too_little_scratch_is_refused(device: ModuleType) -> None:
+    """By the library, which knows what it needs."""
+    keys, region = torch.arange(500), _view(torch.zeros(500, dtype=torch.int32))
+    with pytest.raises(RuntimeError, match="sort_scores"):
+        device.cuda_sort_scores(view(keys), region, view(keys.clone()), region, 0, view(keys[:1] > 0), 0)

@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from thfr_ext.core.tensors import view
-from thfr_ext.sweep import cuda as sweep_cuda
-from thfr_ext.sweep.cuda import _Index, _view, _views
+from thfr_ext.sweep.cuda import _Index
 
 #: for tests of values, where one order of the threads is enough: others take all
 ONE_ORDER = pytest.mark.parametrize("order", [1])
@@ -73,7 +71,10 @@ def keys_of(scores: Tensor) -> Tensor:
 def make_index(scores: Tensor) -> _Index:
     """Of the distinct values of fp32 or fp64 scores."""
     keys = keys_of(scores).sort().values
-    return _Index.of(keys, sweep_cuda._ranks(keys, 0), torch.empty(0, dtype=torch.int64), 0)
+    if len(keys) > 0:
+        return _Index.of(keys, 0)
+    nothing, ends = torch.empty(0, dtype=torch.int64), torch.empty(1024, dtype=torch.int64)
+    return _Index(nothing, keys, ends, torch.empty(1025, dtype=torch.int32), torch.zeros(1).long())
 
 
 def count(
@@ -84,12 +85,10 @@ def count(
     marked: bool = False,
 ) -> tuple[Tensor, bool]:
     """Bins, and whether there was a NaN."""
-    bins = torch.zeros(2 * len(index.rank) + 1, dtype=torch.int64)
+    index.bins.zero_()
     flag = torch.zeros(1, dtype=torch.int64)
-    device.cuda_count_scores(
-        _views(maps), _views(marks), marked, *map(_view, index), view(bins), view(flag), 0
-    )
-    return bins, bool(flag)
+    sums = index.tally(list(maps), list(marks), marked, flag, 0)
+    return sums.diff(prepend=torch.zeros(1).long()), bool(flag)
 
 
 def expected_bins(

@@ -1,8 +1,8 @@
 """The retrieval operators on CUDA: allocation, products and launches, nothing that waits for the device.
 
-Few queries: exact scores of everything, the bank read once. Many: a product in half precision by the
-library, block by block, says which rows can be among the best (with a proved bound), and those are scored
-exactly. More neighbours than a list in shared memory holds: exact scores of everything, and sorts.
+A product says which rows can be among the best (with a proved bound), and those are scored exactly: block by
+block, in fp32 of few queries, which reads the bank once, in half precision by the library of many. Few fp64
+queries: exact scores of everything. More neighbours than a list in shared memory holds: the same, and sorts.
 """
 
 from __future__ import annotations
@@ -100,8 +100,10 @@ def nearest_templates(
         devices.native.cuda_describe_queries(view(queries), view(metadata), stream)
         if k > MOST_LISTED:
             lists = _by_sorts(search, k, stream)
-        elif len(queries) <= FEW_QUERIES:
+        elif len(queries) <= FEW_QUERIES and bank.dtype == torch.float64:
             lists = _by_strips(search, k, stream)
+        elif len(queries) <= FEW_QUERIES:
+            lists = _by_rows(search, k, stream)
         else:
             lists = _by_products(search, k, stream)
         devices.native.cuda_conclude(search.views(), lists.views(), view(scores), view(indices), stream)
@@ -112,6 +114,21 @@ def _by_strips(search: _Search, k: int, stream: int) -> _Lists:
     strips = devices.native.cuda_bank_strips(len(search.queries), *search.bank.shape)
     lists = _Lists.empty(search.queries, len(search.queries), strips, k)
     devices.native.cuda_search_bank(search.views(), lists.views(), stream)
+    return lists
+
+
+def _by_rows(search: _Search, k: int, stream: int) -> _Lists:
+    count, rows = len(search.queries), len(search.bank)
+    block = _even(rows, PRODUCT_BYTES // (4 * count), 64)
+    lists = _Lists.empty(search.queries, count, devices.native.cuda_select_strips(count, block), k)
+    slack = devices.native.cuda_multiply_slack(view(search.bank))
+    for first in range(0, rows, block):
+        here = min(block, rows - first)
+        products = lists.keys.new_empty((1, count, here), dtype=torch.float32)
+        gains = [lists.rows.new_empty(n) for n in (count, here)]
+        steps = view(products), view(gains[0]), view(gains[1])
+        devices.native.cuda_multiply_rows(search.views(), first, *steps, stream)
+        devices.native.cuda_select_rows(search.views(), *steps, slack, first, lists.views(), stream)
     return lists
 
 
@@ -226,7 +243,7 @@ def _by_products(search: _Search, k: int, stream: int) -> _Lists:
                 view(products),
                 view(query_gains),
                 view(bank_gains),
-                slack,
+                (slack, 0.0),
                 first,
                 lists.views(part),
                 stream,

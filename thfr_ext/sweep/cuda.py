@@ -1,4 +1,4 @@
-"""The sweeps on CUDA: the kernels of csrc/sweep/cuda, with torch's sorts and running sums between them.
+"""The sweeps on CUDA: the kernels of csrc/sweep/cuda, with CUB's sorts and running sums between them.
 
 Only the scores of regions' pixels are sorted; each other pixel is read once and counted among them. Shapes
 depend on how many pixels lie in regions: an operator waits for that, once, and gets all it has to refuse with
@@ -31,6 +31,8 @@ from thfr_ext.sweep.labels import Labels, label_images
 
 #: of regions' pixels: counters and ranks are numbered with 32 bits
 MOST_PIXELS = 2**31 - 1
+#: of a float dtype's numbers, the low bits that are 0 in fp32
+ZERO_BITS = {torch.float16: 13, torch.bfloat16: 16}
 
 
 def _view(tensor: Tensor) -> View:
@@ -57,6 +59,11 @@ def _none(like: Tensor) -> Tensor:
     return like.new_empty(0, dtype=torch.int64)
 
 
+def scratch_of(like: Tensor, numbers: int, pixels: int = 0) -> Tensor:
+    """What running sums and sorts work in. Called on the device."""
+    return like.new_empty(devices.native.cuda_sweep_scratch(numbers, pixels), dtype=torch.bool)
+
+
 def _unmarked(maps: Sequence[Tensor]) -> Tensors:
     """Marks of images without any."""
     return [m.new_empty((0, *m.shape), dtype=torch.bool) for m in maps]
@@ -68,15 +75,16 @@ class Marks(NamedTuple):
     regions: Tensors  # bool [R_i,H,W]
     unions: Tensors  # bool [1,H,W], or [0,H,W] where there is no region
     sums: Tensor  # of marked pixels of chunks, region after region
-    union_sums: Tensor  # the same of the unions, image after image
+    union_sums: Tensor  # the same of the unions, image after image; they go on from those
     offsets: Tensor  # of the regions' pixels
     pixels: int  # of regions
     negatives: int
     empty: bool  # some region is
-    binding: bool  # some saturation is below its region's area
     low: bool  # some saturation is below 1
     nan: bool  # some pixel, if they were looked at
     components: int  # as `labels` says, if there are any
+    flag: Tensor  # [1], of NaN
+    total: Tensor  # [2], zeros
 
 
 def _look(
@@ -92,22 +100,23 @@ def _look(
     chunks = [devices.native.cuda_sweep_chunks(pixels) for _, pixels in sizes]
     in_regions = sum(c * count for c, (count, _) in zip(chunks, sizes, strict=True))
     covered = first.new_empty(sum(bytes_of))
-    counts = first.new_empty(in_regions + sum(chunks), dtype=torch.int64)
+    sums = first.new_empty(in_regions + sum(chunks), dtype=torch.int64)
     offsets = first.new_empty(sum(count for count, _ in sizes) + 1, dtype=torch.int64)
-    summary = first.new_zeros(6, dtype=torch.int64)
+    summary = first.new_empty(8, dtype=torch.int64)
     views = _views(regions)
+    found = _none(first) if labels is None else labels.found
     with devices.on_device_of(first) as stream:
-        devices.native.cuda_count_marks(views, view(covered), view(counts), stream)
-        sums = counts.cumsum(0)
+        scratch = scratch_of(first, len(sums))
+        devices.native.cuda_count_marks(
+            views, view(covered), view(sums), view(summary), view(scratch), stream
+        )
         bounds = _none(first) if saturations is None else saturations.contiguous()
         devices.native.cuda_find_offsets(
-            views, view(sums), view(bounds), view(offsets), view(summary[:5]), stream
+            views, view(sums), view(bounds), view(found), view(offsets), view(summary), stream
         )
         if maps is not None:
-            _find_nan(maps, summary[5:], stream)
-    if labels is not None:
-        summary = torch.cat([summary, labels.found])
-    pixels, empty, binding, low, total, nan, *components = summary.tolist()
+            _find_nan(maps, summary[4:5], stream)
+    pixels, empty, low, total, nan, components = summary[:6].tolist()
     unions, start = [], 0
     for stack, size in zip(regions, bytes_of, strict=True):
         if stack.shape[0] > 1:
@@ -118,8 +127,8 @@ def _look(
         start += size
     negatives = sum(p for _, p in sizes) - (total - pixels)
     return Marks(
-        regions, unions, sums[:in_regions], sums[in_regions:] - pixels, offsets, pixels, negatives,
-        empty > 0, binding > 0, low > 0, nan > 0, *(components or [0]),
+        regions, unions, sums[:in_regions], sums[in_regions:], offsets, pixels, negatives,
+        empty > 0, low > 0, nan > 0, components, summary[4:5], summary[6:],
     )  # fmt: skip
 
 
@@ -127,7 +136,7 @@ def _find_nan(maps: Tensors, flag: Tensor, stream: int) -> None:
     nothing, ends = _none(flag), flag.new_empty(devices.native.cuda_sweep_segments())
     values = nothing.to(_key_dtype(wide_dtype(maps)))
     table = flag.new_empty(len(ends) + 1, dtype=torch.int32)
-    _Index(nothing, nothing, values, ends, table).tally(maps, _unmarked(maps), False, flag, stream)
+    _Index(nothing, values, ends, table, flag.new_zeros(1)).tally(maps, _unmarked(maps), False, flag, stream)
 
 
 def _require_few(name: str, pixels: int) -> None:
@@ -147,58 +156,67 @@ def _collect(
     marks: Marks,
     *,
     marked: bool,
-    flag: Tensor,
     labels: Labels | None = None,
     raw: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Keys of the pixels in regions (or, not ``marked``, in none), or scores if ``raw``; their regions."""
     wide = wide_dtype(maps)
     count = marks.pixels if marked else marks.negatives
-    scores = flag.new_empty(count, dtype=wide if raw else _key_dtype(wide))
-    region = flag.new_empty(count if marked else 0, dtype=torch.int32)
+    scores = marks.sums.new_empty(count, dtype=wide if raw else _key_dtype(wide))
+    region = marks.sums.new_empty(count if marked else 0, dtype=torch.int32)
     images = labels.images if labels is not None else []
-    with devices.on_device_of(flag) as stream:
+    sums = marks.sums if marked else marks.union_sums - marks.pixels
+    with devices.on_device_of(marks.sums) as stream:
         devices.native.cuda_collect_scores(
             _views(maps), _views(marks.regions if marked else marks.unions),
-            view(marks.sums if marked else marks.union_sums), marked, not raw, _views(images),
-            _view(scores), _view(region), view(flag), stream,
+            view(sums), marked, not raw, _views(images),
+            _view(scores), _view(region), view(marks.flag), stream,
         )  # fmt: skip
     return scores, region
 
 
 class _Index(NamedTuple):
-    """What finds a score among the distinct values of sorted keys."""
+    """What finds a score among the distinct values of sorted keys [n], and bins [2n+1] to count with."""
 
     rank: Tensor
-    used: Tensor
     values: Tensor
     ends: Tensor
     table: Tensor
+    bins: Tensor
 
     @classmethod
-    def of(cls, keys: Tensor, rank: Tensor, used: Tensor, stream: int) -> _Index:
-        values, sizes = torch.empty_like(keys), rank.new_empty(devices.native.cuda_sweep_segments())
-        table = keys.new_empty(len(keys) + len(sizes) + 1, dtype=torch.int32)
-        distinct = view(rank), view(used)
-        devices.native.cuda_make_values(_view(keys), *distinct, _view(values), view(sizes), stream)
-        ends = sizes.cumsum(0)
-        devices.native.cuda_make_table(*distinct, _view(values), view(ends), _view(table), stream)
-        return cls(rank, used, values, ends, table)
+    def of(cls, keys: Tensor, stream: int, numbers: Tensor | None = None) -> _Index:
+        """``numbers`` [n] int32 become 0, 1, ..."""
+        rank, bins = (keys.new_empty(n, dtype=torch.int64) for n in (len(keys), 2 * len(keys) + 1))
+        values, ends = torch.empty_like(keys), rank.new_empty(devices.native.cuda_sweep_segments())
+        table = keys.new_empty(len(keys) + len(ends) + 1, dtype=torch.int32)
+        made, scratch = cls(rank, values, ends, table, bins), scratch_of(keys, 1, len(keys))
+        counted = _view(table[:0] if numbers is None else numbers)
+        devices.native.cuda_make_index(_view(keys), made.views(), view(bins), counted, view(scratch), stream)
+        return made
+
+    def views(self) -> tuple[View, ...]:
+        return tuple(map(_view, self[:4]))
 
     def tally(self, maps: Tensors, marks: Tensors, marked: bool, flag: Tensor, stream: int) -> Tensor:
         """Running sums [2n+1] of the pixels of ``maps`` below and at each value."""
-        bins = self.rank.new_zeros(2 * len(self.rank) + 1)
+        scratch = scratch_of(flag, len(self.bins))
         devices.native.cuda_count_scores(
-            _views(maps), _views(marks), marked, *map(_view, self), view(bins), view(flag), stream
-        )
-        return bins.cumsum(0)
+            _views(maps), _views(marks), marked, self.views(), view(self.bins), view(flag), view(scratch),
+            stream,
+        )  # fmt: skip
+        return self.bins
 
 
-def _ranks(keys: Tensor, stream: int) -> Tensor:
-    """Of sorted keys: 1, 2, ... for the distinct ones."""
-    changes = keys.new_empty(len(keys), dtype=torch.int64)
-    devices.native.cuda_flag_changes(_view(keys), view(changes), stream)
-    return changes.cumsum(0)
+def _sorted(keys: Tensor, region: Tensor, maps: Tensors, stream: int) -> tuple[Tensor, Tensor]:
+    """Keys of the pixels of ``maps`` ascending, and their regions."""
+    ordered, permuted = torch.empty_like(keys), torch.empty_like(region)
+    first_bit = min(ZERO_BITS.get(m.dtype, 0) for m in maps)
+    scratch = scratch_of(keys, 1, len(keys))
+    devices.native.cuda_sort_scores(
+        _view(keys), _view(region), _view(ordered), _view(permuted), first_bit, view(scratch), stream
+    )
+    return ordered, permuted
 
 
 def _areas(
@@ -211,33 +229,23 @@ def _areas(
     unions: Tensors,
     limits: Sequence[float],
     flag: Tensor,
-    *,
-    binding: bool = True,
 ) -> Tensor:  # [L] fp64
-    ordered, order = keys.sort(stable=True)
-    in_region, place = region.index_select(0, order).sort(stable=True)
-    if offsets is None:
-        starts = torch.arange(regions + 1, dtype=torch.int32, device=keys.device)
-        offsets = torch.searchsorted(in_region, starts)
-    bounds = _none(keys) if saturations is None else saturations.contiguous()
+    shares, areas = (keys.new_empty(s, dtype=torch.float64) for s in ((len(limits), regions), len(limits)))
+    twice = keys.new_empty(len(keys), dtype=torch.int64)
     with devices.on_device_of(keys) as stream:
-        rank, used = _ranks(ordered, stream), _none(keys)
-        by_region = [_view(t) for t in (place, in_region, offsets, bounds)]
-        if saturations is not None and binding:
-            marks = torch.zeros_like(rank)
-            devices.native.cuda_flag_used(*by_region, view(rank), view(marks), stream)
-            used = marks.cumsum(0)
-        index = _Index.of(ordered, rank, used, stream)
+        ordered, region = _sorted(keys, region, maps, stream)
+        place, in_region, numbers = (torch.empty_like(region) for _ in range(3))
+        index = _Index.of(ordered, stream, numbers)
         sums = index.tally(maps, unions, False, flag, stream)
-        distinct = view(rank), view(used)
-        twice = torch.empty_like(rank)
-        devices.native.cuda_double_ranks(*by_region, *distinct, view(sums), view(twice), stream)
-        twice = twice.cumsum(0)
-        shares = keys.new_empty((len(limits), regions), dtype=torch.float64)
+        bounds = [_none(keys) if t is None else t.contiguous() for t in (offsets, saturations)]
+        order = (*map(_view, (place, in_region, *bounds)), regions)
+        scratch = scratch_of(keys, 1, len(keys))
+        devices.native.cuda_order_regions(_view(region), _view(numbers), order, view(scratch), stream)
         devices.native.cuda_share_areas(
-            *by_region, *distinct, view(sums), view(twice), list(limits), view(flag), view(shares), stream
-        )
-    return shares.sort(1).values.mean(1)  # sorted: the order of regions must not show in the last bits
+            order, index.views(), view(sums), view(twice), list(limits), view(flag), view(shares),
+            view(areas), view(scratch), stream,
+        )  # fmt: skip
+    return areas
 
 
 def _planes(masks: Tensors) -> Tensors:
@@ -250,9 +258,8 @@ def au_pro(maps: Tensors, masks: Tensors, limit: float) -> Tensor:  # [] fp64
     require_regions("au_pro", "masks", marks.components, len(maps))
     _require_few("au_pro", marks.pixels)
     _require_negatives("au_pro", "masks", maps, marks.negatives)
-    flag = marks.sums.new_zeros(1)
-    keys, region = _collect(maps, marks, marked=True, flag=flag, labels=labels)
-    return _areas(keys, region, None, marks.components, None, maps, marks.unions, [limit], flag)[0]
+    keys, region = _collect(maps, marks, marked=True, labels=labels)
+    return _areas(keys, region, None, marks.components, None, maps, marks.unions, [limit], marks.flag)[0]
 
 
 def au_spro(
@@ -263,11 +270,9 @@ def au_spro(
     marks = _look(regions, saturations)
     _refuse("au_spro", marks, saturations)
     _require_negatives("au_spro", "regions", maps, marks.negatives)
-    flag = marks.sums.new_zeros(1)
-    keys, region = _collect(maps, marks, marked=True, flag=flag)
+    keys, region = _collect(maps, marks, marked=True)
     return _areas(
-        keys, region, marks.offsets, len(saturations), saturations, maps, marks.unions, limits, flag,
-        binding=marks.binding,
+        keys, region, marks.offsets, len(saturations), saturations, maps, marks.unions, limits, marks.flag
     )  # fmt: skip
 
 
@@ -285,9 +290,8 @@ def component_samples(maps: Tensors, masks: Tensors, name: str = "component_samp
     if marks.nan:
         raise_nan(name, "maps", maps)
     _require_few(name, marks.pixels)
-    flag = marks.sums.new_zeros(1)
-    scores, region = _collect(maps, marks, marked=True, flag=flag, labels=labels, raw=True)
-    negatives, _ = _collect(maps, marks, marked=False, flag=flag, raw=True)
+    scores, region = _collect(maps, marks, marked=True, labels=labels, raw=True)
+    negatives, _ = _collect(maps, marks, marked=False, raw=True)
     in_region, order = region.sort(stable=True)
     starts = torch.arange(marks.components + 1, dtype=torch.int32, device=region.device)
     return negatives, scores.index_select(0, order), torch.searchsorted(in_region, starts)
@@ -299,9 +303,8 @@ def region_samples(maps: Tensors, regions: Tensors, name: str = "region_samples"
     _refuse(name, marks)
     if marks.nan:
         raise_nan(name, "maps", maps)
-    flag = marks.sums.new_zeros(1)
-    scores, _ = _collect(maps, marks, marked=True, flag=flag, raw=True)
-    negatives, _ = _collect(maps, marks, marked=False, flag=flag, raw=True)
+    scores, _ = _collect(maps, marks, marked=True, raw=True)
+    negatives, _ = _collect(maps, marks, marked=False, raw=True)
     return negatives, scores, marks.offsets
 
 
@@ -312,7 +315,7 @@ def spro_area(
     areas = offsets.diff()
     fits = (offsets[0] == 0) & (offsets[-1] == len(scores)) & (areas >= 1).all()
     findings = [fits, (saturations >= 1).all(), negatives.amax().isnan(), scores.isnan().any()]
-    fit, high, nan, region_nan, binding = torch.stack([*findings, (saturations < areas).any()]).tolist()
+    fit, high, nan, region_nan = torch.stack(findings).tolist()
     if not fit:
         require_offsets("spro_area", scores, offsets)
     if not high:
@@ -330,7 +333,7 @@ def spro_area(
     maps = [negatives.unsqueeze(0)]
     return _areas(
         keys, region, offsets, len(saturations), saturations, maps, _unmarked(maps), limits,
-        offsets.new_zeros(1), binding=binding,
+        offsets.new_zeros(1),
     )  # fmt: skip
 
 
@@ -343,21 +346,20 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:  # [] fp64
     require_classes(labels.numel(), positives)
     few = positives <= negatives  # the smaller class is sorted, the larger counted
     _require_few("auroc", min(positives, negatives))
-    flag, total = marks.sums.new_zeros(1), marks.sums.new_zeros(2)
-    keys, _ = _collect(maps, marks, marked=few, flag=flag)
+    keys, _ = _collect(maps, marks, marked=few)
+    numbers = torch.empty_like(keys, dtype=torch.int32)  # what they are does not matter
     area = scores.new_empty(1, dtype=torch.float64)
-    ordered = keys.sort(stable=True).values
     with devices.on_device_of(scores) as stream:
-        rank = _ranks(ordered, stream)
-        index = _Index.of(ordered, rank, _none(keys), stream)
-        sums = index.tally(maps, marks.unions, not few, flag, stream)
+        ordered, _ = _sorted(keys, numbers, maps, stream)
+        index = _Index.of(ordered, stream)
+        sums = index.tally(maps, marks.unions, not few, marks.flag, stream)
         devices.native.cuda_rank_area(
-            view(rank),
+            view(index.rank),
             view(sums),
             few,
             float(positives * negatives),
-            view(total),
-            view(flag),
+            view(marks.total),
+            view(marks.flag),
             view(area),
             stream,
         )

@@ -50,7 +50,10 @@ def maps_and_regions(
         for i, (s, m) in enumerate(zip(saturations, masks, strict=True))
     ]
     check_images(operator, scores, masks, "regions", 3)
-    return scores, masks, torch.cat(counts).to(scores[0].device)
+    flat, device = torch.cat(counts), scores[0].device
+    if device.type == "cuda":  # from pinned memory, so that nothing waits
+        return scores, masks, flat.pin_memory().to(device, non_blocking=True)
+    return scores, masks, flat.to(device)
 
 
 def _saturations(operator: str, image: int, value: Any, regions: int | None) -> Tensor:

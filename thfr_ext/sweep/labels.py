@@ -26,12 +26,12 @@ def label_images(masks: Sequence[Tensor]) -> Labels:  # bool [H,W] each, none wi
     chunks = sum(devices.native.cuda_sweep_chunks(m.numel()) for m in masks)
     links = masks[0].new_empty(pixels, dtype=torch.int64)
     labels = masks[0].new_empty(pixels, dtype=torch.int32)
-    counts = masks[0].new_empty(chunks, dtype=torch.int64)
+    sums = masks[0].new_empty(chunks, dtype=torch.int64)
     planes = [view(m.unsqueeze(0)) for m in masks]
     numbers = view(links), view(labels.view(torch.float32))  # int32: the native module knows
     with devices.on_device_of(masks[0]) as stream:
-        devices.native.cuda_find_roots(planes, numbers[0], view(counts), stream)
-        sums = counts.cumsum(0)
+        scratch = masks[0].new_empty(devices.native.cuda_sweep_scratch(chunks, 0))
+        devices.native.cuda_find_roots(planes, numbers[0], view(sums), view(scratch), stream)
         devices.native.cuda_number_roots(planes, numbers[0], view(sums), numbers[1], stream)
     images = labels.split([m.numel() for m in masks])
     return Labels([x.view(m.shape) for x, m in zip(images, masks, strict=True)], sums[-1:])

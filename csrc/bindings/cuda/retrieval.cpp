@@ -61,7 +61,8 @@ void describe(const TensorView& queries, const TensorView& metadata, std::uintpt
 void search_bank(const SearchTuple& search_tuple, const ListsTuple& lists_tuple, std::uintptr_t stream) {
   const cuda::Search search = to_search(search_tuple);
   const cuda::Lists lists = to_lists(lists_tuple);
-  require(is_search(search) && are_lists(lists, search.queries.size[0]) && are_short(lists), "cuda_search_bank");
+  require(is_search(search) && search.bank.dtype == DType::f64 && are_lists(lists, search.queries.size[0]) && are_short(lists),
+          "cuda_search_bank");
   require_launch("nearest_templates", cuda::search_bank(search, lists, to_stream(stream)));
 }
 
@@ -85,8 +86,28 @@ void pack(const TensorView& rows, int parts, bool is_bank, int metric, const Ten
                  cuda::pack_rows(rows, parts, is_bank, static_cast<Metric>(metric), operands, gains, bad, to_stream(stream)));
 }
 
+// Of products, of squares.
+using SlackTuple = std::pair<double, double>;
+
+SlackTuple multiply_slack(const TensorView& bank) {
+  require(is_matrix(bank), "cuda_multiply_slack");
+  const cuda::Slack slack = cuda::multiply_slack(bank);
+  return {slack.product, slack.square};
+}
+
+void multiply(const SearchTuple& tuple, std::int64_t first, const TensorView& products, const TensorView& query_gains,
+              const TensorView& bank_gains, std::uintptr_t stream) {
+  const cuda::Search search = to_search(tuple);
+  require(is_search(search) && search.bank.dtype != DType::f64 && is_array(products, DType::f32, 3) && products.size[0] == 1 &&
+              products.size[1] == search.queries.size[0] && first >= 0 && first <= search.bank.size[0] &&
+              products.size[2] <= search.bank.size[0] - first && is_vector(query_gains, DType::i64, products.size[1]) &&
+              is_vector(bank_gains, DType::i64, products.size[2]),
+          "cuda_multiply_rows");
+  require_launch("nearest_templates", cuda::multiply_rows(search, first, products, query_gains, bank_gains, to_stream(stream)));
+}
+
 void select(const SearchTuple& search_tuple, const TensorView& products, const TensorView& query_gains,
-            const TensorView& bank_gains, double slack, std::int64_t first, const ListsTuple& lists_tuple,
+            const TensorView& bank_gains, const SlackTuple& slack, std::int64_t first, const ListsTuple& lists_tuple,
             std::uintptr_t stream) {
   const cuda::Search search = to_search(search_tuple);
   const cuda::Lists lists = to_lists(lists_tuple);
@@ -95,10 +116,10 @@ void select(const SearchTuple& search_tuple, const TensorView& products, const T
               first <= search.bank.size[0] && products.size[2] <= search.bank.size[0] - first &&
               is_vector(query_gains, DType::i64, products.size[1]) && is_vector(bank_gains, DType::i64, products.size[2]) &&
               lists.keys.size[1] <= 0x7fffffff && lists.keys.size[1] >= cuda::select_strips(products.size[1], products.size[2]) &&
-              slack > 0 && std::isfinite(slack),
+              slack.first > 0 && std::isfinite(slack.first) && slack.second >= 0 && std::isfinite(slack.second),
           "cuda_select_rows");
-  require_launch("nearest_templates",
-                 cuda::select_rows(search, products, query_gains, bank_gains, slack, first, lists, to_stream(stream)));
+  require_launch("nearest_templates", cuda::select_rows(search, products, query_gains, bank_gains, {slack.first, slack.second},
+                                                        first, lists, to_stream(stream)));
 }
 
 void conclude(const SearchTuple& search_tuple, const ListsTuple& lists_tuple, const TensorView& scores, const TensorView& indices,
@@ -141,6 +162,9 @@ void bind_cuda_retrieval(py::module_& module) {
   module.def("cuda_pair_costs", &pair_costs, py::arg("search"), py::arg("first"), py::arg("costs"), py::arg("stream"));
   module.def("cuda_pack_rows", &pack, py::arg("rows"), py::arg("parts"), py::arg("is_bank"), py::arg("metric"),
              py::arg("operands"), py::arg("gains"), py::arg("bad"), py::arg("stream"));
+  module.def("cuda_multiply_slack", &multiply_slack, py::arg("bank"));
+  module.def("cuda_multiply_rows", &multiply, py::arg("search"), py::arg("first"), py::arg("products"), py::arg("query_gains"),
+             py::arg("bank_gains"), py::arg("stream"));
   module.def("cuda_select_strips", &cuda::select_strips, py::arg("queries"), py::arg("rows"));
   module.def("cuda_select_rows", &select, py::arg("search"), py::arg("products"), py::arg("query_gains"), py::arg("bank_gains"),
              py::arg("slack"), py::arg("first"), py::arg("lists"), py::arg("stream"));

@@ -64,25 +64,33 @@ bool are_labels(const Views& labels, const Views& maps) {
   return fit;
 }
 
-cuda::RegionOrder region_order(const char* name, const TensorView& place, const TensorView& region, const TensorView& offsets,
-                               const TensorView& saturations) {
-  require(is_vector(place, DType::i64) && is_vector(region, DType::f32, place.size[0]) && is_vector(offsets, DType::i64) &&
-              offsets.size[0] >= 2 && is_optional(saturations, DType::i64, offsets.size[0] - 1),
+bool is_scratch(const TensorView& scratch) { return is_vector(scratch, DType::boolean) && scratch.size[0] > 0; }
+
+// place, region, offsets, saturations, regions.
+using OrderTuple = std::tuple<TensorView, TensorView, TensorView, TensorView, std::int64_t>;
+
+cuda::RegionOrder order_of(const char* name, const OrderTuple& tuple) {
+  const auto& [place, region, offsets, saturations, regions] = tuple;
+  require(is_vector(place, DType::f32) && is_vector(region, DType::f32, place.size[0]) && regions > 0 && regions <= 0x7fffffff &&
+              is_optional(offsets, DType::i64, regions + 1) && is_optional(saturations, DType::i64, regions) &&
+              (saturations.size[0] == 0 || offsets.size[0] > 0),
           name);
-  return {place, region, offsets, optional(saturations)};
+  return {place, region, optional(offsets), optional(saturations), regions};
 }
 
-cuda::Distinct distinct_of(const char* name, const TensorView& rank, const TensorView& used) {
-  require(is_vector(rank, DType::i64) && is_optional(used, DType::i64, rank.size[0]), name);
-  return {rank, optional(used)};
-}
+// rank, values, ends, table.
+using IndexTuple = std::tuple<TensorView, TensorView, TensorView, TensorView>;
 
-cuda::Index index_of(const char* name, const TensorView& values, const TensorView& ends, const TensorView& table) {
+cuda::Index index_of(const char* name, const IndexTuple& tuple) {
+  const auto& [rank, values, ends, table] = tuple;
   const std::int64_t segments = cuda::sweep_segments();
-  require(is_keys(values) && is_vector(ends, DType::i64, segments) && is_vector(table, DType::f32, values.size[0] + segments + 1),
+  require(is_vector(rank, DType::i64) && is_keys(values) && values.size[0] == rank.size[0] &&
+              is_vector(ends, DType::i64, segments) && is_vector(table, DType::f32, values.size[0] + segments + 1),
           name);
-  return {values, ends, table};
+  return {rank, values, ends, table};
 }
+
+bool is_summary(const TensorView& summary) { return is_vector(summary, DType::i64, 8); }
 
 bool is_bins(const TensorView& bins, std::int64_t values) { return is_vector(bins, DType::i64, 2 * values + 1); }
 
@@ -90,32 +98,36 @@ void bind_images(py::module_& module) {
   module.def(
       "cuda_covered_bytes", [](std::int64_t pixels, std::int64_t regions) { return cuda::covered_bytes(pixels, regions); },
       py::arg("pixels"), py::arg("regions"));
+  module.def("cuda_sweep_scratch", &cuda::sweep_scratch, py::arg("numbers"), py::arg("pixels"));
   module.def("cuda_sweep_chunks", [](std::int64_t pixels) { return cuda::sweep_chunks(pixels); }, py::arg("pixels"));
   module.def(
       "cuda_count_marks",
-      [](const Views& regions, const TensorView& covered, const TensorView& counts, std::uintptr_t stream) {
+      [](const Views& regions, const TensorView& covered, const TensorView& sums, const TensorView& summary,
+         const TensorView& scratch, std::uintptr_t stream) {
         require(are_marks(regions), "cuda_count_marks");
         const Sizes sizes(regions);
-        require(is_vector(counts, DType::i64, sizes.region_chunks + sizes.chunks) &&
-                    is_vector(covered, DType::boolean, sizes.covered) && reinterpret_cast<std::uintptr_t>(covered.data) % 16 == 0,
+        require(is_vector(sums, DType::i64, sizes.region_chunks + sizes.chunks) &&
+                    is_vector(covered, DType::boolean, sizes.covered) &&
+                    reinterpret_cast<std::uintptr_t>(covered.data) % 16 == 0 && is_summary(summary) && is_scratch(scratch),
                 "cuda_count_marks");
-        require_launch("count_marks", cuda::count_marks(regions, covered, counts, to_stream(stream)));
+        require_launch("count_marks", cuda::count_marks(regions, covered, sums, summary, scratch, to_stream(stream)));
       },
-      py::arg("regions"), py::arg("covered"), py::arg("counts"), py::arg("stream"));
+      py::arg("regions"), py::arg("covered"), py::arg("sums"), py::arg("summary"), py::arg("scratch"), py::arg("stream"));
   module.def(
       "cuda_find_offsets",
-      [](const Views& regions, const TensorView& sums, const TensorView& saturations, const TensorView& offsets,
-         const TensorView& summary, std::uintptr_t stream) {
+      [](const Views& regions, const TensorView& sums, const TensorView& saturations, const TensorView& found,
+         const TensorView& offsets, const TensorView& summary, std::uintptr_t stream) {
         require(are_marks(regions), "cuda_find_offsets");
         const Sizes sizes(regions);
         require(is_vector(sums, DType::i64, sizes.region_chunks + sizes.chunks) &&
                     is_optional(saturations, DType::i64, sizes.regions) && is_vector(offsets, DType::i64, sizes.regions + 1) &&
-                    is_vector(summary, DType::i64, 5),
+                    is_optional(found, DType::i64, 1) && is_summary(summary),
                 "cuda_find_offsets");
-        require_launch("find_offsets",
-                       cuda::find_offsets(regions, sums, optional(saturations), offsets, summary, to_stream(stream)));
+        require_launch("find_offsets", cuda::find_offsets(regions, sums, optional(saturations), optional(found), offsets, summary,
+                                                          to_stream(stream)));
       },
-      py::arg("regions"), py::arg("sums"), py::arg("saturations"), py::arg("offsets"), py::arg("summary"), py::arg("stream"));
+      py::arg("regions"), py::arg("sums"), py::arg("saturations"), py::arg("found"), py::arg("offsets"), py::arg("summary"),
+      py::arg("stream"));
   module.def(
       "cuda_collect_scores",
       [](const Views& maps, const Views& marks, const TensorView& sums, bool marked, bool as_keys, const Views& labels,
@@ -136,19 +148,18 @@ void bind_images(py::module_& module) {
       py::arg("scores"), py::arg("region"), py::arg("flag"), py::arg("stream"));
   module.def(
       "cuda_count_scores",
-      [](const Views& maps, const Views& marks, bool marked, const TensorView& rank, const TensorView& used,
-         const TensorView& values, const TensorView& ends, const TensorView& table, const TensorView& bins,
-         const TensorView& flag, std::uintptr_t stream) {
-        const cuda::Distinct distinct = distinct_of("cuda_count_scores", rank, used);
-        const cuda::Index index = index_of("cuda_count_scores", values, ends, table);
-        require(are_maps(maps, marks, values.dtype == DType::i64) && rank.size[0] == values.size[0] &&
-                    is_bins(bins, rank.size[0]) && is_vector(flag, DType::i64, 1),
+      [](const Views& maps, const Views& marks, bool marked, const IndexTuple& tuple, const TensorView& bins,
+         const TensorView& flag, const TensorView& scratch, std::uintptr_t stream) {
+        const cuda::Index index = index_of("cuda_count_scores", tuple);
+        const std::int64_t pixels = index.values.size[0];
+        require(are_maps(maps, marks, index.values.dtype == DType::i64) && is_bins(bins, pixels) &&
+                    is_vector(flag, DType::i64, 1) && (pixels == 0 || is_scratch(scratch)),
                 "cuda_count_scores");
         for (const TensorView& mark : marks) require(mark.size[0] <= 1, "cuda_count_scores");
-        require_launch("count_scores", cuda::count_scores(maps, marks, marked, distinct, index, bins, flag, to_stream(stream)));
+        require_launch("count_scores", cuda::count_scores(maps, marks, marked, index, bins, flag, scratch, to_stream(stream)));
       },
-      py::arg("maps"), py::arg("marks"), py::arg("marked"), py::arg("rank"), py::arg("used"), py::arg("values"), py::arg("ends"),
-      py::arg("table"), py::arg("bins"), py::arg("flag"), py::arg("stream"));
+      py::arg("maps"), py::arg("marks"), py::arg("marked"), py::arg("index"), py::arg("bins"), py::arg("flag"),
+      py::arg("scratch"), py::arg("stream"));
 }
 
 // One mask an image, and links and labels of all pixels.
@@ -165,12 +176,12 @@ void require_roots(const char* name, const Views& masks, const TensorView& links
 void bind_labels(py::module_& module) {
   module.def(
       "cuda_find_roots",
-      [](const Views& masks, const TensorView& links, const TensorView& counts, std::uintptr_t stream) {
+      [](const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& scratch, std::uintptr_t stream) {
         require_roots("cuda_find_roots", masks, links);
-        require(is_vector(counts, DType::i64, Sizes(masks).chunks), "cuda_find_roots");
-        require_launch("find_roots", cuda::find_roots(masks, links, counts, to_stream(stream)));
+        require(is_vector(sums, DType::i64, Sizes(masks).chunks) && is_scratch(scratch), "cuda_find_roots");
+        require_launch("find_roots", cuda::find_roots(masks, links, sums, scratch, to_stream(stream)));
       },
-      py::arg("masks"), py::arg("links"), py::arg("counts"), py::arg("stream"));
+      py::arg("masks"), py::arg("links"), py::arg("sums"), py::arg("scratch"), py::arg("stream"));
   module.def(
       "cuda_number_roots",
       [](const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& labels, std::uintptr_t stream) {
@@ -192,75 +203,62 @@ void bind_index(py::module_& module) {
       },
       py::arg("scores"), py::arg("keys"), py::arg("stream"));
   module.def(
-      "cuda_flag_changes",
-      [](const TensorView& keys, const TensorView& changes, std::uintptr_t stream) {
-        require(is_keys(keys) && is_vector(changes, DType::i64, keys.size[0]), "cuda_flag_changes");
-        require_launch("flag_changes", cuda::flag_changes(keys, changes, to_stream(stream)));
+      "cuda_sort_scores",
+      [](const TensorView& keys, const TensorView& region, const TensorView& sorted, const TensorView& permuted, int first_bit,
+         const TensorView& scratch, std::uintptr_t stream) {
+        const std::int64_t pixels = keys.size[0];
+        require(is_keys(keys) && is_vector(region, DType::f32, pixels) && is_vector(sorted, keys.dtype, pixels) &&
+                    is_vector(permuted, DType::f32, pixels) && first_bit >= 0 && first_bit < 32 && is_scratch(scratch),
+                "cuda_sort_scores");
+        require_launch("sort_scores", cuda::sort_scores(keys, region, sorted, permuted, first_bit, scratch, to_stream(stream)));
       },
-      py::arg("keys"), py::arg("changes"), py::arg("stream"));
-  module.def(
-      "cuda_flag_used",
-      [](const TensorView& place, const TensorView& region, const TensorView& offsets, const TensorView& saturations,
-         const TensorView& rank, const TensorView& used, std::uintptr_t stream) {
-        const cuda::RegionOrder order = region_order("cuda_flag_used", place, region, offsets, saturations);
-        require(is_vector(rank, DType::i64, place.size[0]) && is_vector(used, DType::i64, place.size[0]), "cuda_flag_used");
-        require_launch("flag_used", cuda::flag_used(order, rank, used, to_stream(stream)));
-      },
-      py::arg("place"), py::arg("region"), py::arg("offsets"), py::arg("saturations"), py::arg("rank"), py::arg("used"),
+      py::arg("keys"), py::arg("region"), py::arg("sorted"), py::arg("permuted"), py::arg("first_bit"), py::arg("scratch"),
       py::arg("stream"));
   module.def("cuda_sweep_segments", &cuda::sweep_segments);
   module.def(
-      "cuda_make_values",
-      [](const TensorView& keys, const TensorView& rank, const TensorView& used, const TensorView& values,
-         const TensorView& sizes, std::uintptr_t stream) {
-        const cuda::Distinct distinct = distinct_of("cuda_make_values", rank, used);
-        require(is_keys(keys) && rank.size[0] == keys.size[0] && is_vector(values, keys.dtype, keys.size[0]) &&
-                    is_vector(sizes, DType::i64, cuda::sweep_segments()),
-                "cuda_make_values");
-        require_launch("make_values", cuda::make_values(keys, distinct, values, sizes, to_stream(stream)));
+      "cuda_make_index",
+      [](const TensorView& keys, const IndexTuple& tuple, const TensorView& bins, const TensorView& numbers,
+         const TensorView& scratch, std::uintptr_t stream) {
+        const cuda::Index index = index_of("cuda_make_index", tuple);
+        const std::int64_t pixels = keys.size[0];
+        require(is_keys(keys) && pixels > 0 && is_vector(index.values, keys.dtype, pixels) && is_bins(bins, pixels) &&
+                    is_optional(numbers, DType::f32, pixels) && is_scratch(scratch),
+                "cuda_make_index");
+        require_launch("make_index", cuda::make_index(keys, index, bins, optional(numbers), scratch, to_stream(stream)));
       },
-      py::arg("keys"), py::arg("rank"), py::arg("used"), py::arg("values"), py::arg("sizes"), py::arg("stream"));
-  module.def(
-      "cuda_make_table",
-      [](const TensorView& rank, const TensorView& used, const TensorView& values, const TensorView& ends,
-         const TensorView& table, std::uintptr_t stream) {
-        const cuda::Distinct distinct = distinct_of("cuda_make_table", rank, used);
-        const cuda::Index index = index_of("cuda_make_table", values, ends, table);
-        require(rank.size[0] == values.size[0], "cuda_make_table");
-        require_launch("make_table", cuda::make_table(distinct, index, to_stream(stream)));
-      },
-      py::arg("rank"), py::arg("used"), py::arg("values"), py::arg("ends"), py::arg("table"), py::arg("stream"));
+      py::arg("keys"), py::arg("index"), py::arg("bins"), py::arg("numbers"), py::arg("scratch"), py::arg("stream"));
 }
 
 void bind_areas(py::module_& module) {
   module.def(
-      "cuda_double_ranks",
-      [](const TensorView& place, const TensorView& region, const TensorView& offsets, const TensorView& saturations,
-         const TensorView& rank, const TensorView& used, const TensorView& sums, const TensorView& twice, std::uintptr_t stream) {
-        const cuda::RegionOrder order = region_order("cuda_double_ranks", place, region, offsets, saturations);
-        const cuda::Distinct distinct = distinct_of("cuda_double_ranks", rank, used);
-        const std::int64_t pixels = place.size[0];
-        require(rank.size[0] == pixels && is_bins(sums, pixels) && is_vector(twice, DType::i64, pixels), "cuda_double_ranks");
-        require_launch("double_ranks", cuda::double_ranks(order, distinct, sums, twice, to_stream(stream)));
+      "cuda_order_regions",
+      [](const TensorView& region, const TensorView& numbers, const OrderTuple& tuple, const TensorView& scratch,
+         std::uintptr_t stream) {
+        const cuda::RegionOrder order = order_of("cuda_order_regions", tuple);
+        require(is_vector(region, DType::f32, order.place.size[0]) && is_vector(numbers, DType::f32, region.size[0]) &&
+                    is_scratch(scratch),
+                "cuda_order_regions");
+        require_launch("order_regions", cuda::order_regions(region, numbers, order, scratch, to_stream(stream)));
       },
-      py::arg("place"), py::arg("region"), py::arg("offsets"), py::arg("saturations"), py::arg("rank"), py::arg("used"),
-      py::arg("sums"), py::arg("twice"), py::arg("stream"));
+      py::arg("region"), py::arg("numbers"), py::arg("order"), py::arg("scratch"), py::arg("stream"));
   module.def(
       "cuda_share_areas",
-      [](const TensorView& place, const TensorView& region, const TensorView& offsets, const TensorView& saturations,
-         const TensorView& rank, const TensorView& used, const TensorView& sums, const TensorView& twice,
-         const std::vector<double>& limits, const TensorView& flag, const TensorView& shares, std::uintptr_t stream) {
-        const cuda::RegionOrder order = region_order("cuda_share_areas", place, region, offsets, saturations);
-        const cuda::Distinct distinct = distinct_of("cuda_share_areas", rank, used);
-        const std::int64_t pixels = place.size[0];
-        require(rank.size[0] == pixels && is_bins(sums, pixels) && is_vector(twice, DType::i64, pixels) &&
+      [](const OrderTuple& order_tuple, const IndexTuple& index_tuple, const TensorView& sums, const TensorView& twice,
+         const std::vector<double>& limits, const TensorView& flag, const TensorView& shares, const TensorView& areas,
+         const TensorView& scratch, std::uintptr_t stream) {
+        const cuda::RegionOrder order = order_of("cuda_share_areas", order_tuple);
+        const cuda::Index index = index_of("cuda_share_areas", index_tuple);
+        const std::int64_t pixels = order.place.size[0], count = static_cast<std::int64_t>(limits.size());
+        require(index.rank.size[0] == pixels && is_bins(sums, pixels) && is_vector(twice, DType::i64, pixels) && pixels > 0 &&
                     is_vector(flag, DType::i64, 1) && shares.dims == 2 && shares.dtype == DType::f64 && is_contiguous(shares) &&
-                    shares.size[0] == static_cast<std::int64_t>(limits.size()) && shares.size[1] == offsets.size[0] - 1,
+                    count > 0 && shares.size[0] == count && shares.size[1] == order.regions &&
+                    is_vector(areas, DType::f64, count) && is_scratch(scratch),
                 "cuda_share_areas");
-        require_launch("share_areas", cuda::share_areas(order, distinct, sums, twice, limits, flag, shares, to_stream(stream)));
+        require_launch("share_areas",
+                       cuda::share_areas(order, index, sums, twice, limits, flag, shares, areas, scratch, to_stream(stream)));
       },
-      py::arg("place"), py::arg("region"), py::arg("offsets"), py::arg("saturations"), py::arg("rank"), py::arg("used"),
-      py::arg("sums"), py::arg("twice"), py::arg("limits"), py::arg("flag"), py::arg("shares"), py::arg("stream"));
+      py::arg("order"), py::arg("index"), py::arg("sums"), py::arg("twice"), py::arg("limits"), py::arg("flag"),
+      py::arg("shares"), py::arg("areas"), py::arg("scratch"), py::arg("stream"));
   module.def(
       "cuda_rank_area",
       [](const TensorView& rank, const TensorView& sums, bool positives, double pairs, const TensorView& total,

@@ -34,7 +34,7 @@ const char* describe_queries(const TensorView& queries, const TensorView& metada
 
 // Lists a query (L) that search_bank fills.
 std::int64_t bank_strips(std::int64_t queries, std::int64_t rows, std::int64_t width);
-// Exact scores of all pairs; the bank is read once for every four queries. k: at most most_listed.
+// Exact scores of all pairs, for an fp64 bank; it is read once for every four queries. k: at most most_listed.
 const char* search_bank(const Search& search, const Lists& lists, void* stream);
 
 // Exact costs (l2, or the score negated; smaller is better) of all queries with bank rows [first, first + B): costs f64 [Q,B].
@@ -49,13 +49,23 @@ const char* pair_costs(const Search& search, std::int64_t first, const TensorVie
 const char* pack_rows(const TensorView& rows, int parts, bool is_bank, Metric metric, const TensorView& operands,
                       const TensorView& gains, const TensorView& bad, void* stream);
 
+// How wrong a product may be, relative to the operands' norms, and the square of a norm, relative to itself.
+struct Slack {
+  double product, square;
+};
+Slack multiply_slack(const TensorView& bank);
+// Products (f32 [1,Q,B]) in fp32 of few queries with bank rows [first, first + B), each read once for every four queries, and the
+// gains (i64 [Q] and [B]) that select_rows takes. Not of an fp64 bank.
+const char* multiply_rows(const Search& search, std::int64_t first, const TensorView& products, const TensorView& query_gains,
+                          const TensorView& bank_gains, void* stream);
+
 // Lists a query (L) that select_rows takes for products with `rows` rows of the bank at most: shares of those.
 std::int64_t select_strips(std::int64_t queries, std::int64_t rows);
-// Products (f32 [P,Q,B], P parts of a sum) with bank rows [first, first + B), the gains of both sides, and how wrong a product
-// may be, relative to the operands' norms. Rows that can be among the k best are scored exactly and join lists [Q,L,k], which the
-// first call (first = 0) begins, L >= select_strips(Q, B). k: at most most_listed.
+// Products (f32 [P,Q,B], P parts of a sum) with bank rows [first, first + B), the gains of both sides, and their slack. Rows that
+// can be among the k best are scored exactly and join lists [Q,L,k], which the first call (first = 0) begins, L >=
+// select_strips(Q, B). k: at most most_listed.
 const char* select_rows(const Search& search, const TensorView& products, const TensorView& query_gains,
-                        const TensorView& bank_gains, double slack, std::int64_t first, const Lists& lists, void* stream);
+                        const TensorView& bank_gains, const Slack& slack, std::int64_t first, const Lists& lists, void* stream);
 
 // scores and indices [Q,k] from L lists a query. With L = 1, any k: the list is sorted already.
 const char* conclude(const Search& search, const Lists& lists, const TensorView& scores, const TensorView& indices, void* stream);

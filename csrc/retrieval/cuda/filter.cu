@@ -29,12 +29,12 @@ std::int64_t select_strips(std::int64_t queries, std::int64_t rows) {
 }
 
 const char* select_rows(const Search& search, const TensorView& products, const TensorView& query_gains,
-                        const TensorView& bank_gains, double slack, std::int64_t first, const Lists& lists, void* stream) {
+                        const TensorView& bank_gains, const Slack& slack, std::int64_t first, const Lists& lists, void* stream) {
   const std::int64_t queries = search.queries.size[0], strips = lists.keys.size[1], count = products.size[2];
   if (queries == 0) return nullptr;
   if (queries > 0x7fffffff / strips) return "more than 2^31 blocks of rows";
   // Sums of P parts in fp32, and what is computed of them: 2^-23 each.
-  const double widened = slack + static_cast<double>(products.size[0] + 8) * 0x1p-23;
+  const double widened = slack.product + static_cast<double>(products.size[0] + 8) * 0x1p-23;
   const int k = static_cast<int>(lists.keys.size[2]);
   const Products found{products.as<const float>(),
                        products.size[0],
@@ -43,6 +43,7 @@ const char* select_rows(const Search& search, const TensorView& products, const 
                        query_gains.as<const Gain>(),
                        bank_gains.as<const Gain>(),
                        std::nextafter(static_cast<float>(widened), INFINITY),
+                       static_cast<float>(slack.square) + 0x1p-19F,
                        static_cast<int>(strips),
                        static_cast<int>(ceil_div(count, strips))};
   return with_types(search.bank, [&](auto of_queries, auto of_bank) {

@@ -37,7 +37,7 @@ struct Bounds {
 constexpr int largest_filtered = 60;  // exponent, beyond which rows are scored without being filtered
 
 // fp32 throughout: `slack` covers its rounding, the last term what underflows.
-__device__ inline Bounds bounds_of(Metric metric, float product, const Gain& x, const Gain& y, float slack) {
+__device__ inline Bounds bounds_of(Metric metric, float product, const Gain& x, const Gain& y, float slack, float square_slack) {
   const bool cosine = metric == Metric::cosine;  // norms are inverse then
   bool known = cosine || (abs(x.exponent) <= largest_filtered && abs(y.exponent) <= largest_filtered);
   const float norms = x.norm * y.norm, both = cosine ? norms : single_power(known ? x.exponent + y.exponent : 0);
@@ -46,7 +46,7 @@ __device__ inline Bounds bounds_of(Metric metric, float product, const Gain& x, 
     const float x_norm = x.norm * single_power(known ? x.exponent : 0), y_norm = y.norm * single_power(known ? y.exponent : 0);
     const float squares = x_norm * x_norm + y_norm * y_norm;
     value = 2 * value - squares;
-    error = 2 * error + 0x1p-19F * squares;
+    error = 2 * error + square_slack * squares;
   }
   known = known && isfinite(value) && isfinite(error);
   return {known ? value - error : -INFINITY, known ? value + error : INFINITY};
@@ -82,8 +82,8 @@ struct Products {
   const float* at;                   // [parts, Q, B]
   std::int64_t parts, count, first;  // B rows of the bank from `first`
   const Gain *query_gains, *bank_gains;
-  float slack;
-  int strips, rows;  // shares of the B rows, one a block, and how many rows each has; at most strip_rows
+  float slack, square_slack;  // of squares: of their gains and what is computed of them
+  int strips, rows;           // shares of the B rows, one a block, and how many rows each has; at most strip_rows
 };
 
 // Rows of one query's strip.
@@ -107,7 +107,7 @@ struct Candidates {
   __device__ float high(int i) const {
     float sum = 0;
     for (std::int64_t p = 0; p < products.parts; ++p) sum += part(p)[i];
-    return bounds_of(to.metric, sum, gain, products.bank_gains[begin + i], products.slack).high;
+    return bounds_of(to.metric, sum, gain, products.bank_gains[begin + i], products.slack, products.square_slack).high;
   }
   // What every strip_items-th row may be at most, from row `thread` on; returns the most that one is at least.
   __device__ float look(float (&high)[strip_items]) const {
@@ -135,7 +135,7 @@ struct Candidates {
 #pragma unroll
       for (int j = 0; j < gains_at_once; ++j) {
         const int i = (first + j) * search_threads + thread;
-        const Bounds found = bounds_of(to.metric, high[first + j], gain, gains[j], products.slack);
+        const Bounds found = bounds_of(to.metric, high[first + j], gain, gains[j], products.slack, products.square_slack);
         high[first + j] = found.high;
         if (i != excluded) most = fmaxf(most, found.low);
       }

@@ -89,14 +89,14 @@ __device__ inline double lane_sum(double x) {
 }
 
 // Half of 2 n sums go to the lane `step` away, which gives its other half.
-template <int n, int N>
-__device__ inline void fold(double (&x)[N]) {
+template <int n, typename Number, int N>
+__device__ inline void fold(Number (&x)[N]) {
   if constexpr (n > 0) {
     constexpr int step = 32 * n / N;
     const bool upper = (threadIdx.x & step) != 0;
 #pragma unroll
     for (int i = 0; i < n; ++i) {
-      const double given = upper ? x[i] : x[i + n], kept = upper ? x[i + n] : x[i];
+      const Number given = upper ? x[i] : x[i + n], kept = upper ? x[i + n] : x[i];
       x[i] = kept + __shfl_xor_sync(all_lanes, given, step);
     }
     fold<n / 2>(x);
@@ -106,8 +106,8 @@ __device__ inline void fold(double (&x)[N]) {
 // N sums at once, N a power of two up to 32, each in the tree of lane_sum with a fraction of its shuffles: lane l is left with
 // sum l / (32 / N), in place 0. paired: 1 if odd lanes have sums of their own (N: up to 16), those of a row that 16 lanes hold:
 // the same bits, for the tree of 32 begins by adding zeros.
-template <int N>
-__device__ inline void lane_sums(double (&x)[N], int paired) {
+template <typename Number, int N>
+__device__ inline void lane_sums(Number (&x)[N], int paired) {
   fold<N / 2>(x);
   for (int step = 16 / N; step > paired; step /= 2) x[0] += __shfl_xor_sync(all_lanes, x[0], step);
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "retrieval/cuda/multiply.cuh"
 #include "retrieval/cuda/search.cuh"
 #include "retrieval/cuda/types.h"
 
@@ -36,11 +37,39 @@ static const char* search_with(const Search& search, const Lists& lists, void* s
 
 const char* search_bank(const Search& search, const Lists& lists, void* stream) {
   if (search.queries.size[0] == 0) return nullptr;
-  return with_types(search.bank, [&](auto of_queries, auto of_bank) {
-    using U = typename decltype(of_queries)::type;
+  if (search.bank.dtype != DType::f64) return "the bank is not fp64";
+  return search.metric == Metric::l2 ? search_with<double, double, true>(search, lists, stream)
+                                     : search_with<double, double, false>(search, lists, stream);
+}
+
+// run(Type<T>) for the type of a bank that is not fp64.
+template <typename Run>
+static const char* with_single(DType dtype, const Run& run) {
+  switch (dtype) {
+    case DType::f16: return run(Type<__half>{});
+    case DType::bf16: return run(Type<__nv_bfloat16>{});
+    case DType::f32: return run(Type<float>{});
+    default: return "the bank is fp64";
+  }
+}
+
+Slack multiply_slack(const TensorView& bank) {
+  const std::int64_t width = bank.size[1];
+  const double slack = bank.dtype == DType::f32 ? multiply_slack<float>(width) : multiply_slack<__half>(width);
+  return {2 * slack, slack};  // the norms that a product is divided by are wrong too
+}
+
+const char* multiply_rows(const Search& search, std::int64_t first, const TensorView& products, const TensorView& query_gains,
+                          const TensorView& bank_gains, void* stream) {
+  if (products.elements() == 0) return nullptr;
+  const Multiplied out{first, products.size[2], products.as<float>(), query_gains.as<Gain>(), bank_gains.as<Gain>()};
+  return with_single(search.bank.dtype, [&](auto of_bank) {
     using T = typename decltype(of_bank)::type;
-    return search.metric == Metric::l2 ? search_with<U, T, true>(search, lists, stream)
-                                       : search_with<U, T, false>(search, lists, stream);
+    const int teams = search_threads / lanes_for<T>(search.bank.size[1]);
+    const auto blocks = static_cast<unsigned>(
+        std::min<std::int64_t>(ceil_div(out.count, std::int64_t{group_rows} * teams), 2LL * multiprocessors()));
+    const auto kernel = queries_at_once(search.queries.size[0]) == 1 ? multiply_kernel<T, 1> : multiply_kernel<T, 4>;
+    return launch(kernel, blocks, search_threads, 0, stream, to_target(search), out);
   });
 }
 

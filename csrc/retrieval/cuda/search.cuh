@@ -1,4 +1,4 @@
-// Few queries: the bank is read once for every four of them, and each block keeps the best of the rows it has seen.
+// Few fp64 queries: the bank is read once for every four of them, and each block keeps the best of the rows it has seen.
 #pragma once
 
 #include "retrieval/cuda/list.cuh"

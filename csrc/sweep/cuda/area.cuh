@@ -1,16 +1,9 @@
-// Kernels: which scores matter, and from the counts of negatives to areas.
+// Kernels: from the counts of negatives to areas.
 #pragma once
 
 #include "sweep/cuda/index.cuh"
 
 namespace thfr::cuda::sweep {
-
-__global__ void used_kernel(Order order, const std::int64_t* __restrict__ rank, std::int64_t* __restrict__ used) {
-  const std::int64_t i = thread_index();
-  if (i >= order.pixels || !is_kept(order, i)) return;
-  const std::int64_t value = Ranks{rank, nullptr, order.pixels}.value_at(order.place[i]);
-  if (value >= 0) used[value] = 1;  // whoever writes, it is the same
-}
 
 // Running sums of the bins: of those between values, then of those at values, then of those above all.
 struct Negatives {
@@ -27,12 +20,17 @@ struct Negatives {
   __device__ bool has(std::int64_t value) const { return value >= 0 && value < capacity; }
 };
 
-__global__ void twice_kernel(Order order, Ranks ranks, Negatives negatives, std::int64_t* __restrict__ twice) {
-  const std::int64_t i = thread_index();
-  if (i >= order.pixels) return;
-  const std::int64_t value = is_kept(order, i) ? ranks.value_at(order.place[i]) : -1;
-  twice[i] = negatives.has(value) ? 2 * negatives.total() - negatives.below(value) - negatives.not_above(value) : 0;
-}
+// 2 A + E of each pixel in the order of regions, 0 where saturation leaves it out.
+struct Twice {
+  Order order;
+  Ranks ranks;
+  Negatives negatives;
+
+  __device__ std::int64_t operator()(std::int64_t i) const {
+    const std::int64_t value = is_kept(order, i) ? ranks.value_at(order.place[i]) : -1;
+    return negatives.has(value) ? 2 * negatives.total() - negatives.below(value) - negatives.not_above(value) : 0;
+  }
+};
 
 // The first of [first, last) of which `holds` is true; it is of all that follow.
 template <typename Holds>
@@ -75,8 +73,11 @@ __global__ void share_kernel(Order order, Ranks ranks, Negatives negatives, cons
     const std::int64_t equal = negatives.not_above(full - 1) - negatives.below(full - 1);
     if (rest > 0) cut = rest * rest / (2 * static_cast<double>(equal));
   }
-  const std::int64_t begin = clamped(order.offsets[region], 0, order.pixels);
-  const std::int64_t end = clamped(order.offsets[region + 1], begin, order.pixels);
+  const auto first_pixel = [&](std::int64_t of) {
+    if (order.offsets != nullptr) return clamped(order.offsets[of], 0, order.pixels);
+    return first_of(0, order.pixels, [&](std::int64_t i) { return order.region[i] >= of; });
+  };
+  const std::int64_t begin = first_pixel(region), end = clamped(first_pixel(region + 1), begin, order.pixels);
   const std::int64_t saturation = order.saturations == nullptr ? end - begin : order.saturations[region];
   const std::int64_t from = saturation < end - begin ? end - clamped(saturation, 0, end) : begin;
   const auto first_from = [&](std::int64_t value) {
@@ -88,6 +89,46 @@ __global__ void share_kernel(Order order, Ranks ranks, Negatives negatives, cons
                       static_cast<double>(inside - touched) * cut;
   const double share = area / (static_cast<double>(saturation) * limit);
   shares[blockIdx.y * order.regions + region] = *flag != 0 ? nan("") : fmin(fmax(share, 0.0), 1.0);
+}
+
+// The number high 2^64 + low, rounded to the nearest.
+__device__ inline double rounded(unsigned long long high, unsigned long long low) {
+  if (high == 0) return static_cast<double>(low);
+  const int shift = __clzll(static_cast<long long>(high));
+  unsigned long long top = shift == 0 ? high : high << shift | low >> (64 - shift);
+  if ((low << shift) != 0) top |= 1;  // below the half that decides: only whether there is more
+  return ldexp(static_cast<double>(top), 64 - shift);
+}
+
+// low + 2^32 high, as numbers that may each have all of their bits, rounded to the nearest.
+__device__ inline double rounded_halves(unsigned long long low, unsigned long long high) {
+  const unsigned long long carried = high + (low >> 32);
+  return rounded(carried >> 32, carried << 32 | (low & 0xffffffffULL));
+}
+
+constexpr int mean_block = 256;
+
+// areas[l]: the mean of shares[l,:], a block each. Added up as whole multiples of 2^-62, so that the order of regions does not
+// show.
+__global__ void __launch_bounds__(mean_block)
+    mean_kernel(const double* __restrict__ shares, std::int64_t regions, double* __restrict__ areas) {
+  THFR_SHARED(unsigned long long, of_warp, [2][mean_block / warp]);
+  unsigned long long low = 0, high = 0;
+  int bad = 0;
+  for (std::int64_t region = threadIdx.x; region < regions; region += mean_block) {
+    const double share = shares[blockIdx.x * regions + region];
+    bad |= isnan(share) ? 1 : 0;
+    const auto whole = isnan(share) ? 0ULL : static_cast<unsigned long long>(share * 0x1p62);
+    low += whole & 0xffffffffULL;
+    high += whole >> 32;
+  }
+  low = warp_sum(low);
+  high = warp_sum(high);
+  if (lane_of() == 0) of_warp[0][threadIdx.x / warp] = low, of_warp[1][threadIdx.x / warp] = high;
+  bad = __syncthreads_or(bad);
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < mean_block / warp; ++w) low += of_warp[0][w], high += of_warp[1][w];
+  areas[blockIdx.x] = bad != 0 ? nan("") : ldexp(rounded_halves(low, high), -62) / static_cast<double>(regions);
 }
 
 // total[0] + 2^32 total[1]: twice the pairs in which the positive is higher, ties half, summed over the smaller class.
@@ -110,20 +151,9 @@ __global__ void pair_kernel(const std::int64_t* __restrict__ rank, std::int64_t 
   atomicAdd(total + 1, high);
 }
 
-// The number high 2^64 + low, rounded to the nearest.
-__device__ inline double rounded(unsigned long long high, unsigned long long low) {
-  if (high == 0) return static_cast<double>(low);
-  const int shift = __clzll(static_cast<long long>(high));
-  unsigned long long top = shift == 0 ? high : high << shift | low >> (64 - shift);
-  if ((low << shift) != 0) top |= 1;  // below the half that decides: only whether there is more
-  return ldexp(static_cast<double>(top), 64 - shift);
-}
-
 __global__ void area_kernel(const unsigned long long* __restrict__ total, double pairs, const std::int64_t* __restrict__ flag,
                             double* __restrict__ area) {
-  if (threadIdx.x != 0) return;
-  const unsigned long long carried = total[1] + (total[0] >> 32), low = carried << 32 | (total[0] & 0xffffffffULL);
-  *area = *flag != 0 ? nan("") : rounded(carried >> 32, low) / (2 * pairs);
+  if (threadIdx.x == 0) *area = *flag != 0 ? nan("") : rounded_halves(total[0], total[1]) / (2 * pairs);
 }
 
 }  // namespace thfr::cuda::sweep

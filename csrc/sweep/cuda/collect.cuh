@@ -48,10 +48,15 @@ __device__ inline unsigned mark_bits(const Image& image, std::int64_t plane, std
   return bits;
 }
 
-// counts[chunk of a region] and union_counts[chunk of an image]; one warp an image's chunk, all of its regions.
+// Numbers of a summary: see find_offsets.
+constexpr int summary_size = 8;
+
+// counts[chunk of a region] and union_counts[chunk of an image]; one warp an image's chunk, all of its regions. The summary
+// becomes 0.
 __global__ void __launch_bounds__(collect_block)
     mark_kernel(Images images, std::uint8_t* __restrict__ covered, std::int64_t* __restrict__ counts,
-                std::int64_t* __restrict__ union_counts) {
+                std::int64_t* __restrict__ union_counts, std::int64_t* __restrict__ summary) {
+  if (images.image[0].region == 0 && thread_index() < summary_size) summary[thread_index()] = 0;
   const std::int64_t item = thread_index() / warp;
   if (item >= images.items) return;
   const Image& image = images.image[image_of(images, item)];
@@ -73,12 +78,13 @@ __global__ void __launch_bounds__(collect_block)
 
 // sums: running sums of the counts, `last` + 1 in all.
 __global__ void offset_kernel(Images images, const std::int64_t* __restrict__ sums, std::int64_t last,
-                              const std::int64_t* __restrict__ saturations, std::int64_t* __restrict__ offsets,
-                              std::int64_t* __restrict__ summary) {
+                              const std::int64_t* __restrict__ saturations, const std::int64_t* __restrict__ found,
+                              std::int64_t* __restrict__ offsets, std::int64_t* __restrict__ summary) {
   const std::int64_t item = thread_index();
   if (item == 0 && images.image[0].region == 0) {
     offsets[0] = 0;
-    summary[4] = sums[last];
+    summary[3] = sums[last];
+    if (found != nullptr) summary[5] = *found;
   }
   if (item >= images.items) return;
   const Image& image = images.image[image_of(images, item)];
@@ -91,9 +97,7 @@ __global__ void offset_kernel(Images images, const std::int64_t* __restrict__ su
   };
   add(0, area);
   add(1, area == 0 ? 1 : 0);
-  if (saturations == nullptr) return;
-  add(2, saturations[region] < area ? 1 : 0);
-  add(3, saturations[region] < 1 ? 1 : 0);
+  add(2, saturations != nullptr && saturations[region] < 1 ? 1 : 0);
 }
 
 // Where the collected scores go.

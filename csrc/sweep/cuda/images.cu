@@ -3,6 +3,7 @@
 #include "sweep/cuda/collect.cuh"
 #include "sweep/cuda/count.cuh"
 #include "sweep/cuda/label.cuh"
+#include "sweep/cuda/sums.h"
 #include "thfr/sweep_cuda.h"
 
 namespace thfr::cuda {
@@ -44,7 +45,8 @@ std::int64_t covered_bytes(std::int64_t pixels, std::int64_t regions) {
   return regions < 2 ? 0 : ceil_div(pixels, lane_pixels) * lane_pixels;
 }
 
-const char* count_marks(const Views& regions, const TensorView& covered, const TensorView& counts, void* stream) {
+const char* count_marks(const Views& regions, const TensorView& covered, const TensorView& sums, const TensorView& summary,
+                        const TensorView& scratch, void* stream) {
   const Views no_maps;
   Batches batches(no_maps, regions);
   batches.number_chunks(true, chunk_pixels);
@@ -54,18 +56,20 @@ const char* count_marks(const Views& regions, const TensorView& covered, const T
     bytes += covered_bytes(image.height * image.width, image.planes);
     chunks += chunks_in(image) * image.planes;
   }
-  auto* unions = counts.as<std::int64_t>() + chunks;
-  return batches.visit(chunks_in, [&](const Images& images, DType) -> const char* {
+  auto* unions = sums.as<std::int64_t>() + chunks;
+  const char* const error = batches.visit(chunks_in, [&](const Images& images, DType) -> const char* {
     unsigned grid = 0;
     if (!make_grid(images.items, collect_warps, grid)) return too_many;
     auto* to = unions;
     unions += images.items;
-    return launch(mark_kernel, grid, collect_block, 0, stream, images, covered.as<std::uint8_t>(), counts.as<std::int64_t>(), to);
+    return launch(mark_kernel, grid, collect_block, 0, stream, images, covered.as<std::uint8_t>(), sums.as<std::int64_t>(), to,
+                  summary.as<std::int64_t>());
   });
+  return error != nullptr ? error : running_sums_in_place(scratch, sums, stream);
 }
 
-const char* find_offsets(const Views& regions, const TensorView& sums, const TensorView& saturations, const TensorView& offsets,
-                         const TensorView& summary, void* stream) {
+const char* find_offsets(const Views& regions, const TensorView& sums, const TensorView& saturations, const TensorView& found,
+                         const TensorView& offsets, const TensorView& summary, void* stream) {
   const Views no_maps;
   Batches batches(no_maps, regions);
   batches.number_chunks(true, chunk_pixels);
@@ -75,7 +79,8 @@ const char* find_offsets(const Views& regions, const TensorView& sums, const Ten
     unsigned grid = 0;
     if (!make_grid(std::max<std::int64_t>(images.items, 1), block, grid)) return too_many;
     return launch(offset_kernel, grid, block, 0, stream, images, sums.as<std::int64_t>(), sums.size[0] - 1,
-                  saturations.as<std::int64_t>(), offsets.as<std::int64_t>(), summary.as<std::int64_t>());
+                  saturations.as<std::int64_t>(), found.as<std::int64_t>(), offsets.as<std::int64_t>(),
+                  summary.as<std::int64_t>());
   });
 }
 
@@ -135,12 +140,14 @@ const char* launch_chunks(const Batches& batches, void* stream, void (*kernel)(I
 
 }  // namespace
 
-const char* find_roots(const Views& masks, const TensorView& links, const TensorView& counts, void* stream) {
+const char* find_roots(const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& scratch,
+                       void* stream) {
   const Batches batches = masks_of(masks);
   auto* to = links.as<Link>();
   if (const char* error = launch_chunks(batches, stream, link_kernel, to)) return error;
   if (const char* error = launch_chunks(batches, stream, unite_kernel, to)) return error;
-  return launch_chunks(batches, stream, root_kernel, to, counts.as<std::int64_t>());
+  if (const char* error = launch_chunks(batches, stream, root_kernel, to, sums.as<std::int64_t>())) return error;
+  return running_sums_in_place(scratch, sums, stream);
 }
 
 const char* number_roots(const Views& masks, const TensorView& links, const TensorView& sums, const TensorView& labels,
@@ -168,12 +175,12 @@ const char* launch_count(const Images& images, const Values<Key>& index, bool ma
 
 }  // namespace
 
-const char* count_scores(const Views& maps, const Views& marks, bool marked, const Distinct& distinct, const Index& index,
-                         const TensorView& bins, const TensorView& flag, void* stream) {
+const char* count_scores(const Views& maps, const Views& marks, bool marked, const Index& index, const TensorView& bins,
+                         const TensorView& flag, const TensorView& scratch, void* stream) {
   const Batches batches(maps, marks);
-  const Ranks ranks{distinct.rank.as<std::int64_t>(), distinct.used.as<std::int64_t>(), index.values.size[0]};
+  const Ranks ranks{index.rank.as<std::int64_t>(), index.values.size[0]};
   const auto tiles = [](const Image& image) { return ceil_div(image.height * image.width, tile_pixels); };
-  return batches.visit(tiles, [&](const Images& images, DType dtype) -> const char* {
+  const char* const error = batches.visit(tiles, [&](const Images& images, DType dtype) -> const char* {
     return with_types(dtype, is_wide(index.values), [&](auto score, auto, auto key) {
       using Key = decltype(key);
       const Values<Key> values{index.values.as<const Key>(), ranks, index.ends.as<const std::int64_t>(),
@@ -181,6 +188,7 @@ const char* count_scores(const Views& maps, const Views& marks, bool marked, con
       return launch_count<decltype(score), Key>(images, values, marked, bins, flag, stream);
     });
   });
+  return error != nullptr || ranks.pixels == 0 ? error : running_sums_in_place(scratch, bins, stream);
 }
 
 }  // namespace thfr::cuda

@@ -5,29 +5,26 @@
 
 namespace thfr::cuda::sweep {
 
-// As RegionOrder and Distinct of thfr/sweep_cuda.h.
+// As RegionOrder of thfr/sweep_cuda.h.
 struct Order {
-  const std::int64_t* place;
-  const std::int32_t* region;
-  const std::int64_t *offsets, *saturations;  // the latter may be nullptr
+  const std::int32_t *place, *region;
+  const std::int64_t *offsets, *saturations;  // may be nullptr: the former only if the latter is
   std::int64_t pixels, regions;
 };
 struct Ranks {
-  const std::int64_t *rank, *used;  // the latter may be nullptr
+  const std::int64_t* rank;
   std::int64_t pixels;
 
   // How many distinct values there are.
   __device__ std::int64_t distinct() const {
-    const std::int64_t found = pixels == 0 ? 0 : (used == nullptr ? rank : used)[pixels - 1];
+    const std::int64_t found = pixels == 0 ? 0 : rank[pixels - 1];
     return found < 0 ? 0 : found > pixels ? pixels : found;
   }
   // Which of them the sorted key at `place` has; -1 where numbers are none of ours.
   __device__ std::int64_t value_at(std::int64_t place) const {
     if (place < 0 || place >= pixels) return -1;
-    std::int64_t value = rank[place] - 1;
-    if (value < 0 || value >= pixels) return -1;
-    if (used != nullptr) value = used[value] - 1;
-    return value < pixels ? value : -1;
+    const std::int64_t value = rank[place] - 1;
+    return value >= 0 && value < pixels ? value : -1;
   }
 };
 
@@ -45,20 +42,25 @@ __global__ void key_kernel(const Score* __restrict__ scores, Key* __restrict__ k
   if (i < n) make_key(scores[i], keys[i]);
 }
 
+// 1 where a sorted key differs from the one before: their running sums are ranks from 1.
 template <typename Key>
-__global__ void change_kernel(const Key* __restrict__ keys, std::int64_t* __restrict__ changes, std::int64_t n) {
-  const std::int64_t i = thread_index();
-  if (i < n) changes[i] = i == 0 || keys[i] != keys[i - 1] ? 1 : 0;
-}
+struct Changes {
+  const Key* keys;
+  __device__ std::int64_t operator()(std::int64_t i) const { return i == 0 || keys[i] != keys[i - 1] ? 1 : 0; }
+};
 
+// The distinct keys; besides, bins (of 2 pixels + 1) become 0, and numbers, which may be nullptr, those of the pixels.
 template <typename Key>
-__global__ void value_kernel(const Key* __restrict__ keys, Ranks ranks, Key* __restrict__ values) {
+__global__ void value_kernel(const Key* __restrict__ keys, Ranks ranks, Key* __restrict__ values, std::int64_t* __restrict__ bins,
+                             std::int32_t* __restrict__ numbers) {
   const std::int64_t i = thread_index();
-  if (i >= ranks.pixels || (i > 0 && ranks.rank[i] == ranks.rank[i - 1])) return;
-  const std::int64_t rank = ranks.rank[i] - 1, value = ranks.value_at(i);
-  if (value < 0) return;
-  if (ranks.used != nullptr && ranks.used[rank] == (rank > 0 ? ranks.used[rank - 1] : 0)) return;
-  values[value] = keys[i];
+  if (i >= ranks.pixels) return;
+  bins[2 * i] = bins[2 * i + 1] = 0;
+  if (i == 0) bins[2 * ranks.pixels] = 0;
+  if (numbers != nullptr) numbers[i] = static_cast<std::int32_t>(i);
+  if (i > 0 && ranks.rank[i] == ranks.rank[i - 1]) return;
+  const std::int64_t value = ranks.value_at(i);
+  if (value >= 0) values[value] = keys[i];
 }
 
 // The range of values is cut into segments of equal size, by the leading bits of keys, and each segment into as many buckets as
@@ -93,17 +95,26 @@ struct Range {
   }
 };
 
-// sizes[s]: buckets of each segment, a power of two.
+// ends[s]: running sums of the buckets of each segment, a power of two. One block, a thread a segment.
 template <typename Key>
-__global__ void segment_kernel(const Key* __restrict__ values, Ranks ranks, std::int64_t* __restrict__ sizes) {
-  const std::int64_t segment = thread_index();
-  if (segment >= segments) return;
+__global__ void __launch_bounds__(segments)
+    segment_kernel(const Key* __restrict__ values, Ranks ranks, std::int64_t* __restrict__ ends) {
+  THFR_SHARED(std::int64_t, of_warp, [segments / warp]);
+  const int segment = static_cast<int>(threadIdx.x);
   const Range<Key> range(values, ranks.distinct());
   const auto number = static_cast<std::uint64_t>(segment);
   const std::int64_t here = range.first(values, range.shift, number + 1) - range.first(values, range.shift, number);
   int bits = 0;
   while (bits < range.shift && (std::int64_t{2} << bits) < here) ++bits;
-  sizes[segment] = std::int64_t{1} << bits;
+  std::int64_t sum = std::int64_t{1} << bits;
+  for (int step = 1; step < warp; step *= 2) {
+    const std::int64_t other = __shfl_up_sync(all_lanes, sum, step);
+    if (lane_of() >= step) sum += other;
+  }
+  if (lane_of() == warp - 1) of_warp[segment / warp] = sum;
+  __syncthreads();
+  for (int before = 0; before < segment / warp; ++before) sum += of_warp[before];
+  ends[segment] = sum;
 }
 
 // A segment's first bucket, and how many bits of a key number it: sizes are differences of their running sums.
