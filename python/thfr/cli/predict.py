@@ -23,14 +23,21 @@ def add_parser(commands: Commands) -> None:
     )
     add_run(parser)
     parser.add_argument(
-        "images", metavar="IMAGE|FOLDER", help="an image or a folder of images; with --stream also a URL"
+        "images",
+        metavar="IMAGE|FOLDER",
+        help="an image or a folder of images; with --stream also a URL or tar archives, part-*.tar say",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="write scores.csv row by row and nothing else: for very many images, also below a URL (s3://, "
+        help="write scores row by row and nothing else: for very many images, also below a URL (s3://, "
         "gs://, memory://: thfr-ext[remote]); the same command resumes it",
+    )
+    parser.add_argument(
+        "--table",
+        choices=("csv", "parquet"),
+        help="with --stream: the file that is written, scores.csv (default) or .parquet (thfr-ext[parquet])",
     )
     parser.add_argument("--maps", action="store_true", help="with --stream: also write the anomaly maps")
     parser.add_argument(
@@ -59,6 +66,8 @@ def run(args: argparse.Namespace) -> Result:
 
     if args.maps and not args.stream:
         args.parser.error("--maps: only with --stream; without it maps are always written")
+    if args.table and not args.stream:
+        args.parser.error("--table: only with --stream")
     if args.approximate and args.bank is None:
         args.parser.error("--approximate: only with --bank")
     detector = open_detector(args.run_folder, args.device, args.precision)
@@ -97,7 +106,9 @@ def _stream(args: argparse.Namespace, detector: Any) -> Result:
     from thfr.inference.stream import predict_stream
 
     main = distributed.is_main()
-    found = predict_stream(detector, args.images, args.out, maps=args.maps, progress=main)
+    found = predict_stream(
+        detector, args.images, args.out, maps=args.maps, table=args.table or "csv", progress=main
+    )
     if not main:
         return Result("")
     text = f"{found['images']:,} images scored, {found['failed']:,} failed"
