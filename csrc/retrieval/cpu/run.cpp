@@ -22,6 +22,8 @@ constexpr std::int64_t kQueryBlock = 1024;                 // queries that the b
 constexpr std::int64_t kPackedQueries = 16 * 1024 * 1024;  // and numbers that their packed copy may have
 constexpr std::int64_t kQueryPart = 144;                   // queries whose depth block stays in a core's cache
 constexpr std::int64_t kBankBlock = 128;                   // rows of the bank in a task, at most
+constexpr std::int64_t kDeepBlock = 384;                   // the same for deep rows, of which a block is laid out as it is used
+constexpr std::int64_t kDeepWidth = 4096, kDeepQueries = 256;
 constexpr std::int64_t kLeastGroup = 4;                    // panels of queries in a task, at least, where there are as many
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -47,11 +49,15 @@ struct Task {
 // What one thread works with.
 struct Scratch {
   FilterRows known;
-  std::unique_ptr<float[]> packed, products;
+  std::unique_ptr<float[]> packed, products, by_row;
   std::vector<Neighbour> found;
 
-  Scratch(std::int64_t rows, std::int64_t queries)
-      : known(rows), packed(new float[at(2 * rows * kDepthBlock)]), products(new float[at(rows * queries)]), found(at(rows)) {}
+  Scratch(std::int64_t rows, std::int64_t queries, bool deep)
+      : known(rows),
+        packed(new float[at((deep ? 1 : 2) * rows * kDepthBlock)]),
+        products(new float[at(rows * queries)]),
+        by_row(new float[deep ? at(rows * queries) : 0]),
+        found(at(rows)) {}
 };
 
 class Search {
@@ -65,6 +71,7 @@ class Search {
         exclude_(exclude == nullptr ? nullptr : exclude->as<std::int64_t>()),
         threads_(std::max(threads, 1)),
         few_(queries_.count <= kFewQueries),
+        deep_(!few_ && deep()),
         score_(queries_, bank_, metric),
         filter_(queries_, bank_, metric, few_),
         storage_(at(queries_.count * k)) {
@@ -93,10 +100,13 @@ class Search {
  private:
   bool excluded(std::int64_t q, std::int64_t n) const { return exclude_ != nullptr && exclude_[q] == n; }
 
+  bool deep() const;
   void pack_queries(QueryBlock& block, BadRow& bad) const;
   void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad);
   void multiply(const QueryBlock& block, const Task& task, Scratch& scratch) const;
+  void multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const;
   void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
+  void ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const;
   void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Scratch& scratch);
 
   // body(worker, task) for each task, handed out as workers ask: a thread that the system holds up delays nobody.
@@ -118,7 +128,7 @@ class Search {
   Metric metric_;
   const std::int64_t* exclude_;
   int threads_;
-  bool few_;
+  bool few_, deep_;
   PairScore score_;
   Filter filter_;
   std::vector<Neighbour> storage_;
@@ -127,15 +137,17 @@ class Search {
 
 // Blocks of the bank are multiplied with blocks of queries in fp32, and the filter's survivors scored exactly.
 NonFinite Search::run() {
-  const std::int64_t mr = few_ ? 1 : kernels_.query_panel, nr = few_ ? 1 : kernels_.bank_panel;
+  const std::int64_t mr = few_ ? 1 : deep_ ? kernels_.bank_panel : kernels_.query_panel;
+  const std::int64_t nr = few_ ? 1 : deep_ ? kernels_.query_panel : kernels_.bank_panel;
   const std::int64_t most = std::clamp<std::int64_t>(kPackedQueries / bank_.width, few_ ? kFewQueries : 1, kQueryBlock);
   // No queries are one empty block: the bank is looked at all the same.
   const std::int64_t blocks = std::max<std::int64_t>(pieces(queries_.count, most), 1);
   QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), bank_.width);
 
   // Tasks: bank blocks, small enough for a core's cache and for several a thread; then queries in groups, if blocks are too few.
-  const std::int64_t wanted = 2 * threads_, panels = block.step / mr;
-  const std::int64_t rows = std::clamp(round_up(pieces(bank_.count, wanted), nr), nr, round_up(kBankBlock, nr));
+  const std::int64_t wanted = deep_ && threads_ == 1 ? 1 : 2 * threads_, panels = block.step / mr;
+  const std::int64_t most_rows = round_up(deep_ ? kDeepBlock : kBankBlock, nr);
+  const std::int64_t rows = std::clamp(round_up(pieces(bank_.count, wanted), nr), nr, most_rows);
   const std::int64_t bank_blocks = pieces(bank_.count, rows), bank_panels = pieces(bank_.count, nr);
   // Panels are shared out evenly, the larger shares first: with a short block at the end, threads would wait for each other.
   const auto begin_of = [&](std::int64_t i) {
@@ -145,7 +157,7 @@ NonFinite Search::run() {
   const std::int64_t splits = few_ ? 1 : std::min(pieces(wanted, bank_blocks), std::max<std::int64_t>(panels / kLeastGroup, 1));
   const std::int64_t group = pieces(panels, splits) * mr, groups = pieces(block.step, group);
   std::vector<Scratch> scratch;
-  for (int t = 0; t < threads_; ++t) scratch.emplace_back(rows, group);
+  for (int t = 0; t < threads_; ++t) scratch.emplace_back(rows, group, deep_);
 
   for (std::int64_t i = 0; i < blocks; ++i) {
     BadRow bad_query, bad_row;
@@ -163,9 +175,18 @@ NonFinite Search::run() {
   return {};
 }
 
+// Wide rows and not very many queries: copying rows costs less than interleaving them, and queries, which are interleaved instead,
+// are read once for many rows. Unless more would be padded.
+bool Search::deep() const {
+  if (bank_.width < kDeepWidth || queries_.count > kDeepQueries) return false;
+  const std::int64_t narrow = kernels_.query_panel, wide = kernels_.bank_panel;
+  const std::int64_t deep = round_up(queries_.count, wide) * round_up(bank_.count, narrow);
+  return deep <= round_up(queries_.count, narrow) * round_up(bank_.count, wide) * 9 / 8;
+}
+
 void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
   const std::int64_t width = bank_.width;
-  const int mr = few_ ? 1 : kernels_.query_panel;
+  const int mr = few_ ? 1 : deep_ ? kernels_.bank_panel : kernels_.query_panel;
   share(pieces(block.count, mr), [&](int, std::int64_t p) {
     const std::int64_t begin = p * mr, end = std::min(begin + mr, block.count);
     if (!filter_.begin(Filter::query, block.first + begin, end - begin, block.known, begin, bad)) return;
@@ -183,9 +204,11 @@ void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
 
 void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad) {
   if (bad.found_below(task.row) || !filter_.begin(Filter::bank, task.row, task.rows, scratch.known, 0, bad)) return;
-  const std::int64_t row = few_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
+  const std::int64_t row = few_ || deep_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
   if (few_) {
     filter_.few_products(task.row, task.rows, scratch.known, block.packed.get(), scratch.products.get(), row);
+  } else if (deep_) {
+    multiply_deep(block, task, scratch);
   } else {
     multiply(block, task, scratch);
   }
@@ -199,11 +222,38 @@ void Search::pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, st
   float* out = scratch.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
   filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), scratch.known, place, d, run, 4,
                kernels_.bank_panel, out + place / nr * nr * run + place % nr);
+  ask_for(task.row + place + 4, task.row + std::min(place + 8, task.rows), d, run);
+}
+
+// Has elements [d, d + run) of rows [begin, end) of the bank come in.
+void Search::ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const {
   if (bank_.stride != 1) return;
   const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
-  for (std::int64_t i = place + 4; i < std::min(place + 8, task.rows); ++i) {
-    const char* row = static_cast<const char*>(bank_.data) + ((task.row + i) * bank_.row_stride + d) * bytes;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const char* row = static_cast<const char*>(bank_.data) + (i * bank_.row_stride + d) * bytes;
     for (std::int64_t b = 0; b < run * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+  }
+}
+
+// The sides change places: a few rows are laid out, and multiplied with all queries while they are in the nearest cache.
+void Search::multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const {
+  const std::int64_t nr = kernels_.query_panel, mr = kernels_.bank_panel, width = bank_.width;
+  const std::int64_t panels = pieces(task.queries, mr), row = panels * mr;
+  for (std::int64_t d = 0; d < width; d += kDepthBlock) {
+    const std::int64_t run = std::min(kDepthBlock, width - d);
+    const float* queries = block.packed.get() + d * block.step + task.place * run;
+    for (std::int64_t n = 0; n < task.rows; n += nr) {
+      const std::int64_t count = std::min(nr, task.rows - n);
+      filter_.pack(Filter::bank, task.row + n, count, scratch.known, n, d, run, static_cast<int>(nr), 0, scratch.packed.get());
+      ask_for(task.row + n + nr, task.row + std::min(n + 2 * nr, task.rows), d, run);
+      for (std::int64_t m = 0; m < panels; ++m) {
+        float* products = scratch.by_row.get() + n * row + m * mr;
+        kernels_.row_tile(scratch.packed.get(), queries + m * mr * run, run, products, row, d == 0);
+      }
+    }
+  }
+  for (std::int64_t n = 0; n < task.rows; ++n) {
+    for (std::int64_t q = 0; q < task.queries; ++q) scratch.products[at(q * task.rows + n)] = scratch.by_row[at(n * row + q)];
   }
 }
 
