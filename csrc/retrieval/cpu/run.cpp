@@ -24,7 +24,7 @@ constexpr std::int64_t kQueryPart = 144;                   // queries whose dept
 constexpr std::int64_t kBankBlock = 128;                   // rows of the bank in a task, at most
 constexpr std::int64_t kDeepBlock = 384;                   // the same for deep rows, of which a block is laid out as it is used
 constexpr std::int64_t kDeepWidth = 4096, kDeepQueries = 256;
-constexpr std::int64_t kLeastGroup = 4;                    // panels of queries in a task, at least, where there are as many
+constexpr std::int64_t kLeastGroup = 4;  // panels of queries in a task, at least, where there are as many
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
@@ -48,15 +48,17 @@ struct Task {
 
 // What one thread works with.
 struct Scratch {
-  FilterRows known;
-  std::unique_ptr<float[]> packed, products, by_row;
+  FilterRows known, asked;  // of the bank; of deep queries, which each task packs for itself
+  std::unique_ptr<float[]> packed, queries, products, by_row;
   std::vector<Neighbour> found;
 
-  Scratch(std::int64_t rows, std::int64_t queries, bool deep)
+  Scratch(std::int64_t rows, std::int64_t group, bool deep)
       : known(rows),
+        asked(deep ? group : 0),
         packed(new float[at((deep ? 1 : 2) * rows * kDepthBlock)]),
-        products(new float[at(rows * queries)]),
-        by_row(new float[deep ? at(rows * queries) : 0]),
+        queries(new float[deep ? at(group * kDepthBlock) : 0]),
+        products(new float[at(rows * group)]),
+        by_row(new float[deep ? at(rows * group) : 0]),
         found(at(rows)) {}
 };
 
@@ -102,7 +104,7 @@ class Search {
 
   bool deep() const;
   void pack_queries(QueryBlock& block, BadRow& bad) const;
-  void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad);
+  void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad_query, BadRow& bad);
   void multiply(const QueryBlock& block, const Task& task, Scratch& scratch) const;
   void multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const;
   void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
@@ -142,7 +144,7 @@ NonFinite Search::run() {
   const std::int64_t most = std::clamp<std::int64_t>(kPackedQueries / bank_.width, few_ ? kFewQueries : 1, kQueryBlock);
   // No queries are one empty block: the bank is looked at all the same.
   const std::int64_t blocks = std::max<std::int64_t>(pieces(queries_.count, most), 1);
-  QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), bank_.width);
+  QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), deep_ ? 0 : bank_.width);
 
   // Tasks: bank blocks, small enough for a core's cache and for several a thread; then queries in groups, if blocks are too few.
   const std::int64_t wanted = deep_ && threads_ == 1 ? 1 : 2 * threads_, panels = block.step / mr;
@@ -163,20 +165,21 @@ NonFinite Search::run() {
     BadRow bad_query, bad_row;
     block.first = i * block.step;
     block.count = std::min(block.step, queries_.count - block.first);
-    pack_queries(block, bad_query);
+    if (!deep_) pack_queries(block, bad_query);
     if (bad_query.found()) return bad_query.as("queries", queries_);
     share(bank_blocks * groups, [&](int worker, std::int64_t t) {
       const std::int64_t place = t % groups * group, row = begin_of(t / groups);
       const Task task{place, std::min(group, block.count - place), row, begin_of(t / groups + 1) - row};
-      if (task.queries > 0 || queries_.count == 0) search(block, task, scratch[at(worker)], bad_row);
+      if (task.queries > 0 || queries_.count == 0) search(block, task, scratch[at(worker)], bad_query, bad_row);
     });
+    if (bad_query.found()) return bad_query.as("queries", queries_);
     if (bad_row.found()) return bad_row.as("bank", bank_);
   }
   return {};
 }
 
-// Wide rows and not very many queries: copying rows costs less than interleaving them, and queries, which are interleaved instead,
-// are read once for many rows. Unless more would be padded.
+// Wide rows and not very many queries: copying rows costs less than interleaving them, and the interleaved queries of a block of
+// depth stay in the cache, where all of them would not. Unless more would be padded.
 bool Search::deep() const {
   if (bank_.width < kDeepWidth || queries_.count > kDeepQueries) return false;
   const std::int64_t narrow = kernels_.query_panel, wide = kernels_.bank_panel;
@@ -186,7 +189,7 @@ bool Search::deep() const {
 
 void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
   const std::int64_t width = bank_.width;
-  const int mr = few_ ? 1 : deep_ ? kernels_.bank_panel : kernels_.query_panel;
+  const int mr = few_ ? 1 : kernels_.query_panel;
   share(pieces(block.count, mr), [&](int, std::int64_t p) {
     const std::int64_t begin = p * mr, end = std::min(begin + mr, block.count);
     if (!filter_.begin(Filter::query, block.first + begin, end - begin, block.known, begin, bad)) return;
@@ -202,13 +205,16 @@ void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
   });
 }
 
-void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad) {
+void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad_query, BadRow& bad) {
+  const std::int64_t asked = block.first + task.place;
+  if (deep_ && !filter_.begin(Filter::query, asked, task.queries, scratch.asked, 0, bad_query)) return;
   if (bad.found_below(task.row) || !filter_.begin(Filter::bank, task.row, task.rows, scratch.known, 0, bad)) return;
   const std::int64_t row = few_ || deep_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
   if (few_) {
     filter_.few_products(task.row, task.rows, scratch.known, block.packed.get(), scratch.products.get(), row);
   } else if (deep_) {
     multiply_deep(block, task, scratch);
+    if (!filter_.end(Filter::query, asked, task.queries, scratch.asked, 0, bad_query)) return;
   } else {
     multiply(block, task, scratch);
   }
@@ -235,20 +241,25 @@ void Search::ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::
   }
 }
 
-// The sides change places: a few rows are laid out, and multiplied with all queries while they are in the nearest cache.
+// The sides change places: a block of all queries is packed, and a few rows at a time are laid out and multiplied with it while
+// they are in the nearest cache.
 void Search::multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const {
   const std::int64_t nr = kernels_.query_panel, mr = kernels_.bank_panel, width = bank_.width;
   const std::int64_t panels = pieces(task.queries, mr), row = panels * mr;
   for (std::int64_t d = 0; d < width; d += kDepthBlock) {
     const std::int64_t run = std::min(kDepthBlock, width - d);
-    const float* queries = block.packed.get() + d * block.step + task.place * run;
+    for (std::int64_t q = 0; q < row; q += 4) {
+      const std::int64_t count = std::clamp<std::int64_t>(task.queries - q, 0, 4);
+      filter_.pack(Filter::query, block.first + task.place + q, count, scratch.asked, q, d, run, 4, static_cast<int>(mr),
+                   scratch.queries.get() + q / mr * mr * run + q % mr);
+    }
     for (std::int64_t n = 0; n < task.rows; n += nr) {
       const std::int64_t count = std::min(nr, task.rows - n);
       filter_.pack(Filter::bank, task.row + n, count, scratch.known, n, d, run, static_cast<int>(nr), 0, scratch.packed.get());
       ask_for(task.row + n + nr, task.row + std::min(n + 2 * nr, task.rows), d, run);
       for (std::int64_t m = 0; m < panels; ++m) {
         float* products = scratch.by_row.get() + n * row + m * mr;
-        kernels_.row_tile(scratch.packed.get(), queries + m * mr * run, run, products, row, d == 0);
+        kernels_.row_tile(scratch.packed.get(), scratch.queries.get() + m * mr * run, run, products, row, d == 0);
       }
     }
   }
@@ -285,16 +296,18 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
   const std::int64_t q = block.first + place;
   TopK& best = best_[at(q)];
   std::mutex& lock = block.locks[at(place)];
+  FilterRows& asked = deep_ ? scratch.asked : block.known;
+  const std::int64_t number = deep_ ? place - task.place : place;
   Neighbour worst;
   bool extreme;
   {
     const std::lock_guard<std::mutex> guard(lock);
     worst = best.worst();
-    extreme = block.known.metadata[at(place)].extreme;
+    extreme = asked.metadata[at(number)].extreme;
   }
   double threshold = filter_.threshold(extreme, worst.key);
   Neighbour* found = scratch.found.data();
-  const std::int64_t count = filter_.select(block.known, place, scratch.known, task.rows, products, threshold, found);
+  const std::int64_t count = filter_.select(asked, number, scratch.known, task.rows, products, threshold, found);
   if (count == 0) return;
   if (k_ == 1) {
     std::swap(found[0], *std::min_element(found, found + count, better));
@@ -305,7 +318,7 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
   RowMetadata query;
   {
     const std::lock_guard<std::mutex> guard(lock);
-    query = filter_.query_metadata(q, block.known, place);
+    query = filter_.query_metadata(q, asked, number);
   }
   for (std::int64_t j = 0; j < count; ++j) {
     const std::int64_t i = found[j].row, n = task.row + i;
