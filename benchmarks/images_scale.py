@@ -2,9 +2,9 @@
 
     python benchmarks/images_scale.py --folder SCRATCH [--counts 1000 10000 100000] [--only train|predict]
 
-The images are 64 x 64 PNG files, hard links to 64 made-up ones. PatchCore is trained on them with 8 MB of memory for
-pixels and a coreset of 2,000 patches out of 20,000; then a run of 1,000 images scores all of them. Each step is a
-process of its own; `memory` is its peak, `before` what it held once torch was imported.
+The images are 64 x 64 PNG files, hard links to 64 made-up ones. PatchCore is trained on them with 8 MB of
+memory for pixels and a coreset of 2,000 patches out of 20,000; then a run of 1,000 images scores all of them.
+Each step is a process of its own; `memory` is its peak, `before` what it held once torch was imported.
 """
 
 from __future__ import annotations

@@ -37,7 +37,13 @@ def contents(source: object, done: set[str] = frozenset(), at_once: int = 2) -> 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
 def test_images_come_in_order_and_others_are_passed_over(tmp_path: Path, suffix: str) -> None:
-    members = {"0001.json": b"{}", "./0001.jpg": b"1", "a/0002.PNG": b"2", "a/._0002.png": b"x", "3.png": b"3"}
+    members = {
+        "0001.json": b"{}",
+        "./0001.jpg": b"1",
+        "a/0002.PNG": b"2",
+        "a/._0002.png": b"x",
+        "3.png": b"3",
+    }
     path = packed(tmp_path / f"part{suffix}", members, ("link.png",))
     assert is_archive(path)
     found = contents(path)
@@ -65,7 +71,11 @@ def test_damage_is_said_after_what_could_be_read(tmp_path: Path) -> None:
             found += [name for name, _ in some]
     assert found == ["0.png", "1.png"]
     (tmp_path / "text.tar").write_bytes(b"no archive at all")
-    for name, said in {"text.tar": "cannot read", "none.tar": "cannot read", "no-*.tar": "no archive"}.items():
+    for name, said in {
+        "text.tar": "cannot read",
+        "none.tar": "cannot read",
+        "no-*.tar": "no archive",
+    }.items():
         with pytest.raises(InputError, match=said):
             contents(tmp_path / name)
     with pytest.raises(InputError, match="no image"):

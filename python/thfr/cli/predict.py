@@ -44,7 +44,7 @@ def add_parser(commands: Commands) -> None:
         "--bank",
         type=existing_folder,
         metavar="DIR",
-        help="of `thfr bank`: search it instead of the run's own memory or templates (PatchCore, THFR, template)",
+        help="of `thfr bank`: search it instead of the run's own memory or templates",
     )
     parser.add_argument(
         "--approximate",

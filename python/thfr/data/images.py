@@ -50,7 +50,8 @@ def load_inputs(
     itself whether it is ``oriented``, whatever ``options`` say.
 
     Above ``budget`` bytes the pixels lie in a file in ``folder`` that has no name and goes with the tensor,
-    and in memory are those being read (:mod:`thfr.data.mapped`). (On Windows, where a file in use keeps its name, in memory.)
+    and in memory are those being read (:mod:`thfr.data.mapped`). (On Windows, where a file in use keeps its
+    name, in memory.)
 
     Raises:
         InputError: no source, a bad size, no room on the disk, or images that cannot be read (all of them

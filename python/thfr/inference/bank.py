@@ -111,7 +111,9 @@ def with_bank(detector: Any, folder: str | os.PathLike[str], approximate: bool =
     """
     if isinstance(getattr(detector, "bank", None), TemplateBank):
         if approximate:
-            raise InputError("predict: a faiss index is for the patches of PatchCore, got a run with templates")
+            raise InputError(
+                "predict: a faiss index is for the patches of PatchCore, got a run with templates"
+            )
         bank = ShardedTemplateBank(folder)
         own = [tuple(level.shape[1:]) for level in detector.bank.features]
         if bank.shapes != own or bank.key_cells != detector.bank.key_cells:
