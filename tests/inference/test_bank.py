@@ -84,7 +84,7 @@ def test_templates_on_disk_give_the_same_scores(
 def test_other_methods_and_widths_are_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"^bank: a bank is the memory of PatchCore or the templates of THFR, got a run of object",
+        match=r"^bank: a bank is the memory of PatchCore or .*, got a run of object",
     ):
         write_bank(object(), tmp_path / "bank")
     detector = Detector.load(finished, "cpu")

@@ -39,12 +39,12 @@ def write_bank(
     probes: int = 16,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Write the memory of a PatchCore run, or the templates of a run of THFR or the template method, as a bank
-    in shards.
+    """Write the memory of a PatchCore run, or the templates of one of THFR or the template method, as a bank in
+    shards.
 
     Args:
-        images: a folder of good images: the bank then holds all of their patches, without a coreset, or all of
-            them as templates. Some images are held at a time, whatever their number. None: what the run keeps.
+        images: a folder of good images: the bank then holds all of their patches, without a coreset, or all
+            of them as templates. Some are held at a time, whatever their number. None: what the run keeps.
         keys: ``fp16`` or ``int8``, see :class:`thfr.banks.BankWriter`.
         faiss: also build an index of that kind (``faiss.index_factory``), and measure its recall against the
             exact search on patches of the bank that a little noise has moved.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import tarfile
 import tempfile
@@ -115,7 +114,8 @@ def _opened(source: str) -> list[tuple[str, Callable[[], Any]]]:
             raise InputError(f"predict: cannot list {printable(source)}: {error}") from error
         found = [(path, partial(system.open, path, "rb")) for path in paths]
     else:
-        paths = sorted(glob.glob(source)) if "*" in source and not Path(source).exists() else [source]
+        place, name = Path(source).parent, Path(source).name
+        paths = sorted(map(str, place.glob(name))) if "*" in name else [source]
         found = [(path, partial(open, path, "rb")) for path in paths]
     if not found:
         raise InputError(f"predict: no archive is named {printable(source)}")

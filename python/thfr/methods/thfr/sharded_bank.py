@@ -1,4 +1,4 @@
-"""A template bank on disk: features and search keys in mapped shards, of which a search holds one at a time."""
+"""A template bank on disk: features and search keys in mapped shards; a search holds one at a time."""
 
 from __future__ import annotations
 
