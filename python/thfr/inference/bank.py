@@ -39,7 +39,7 @@ def write_bank(
     probes: int = 16,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Write the memory of a PatchCore run, or the templates of one of THFR or the template method, as a bank in
+    """Write the memory of a PatchCore run, or the templates of one of THFR or template, as a bank in
     shards.
 
     Args:
