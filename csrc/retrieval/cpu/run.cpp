@@ -246,6 +246,7 @@ void Search::ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::
 void Search::multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const {
   const std::int64_t nr = kernels_.query_panel, mr = kernels_.bank_panel, width = bank_.width;
   const std::int64_t panels = pieces(task.queries, mr), row = panels * mr;
+  const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
   for (std::int64_t d = 0; d < width; d += kDepthBlock) {
     const std::int64_t run = std::min(kDepthBlock, width - d);
     for (std::int64_t q = 0; q < row; q += 4) {
@@ -256,10 +257,13 @@ void Search::multiply_deep(const QueryBlock& block, const Task& task, Scratch& s
     for (std::int64_t n = 0; n < task.rows; n += nr) {
       const std::int64_t count = std::min(nr, task.rows - n);
       filter_.pack(Filter::bank, task.row + n, count, scratch.known, n, d, run, static_cast<int>(nr), 0, scratch.packed.get());
-      ask_for(task.row + n + nr, task.row + std::min(n + 2 * nr, task.rows), d, run);
+      const bool last = n + nr >= task.rows;  // behind the last rows come the first ones, a block deeper
+      const std::int64_t next = task.row + (last ? 0 : n + nr), deep = last ? d + run : d;
       for (std::int64_t m = 0; m < panels; ++m) {
+        const char* ahead = static_cast<const char*>(bank_.data) + ((next + 8 * (m % 2)) * bank_.row_stride + deep) * bytes;
         float* products = scratch.by_row.get() + n * row + m * mr;
-        kernels_.row_tile(scratch.packed.get(), scratch.queries.get() + m * mr * run, run, products, row, d == 0);
+        kernels_.row_tile(scratch.packed.get(), scratch.queries.get() + m * mr * run, run, products, row, d == 0, ahead,
+                          bank_.row_stride * bytes);
       }
     }
   }

@@ -147,11 +147,13 @@ void lay_centred(const Packing& job) {
 }
 
 // Number m of depth d of the first factor is a[m * across + d * along].
-template <std::int64_t across, std::int64_t along>
-inline void multiply(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh) {
+template <std::int64_t across, std::int64_t along, bool ask>
+inline void multiply(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh,
+                     const char* ahead = nullptr, std::int64_t stride = 0) {
   Floats sums[kQueryPanel][2] = {};
 #pragma GCC unroll 4
   for (std::int64_t d = 0; d < depth; ++d) {
+    if (ask && d % 2 == 0) __builtin_prefetch(ahead + (d >> 5) * stride + ((d >> 1) & 15) * 64, 0, 2);
     const Floats low = read<Floats>(b), high = read<Floats>(b + kFloats);
 #pragma GCC unroll 16
     for (int m = 0; m < kQueryPanel; ++m) {
@@ -171,11 +173,12 @@ inline void multiply(const float* a, const float* b, std::int64_t depth, float* 
 }
 
 void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh) {
-  multiply<1, kQueryPanel>(a, b, depth, c, row, fresh);
+  multiply<1, kQueryPanel, false>(a, b, depth, c, row, fresh);
 }
 
-void row_tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh) {
-  multiply<kDepthBlock, 1>(a, b, depth, c, row, fresh);
+void row_tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh, const char* ahead,
+              std::int64_t stride) {
+  multiply<kDepthBlock, 1, true>(a, b, depth, c, row, fresh, ahead, stride);
 }
 
 std::int64_t select(const Bounds& job, double threshold, Neighbour* found) {
