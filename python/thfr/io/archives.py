@@ -106,6 +106,7 @@ def _opened(source: str) -> list[tuple[str, Callable[[], Any]]]:
     """The archives of a path or URL with or without a wildcard, sorted, and what opens each."""
     from thfr.io.remote import filesystem, is_url
 
+    found: list[tuple[str, Callable[[], Any]]]
     if is_url(source):
         system, root = filesystem(source)
         try:
