@@ -95,7 +95,11 @@ class TemplateBankWriter:
         self._writer.finish()
         save_tensors({"rows": torch.cat(self._rows)}, self.folder / _ROWS)
         like = self._like
-        values = {"key_cells": like.key_cells, "tiles": like.tiles, "place_weight": like.place_weight}
+        values: dict[str, Any] = {
+            "key_cells": like.key_cells,
+            "tiles": like.tiles,
+            "place_weight": like.place_weight,
+        }
         values |= {"shards": self._shards, "levels": self._shapes}
         atomic_write_json(self.folder / INDEX, {"format": _FORMAT, **values})
         return ShardedTemplateBank(self.folder)
