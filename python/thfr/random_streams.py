@@ -28,3 +28,19 @@ def generator(seed: int, stream: int, step: int) -> torch.Generator:
     """A generator that depends on nothing but its arguments."""
     state = int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+_PERMUTED = 1 << 24  # numbers whose order fits into memory with ease
+
+
+def drawn(total: int, count: int, rng: torch.Generator) -> torch.Tensor:
+    """``count`` of the numbers below ``total``, all different, int64, ascending. Memory is bounded by
+    ``count`` and a constant.
+    """
+    if total <= _PERMUTED or 2 * count >= total:
+        return torch.randperm(total, generator=rng)[:count].sort().values
+    found = torch.empty(0, dtype=torch.int64)
+    while len(found) < count:
+        found = torch.cat([found, torch.randint(total, (count,), generator=rng)]).unique()
+    keep = torch.randperm(len(found), generator=rng)[:count]
+    return found[keep].sort().values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -60,10 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three"])
-def groups(request: pytest.FixtureRequest, alone: Path, folder: Path, data: Path) -> Path:
-    out = folder / f"processes{request.param}"
-    out.mkdir()
+def start_group(processes: int, out: Path, data: Path, folder: Path, methods: tuple[str, ...]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -72,23 +70,39 @@ def groups(request: pytest.FixtureRequest, alone: Path, folder: Path, data: Path
     children = [
         context.Process(
             target=group_child.child,
-            args=(rank, request.param, port, out, data, folder, list(METHODS)),
+            args=(rank, processes, port, out, data, folder, list(methods)),
         )
-        for rank in range(request.param)
+        for rank in range(processes)
     ]
     for child in children:
         child.start()
     for rank, child in enumerate(children):
         child.join(timeout=200)
         assert child.exitcode == 0, (out / f"error{rank}.txt").read_text()[-3000:]
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three"])
+def groups(request: pytest.FixtureRequest, broken: Path, folder: Path, data: Path) -> Path:
+    out = folder / f"processes{request.param}"
+    shutil.copytree(broken, out)
+    start_group(request.param, out, data, folder, METHODS)
     return out
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path, data: Path) -> Path:
+def broken(folder: Path, data: Path) -> Path:
+    """A training that two processes began."""
+    out = folder / "broken"
+    out.mkdir()
+    start_group(2, out, data, folder, ())
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, data: Path, broken: Path) -> Path:
     """What a single process makes."""
     out = folder / "alone"
-    out.mkdir()
+    shutil.copytree(broken, out)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     group_child.run(out, data, folder, list(METHODS))
@@ -125,6 +139,16 @@ def test_a_network_is_that_of_one_process_but_for_the_order_of_sums(groups: Path
     assert [line.get("step") for line in lines] == [line.get("step") for line in before]
     losses = [next(line["loss"] for line in some if "loss" in line) for some in (lines, before)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_network_is_resumed_by_another_number_of_processes(groups: Path, alone: Path) -> None:
+    """Two processes took the first two of the four steps; one, two and three the others."""
+    whole = load_file(alone / "thfr" / "model.safetensors")
+    for out in (alone, groups):
+        lines = [json.loads(line) for line in (out / "resumed" / "log.jsonl").read_text().splitlines()]
+        assert [line["resumed_at"] for line in lines if "resumed_at" in line] == [2]
+        for name, tensor in load_file(out / "resumed" / "model.safetensors").items():
+            torch.testing.assert_close(tensor.float(), whole[name].float(), rtol=0, atol=2e-4, msg=name)
 
 
 def test_every_image_is_scored_once_and_figures_are_the_same(groups: Path, alone: Path) -> None:

@@ -62,8 +62,30 @@ def test_a_bank_of_a_folder_from_the_command_line(
         with_bank(detector, tmp_path / "plain", approximate=True)
 
 
+@pytest.mark.parametrize("method", ["template", "thfr"])
+def test_templates_on_disk_give_the_same_scores(
+    method: str, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(small_config(method), images, tmp_path / "run")
+    command = ["bank", str(tmp_path / "run"), "--out", str(tmp_path / "bank"), "--device", "cpu"]
+    assert main(command) == 0
+    detector = Detector.load(tmp_path / "run", "cpu")
+    write_bank(detector, tmp_path / "all", images[0].parent, keys="int8")
+    arrays = [np.random.default_rng(1).integers(0, 255, (70, 64, 3), dtype=np.uint8)]
+    one = detector.score(arrays)
+    for folder in ("bank", "all"):  # every training image is a template of these runs
+        other = with_bank(detector, tmp_path / folder)
+        assert len(other.bank) == len(images)
+        np.testing.assert_array_equal(one.scores, other.score(arrays).scores)
+    with pytest.raises(InputError, match="for the patches of PatchCore"):
+        write_bank(detector, tmp_path / "index", faiss="Flat")
+
+
 def test_other_methods_and_widths_are_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^bank: a bank is the memory of PatchCore, got a run of object"):
+    with pytest.raises(
+        InputError,
+        match=r"^bank: a bank is the memory of PatchCore or .*, got a run of object",
+    ):
         write_bank(object(), tmp_path / "bank")
     detector = Detector.load(finished, "cpu")
     write_bank(detector, tmp_path / "bank")

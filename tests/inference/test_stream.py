@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from support.methods import run, small_config
 from thfr.errors import InputError
 from thfr.inference import predict
 from thfr.inference import stream as streaming
-from thfr.inference.stream import PARTIAL, predict_stream
+from thfr.inference.stream import predict_stream
 from thfr.io import read_map
 from thfr.methods import Detector
 from thfr.predictions.judging import Rules
+from thfr.predictions.rows import PARTIAL_CSV
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_rows_are_those_of_predict(detector: Detector[Any], images: Path, tmp_pa
         one_map, other = (read_map(tmp_path / place / one.item.map) for place in ("stream", "plain"))
         np.testing.assert_array_equal(one_map, other)
     assert "cannot read" in streamed["'=sum.png"]["error"]
-    assert not (tmp_path / "stream" / PARTIAL).exists()
+    assert not (tmp_path / "stream" / PARTIAL_CSV).exists()
     with pytest.raises(InputError, match=r"scores\.csv is complete"):
         predict_stream(detector, images, tmp_path / "stream")
 
@@ -80,7 +82,7 @@ def test_it_goes_on_behind_the_last_whole_row(
     with pytest.raises(KeyboardInterrupt):
         predict_stream(detector, images, tmp_path / "broken")
     monkeypatch.setattr(streaming, "score_items", score)
-    partial = tmp_path / "broken" / PARTIAL
+    partial = tmp_path / "broken" / PARTIAL_CSV
     partial.write_bytes(partial.read_bytes()[:-9])  # in the middle of a row
     with pytest.raises(InputError, match="holds unfinished scores"):
         predict_stream(detector, tmp_path, tmp_path / "broken")
@@ -89,6 +91,56 @@ def test_it_goes_on_behind_the_last_whole_row(
     assert (found["images"], found["failed"]) == (whole["images"], whole["failed"])
     one, other = (sorted(map(str, rows(tmp_path / place / "scores.csv"))) for place in ("whole", "broken"))
     assert one == other
+
+
+def test_parquet_goes_on_and_holds_what_the_csv_holds(
+    detector: Detector[Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs thfr-ext[parquet]")
+    monkeypatch.setattr(streaming, "_AT_ONCE", 4)
+    predict_stream(detector, images, tmp_path / "csv")
+    score, batches = streaming.score_items, list[int]()
+
+    def broken(*given: Any, **more: Any) -> Any:
+        batches.append(1)
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return score(*given, **more)
+
+    monkeypatch.setattr(streaming, "score_items", broken)
+    with pytest.raises(KeyboardInterrupt):
+        predict_stream(detector, images, tmp_path / "out", table="parquet")
+    monkeypatch.setattr(streaming, "score_items", score)
+    with pytest.raises(InputError, match="or of another run or table"):
+        predict_stream(detector, images, tmp_path / "out")
+    found = predict_stream(detector, images, tmp_path / "out", table="parquet")
+    assert (found["images"], found["failed"], found["resumed"]) == (11, 1, 8)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.parquet"]
+    table = {row["file"]: row for row in parquet.read_table(found["scores"]).to_pylist()}
+    written = {row["file"].removeprefix("'"): row for row in rows(tmp_path / "csv" / "scores.csv")}
+    assert table.keys() == written.keys()
+    assert "=sum.png" in table  # no spreadsheet reads it
+    for name, row in table.items():
+        assert {key: "" if value is None else str(value) for key, value in row.items()} == {
+            **written[name],
+            "file": name,
+        }
+
+
+def test_images_of_archives(detector: Detector[Any], images: Path, tmp_path: Path) -> None:
+    paths = sorted(images.iterdir())
+    for number in range(2):
+        with tarfile.open(tmp_path / f"part-{number}.tar", "w") as tar:
+            for path in paths[number::2]:
+                tar.add(path, f"../{path.name}")
+    found = predict_stream(detector, tmp_path / "part-*.tar", tmp_path / "out", maps=True)
+    predict_stream(detector, images, tmp_path / "plain")
+    assert (found["images"], found["failed"]) == (11, 1)
+    one = {row["file"].rpartition("/")[2]: row["score"] for row in rows(tmp_path / "out" / "scores.csv")}
+    other = {row["file"].removeprefix("'"): row["score"] for row in rows(tmp_path / "plain" / "scores.csv")}
+    assert one == other
+    assert len(list((tmp_path / "out").rglob("*.tiff"))) == 11
+    assert not (tmp_path / "maps").exists()
 
 
 def test_images_of_a_store(
@@ -105,6 +157,11 @@ def test_images_of_a_store(
         {r["file"]: r["score"] for r in rows(tmp_path / p / "scores.csv")} for p in ("remote", "local")
     )
     assert one == other
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(images, "in")
+    store.pipe_file("/shards/all.tar", (tmp_path / "all.tar").read_bytes())
+    found = predict_stream(detector, "memory://shards/*.tar", tmp_path / "archive")
+    assert (found["images"], found["failed"]) == (11, 1)
     with pytest.raises(InputError, match="no image"):
         predict_stream(detector, "memory://nothing", tmp_path / "none")
     with pytest.raises(InputError, match="cannot list"):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from thfr.banks.processes import search_of_group
 from thfr.cli import main
 from thfr.distributed.coreset import greedy_coreset_of_group
 from thfr.evaluation import evaluate_run
+from thfr.methods.common.optimisation import Optimiser
 from thfr.training import train
 from thfr.visualization.inspection import inspect
 
@@ -42,18 +45,55 @@ def shared_kernels(out: Path) -> None:
         torch.save((chosen, nearest), out / "kernels.pt")
 
 
+class Broken(BaseException):
+    """What ends a training in its middle; the command line makes no error of it."""
+
+
+@contextmanager
+def breaking(at: int) -> Iterator[None]:
+    """Checkpoints at every step, and no step of that number."""
+    step, run = Optimiser.step, Optimiser.run
+
+    def last(self: Optimiser, number: int, losses: object) -> None:
+        if number == at:
+            raise Broken
+        step(self, number, losses)  # type: ignore[arg-type]
+
+    Optimiser.step = last  # type: ignore[method-assign,assignment]
+    Optimiser.run = lambda self, losses, context, *given, **more: run(  # type: ignore[method-assign,assignment]
+        self, losses, replace(context, checkpoint_seconds=0), *given, **more
+    )
+    try:
+        yield
+    except Broken:
+        pass
+    finally:
+        Optimiser.step, Optimiser.run = step, run  # type: ignore[method-assign]
+
+
+def train_method(method: str, out: Path, data: Path, configs: Path) -> None:
+    given = ["--dataset", "mvtec_ad", "--data", data, "--device", "cpu"]
+    given += ["--method", method, "--backbone", "tf_efficientnet_lite0", "--size", 64]
+    command("train", *given, "--config", configs / f"{method}.yaml", "--out", out)
+
+
+def run_broken(out: Path, data: Path, configs: Path) -> None:
+    """A training of THFR that ends in its middle."""
+    with breaking(at=2):
+        train_method("thfr", out / "resumed", data, configs)
+
+
 def run(out: Path, data: Path, configs: Path, methods: list[str]) -> None:
     shared_kernels(out)
     for method in methods:
-        given = ["--dataset", "mvtec_ad", "--data", data, "--device", "cpu"]
-        given += ["--method", method, "--backbone", "tf_efficientnet_lite0", "--size", 64]
-        command("train", *given, "--config", configs / f"{method}.yaml", "--out", out / method)
+        train_method(method, out / method, data, configs)
+    train_method("thfr", out / "resumed", data, configs)
     command("evaluate", out / methods[0], "--device", "cpu", "--maps-out", out / "maps")
     command("predict", out / methods[0], data / "plate" / "test", "--device", "cpu", "--out", out / "results")
 
 
 def child(rank: int, world: int, port: int, out: Path, data: Path, configs: Path, methods: list[str]) -> None:
-    """What one process of the group does, as torchrun would start it."""
+    """What one process of the group does, as torchrun would start it; without methods it breaks off."""
     started = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in started.items()}, MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
@@ -64,7 +104,7 @@ def child(rank: int, world: int, port: int, out: Path, data: Path, configs: Path
             redirect_stderr(nothing),
             distributed.process_group("cpu"),
         ):
-            run(out, data, configs, methods)
+            run(out, data, configs, methods) if methods else run_broken(out, data, configs)
     except BaseException:
         (out / f"error{rank}.txt").write_text(traceback.format_exc())
         raise

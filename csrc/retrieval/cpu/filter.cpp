@@ -183,7 +183,11 @@ void Filter::pack(Side side, std::int64_t row, std::int64_t count, FilterRows& k
                     known.scale.data() + place,
                     known.shift.data() + place,
                     centre_.data()};
-  centre_.empty() ? kernels_.pack(job) : kernels_.pack_centred(job);
+  if (panel == 0) {
+    centre_.empty() ? kernels_.lay(job) : kernels_.lay_centred(job);
+  } else {
+    centre_.empty() ? kernels_.pack(job) : kernels_.pack_centred(job);
+  }
 }
 
 void Filter::few_products(std::int64_t first, std::int64_t count, FilterRows& known, const float* queries, float* products,

@@ -43,7 +43,8 @@ class Filter {
   // report the first row that is not finite, and return whether there was none.
   bool begin(Side side, std::int64_t first, std::int64_t count, FilterRows& known, std::int64_t place, BadRow& bad) const;
   bool end(Side side, std::int64_t first, std::int64_t count, FilterRows& known, std::int64_t place, BadRow& bad) const;
-  // Elements [d, d + run) of up to four rows, as `wide` rows at `out` of a panel of `panel` rows.
+  // Elements [d, d + run) of up to four rows, as `wide` rows at `out` of a panel of `panel` rows; with `panel` 0 of any number of
+  // rows, each by itself.
   void pack(Side side, std::int64_t row, std::int64_t count, FilterRows& known, std::int64_t place, std::int64_t d,
             std::int64_t run, int wide, int panel, float* out) const;
   // Instead of packing, for few queries: the products with queries packed in panels of one.

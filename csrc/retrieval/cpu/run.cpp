@@ -22,7 +22,9 @@ constexpr std::int64_t kQueryBlock = 1024;                 // queries that the b
 constexpr std::int64_t kPackedQueries = 16 * 1024 * 1024;  // and numbers that their packed copy may have
 constexpr std::int64_t kQueryPart = 144;                   // queries whose depth block stays in a core's cache
 constexpr std::int64_t kBankBlock = 128;                   // rows of the bank in a task, at most
-constexpr std::int64_t kLeastGroup = 4;                    // panels of queries in a task, at least, where there are as many
+constexpr std::int64_t kDeepBlock = 384;                   // the same for deep rows, of which a block is laid out as it is used
+constexpr std::int64_t kDeepWidth = 4096, kDeepQueries = 256;
+constexpr std::int64_t kLeastGroup = 4;  // panels of queries in a task, at least, where there are as many
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
@@ -46,12 +48,18 @@ struct Task {
 
 // What one thread works with.
 struct Scratch {
-  FilterRows known;
-  std::unique_ptr<float[]> packed, products;
+  FilterRows known, asked;  // of the bank; of deep queries, which each task packs for itself
+  std::unique_ptr<float[]> packed, queries, products, by_row;
   std::vector<Neighbour> found;
 
-  Scratch(std::int64_t rows, std::int64_t queries)
-      : known(rows), packed(new float[at(2 * rows * kDepthBlock)]), products(new float[at(rows * queries)]), found(at(rows)) {}
+  Scratch(std::int64_t rows, std::int64_t group, bool deep)
+      : known(rows),
+        asked(deep ? group : 0),
+        packed(new float[at((deep ? 1 : 2) * rows * kDepthBlock)]),
+        queries(new float[deep ? at(group * kDepthBlock) : 0]),
+        products(new float[at(rows * group)]),
+        by_row(new float[deep ? at(rows * group) : 0]),
+        found(at(rows)) {}
 };
 
 class Search {
@@ -65,6 +73,7 @@ class Search {
         exclude_(exclude == nullptr ? nullptr : exclude->as<std::int64_t>()),
         threads_(std::max(threads, 1)),
         few_(queries_.count <= kFewQueries),
+        deep_(!few_ && deep()),
         score_(queries_, bank_, metric),
         filter_(queries_, bank_, metric, few_),
         storage_(at(queries_.count * k)) {
@@ -93,10 +102,13 @@ class Search {
  private:
   bool excluded(std::int64_t q, std::int64_t n) const { return exclude_ != nullptr && exclude_[q] == n; }
 
+  bool deep() const;
   void pack_queries(QueryBlock& block, BadRow& bad) const;
-  void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad);
+  void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad_query, BadRow& bad);
   void multiply(const QueryBlock& block, const Task& task, Scratch& scratch) const;
+  void multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const;
   void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
+  void ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const;
   void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Scratch& scratch);
 
   // body(worker, task) for each task, handed out as workers ask: a thread that the system holds up delays nobody.
@@ -118,7 +130,7 @@ class Search {
   Metric metric_;
   const std::int64_t* exclude_;
   int threads_;
-  bool few_;
+  bool few_, deep_;
   PairScore score_;
   Filter filter_;
   std::vector<Neighbour> storage_;
@@ -127,15 +139,17 @@ class Search {
 
 // Blocks of the bank are multiplied with blocks of queries in fp32, and the filter's survivors scored exactly.
 NonFinite Search::run() {
-  const std::int64_t mr = few_ ? 1 : kernels_.query_panel, nr = few_ ? 1 : kernels_.bank_panel;
+  const std::int64_t mr = few_ ? 1 : deep_ ? kernels_.bank_panel : kernels_.query_panel;
+  const std::int64_t nr = few_ ? 1 : deep_ ? kernels_.query_panel : kernels_.bank_panel;
   const std::int64_t most = std::clamp<std::int64_t>(kPackedQueries / bank_.width, few_ ? kFewQueries : 1, kQueryBlock);
   // No queries are one empty block: the bank is looked at all the same.
   const std::int64_t blocks = std::max<std::int64_t>(pieces(queries_.count, most), 1);
-  QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), bank_.width);
+  QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), deep_ ? 0 : bank_.width);
 
   // Tasks: bank blocks, small enough for a core's cache and for several a thread; then queries in groups, if blocks are too few.
-  const std::int64_t wanted = 2 * threads_, panels = block.step / mr;
-  const std::int64_t rows = std::clamp(round_up(pieces(bank_.count, wanted), nr), nr, round_up(kBankBlock, nr));
+  const std::int64_t wanted = deep_ && threads_ == 1 ? 1 : 2 * threads_, panels = block.step / mr;
+  const std::int64_t most_rows = round_up(deep_ ? kDeepBlock : kBankBlock, nr);
+  const std::int64_t rows = std::clamp(round_up(pieces(bank_.count, wanted), nr), nr, most_rows);
   const std::int64_t bank_blocks = pieces(bank_.count, rows), bank_panels = pieces(bank_.count, nr);
   // Panels are shared out evenly, the larger shares first: with a short block at the end, threads would wait for each other.
   const auto begin_of = [&](std::int64_t i) {
@@ -145,22 +159,32 @@ NonFinite Search::run() {
   const std::int64_t splits = few_ ? 1 : std::min(pieces(wanted, bank_blocks), std::max<std::int64_t>(panels / kLeastGroup, 1));
   const std::int64_t group = pieces(panels, splits) * mr, groups = pieces(block.step, group);
   std::vector<Scratch> scratch;
-  for (int t = 0; t < threads_; ++t) scratch.emplace_back(rows, group);
+  for (int t = 0; t < threads_; ++t) scratch.emplace_back(rows, group, deep_);
 
   for (std::int64_t i = 0; i < blocks; ++i) {
     BadRow bad_query, bad_row;
     block.first = i * block.step;
     block.count = std::min(block.step, queries_.count - block.first);
-    pack_queries(block, bad_query);
+    if (!deep_) pack_queries(block, bad_query);
     if (bad_query.found()) return bad_query.as("queries", queries_);
     share(bank_blocks * groups, [&](int worker, std::int64_t t) {
       const std::int64_t place = t % groups * group, row = begin_of(t / groups);
       const Task task{place, std::min(group, block.count - place), row, begin_of(t / groups + 1) - row};
-      if (task.queries > 0 || queries_.count == 0) search(block, task, scratch[at(worker)], bad_row);
+      if (task.queries > 0 || queries_.count == 0) search(block, task, scratch[at(worker)], bad_query, bad_row);
     });
+    if (bad_query.found()) return bad_query.as("queries", queries_);
     if (bad_row.found()) return bad_row.as("bank", bank_);
   }
   return {};
+}
+
+// Wide rows and not very many queries: copying rows costs less than interleaving them, and the interleaved queries of a block of
+// depth stay in the cache, where all of them would not. Unless more would be padded.
+bool Search::deep() const {
+  if (bank_.width < kDeepWidth || queries_.count > kDeepQueries) return false;
+  const std::int64_t narrow = kernels_.query_panel, wide = kernels_.bank_panel;
+  const std::int64_t deep = round_up(queries_.count, wide) * round_up(bank_.count, narrow);
+  return deep <= round_up(queries_.count, narrow) * round_up(bank_.count, wide) * 9 / 8;
 }
 
 void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
@@ -181,11 +205,16 @@ void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
   });
 }
 
-void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad) {
+void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad_query, BadRow& bad) {
+  const std::int64_t asked = block.first + task.place;
+  if (deep_ && !filter_.begin(Filter::query, asked, task.queries, scratch.asked, 0, bad_query)) return;
   if (bad.found_below(task.row) || !filter_.begin(Filter::bank, task.row, task.rows, scratch.known, 0, bad)) return;
-  const std::int64_t row = few_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
+  const std::int64_t row = few_ || deep_ ? task.rows : round_up(task.rows, kernels_.bank_panel);
   if (few_) {
     filter_.few_products(task.row, task.rows, scratch.known, block.packed.get(), scratch.products.get(), row);
+  } else if (deep_) {
+    multiply_deep(block, task, scratch);
+    if (!filter_.end(Filter::query, asked, task.queries, scratch.asked, 0, bad_query)) return;
   } else {
     multiply(block, task, scratch);
   }
@@ -199,11 +228,47 @@ void Search::pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, st
   float* out = scratch.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
   filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), scratch.known, place, d, run, 4,
                kernels_.bank_panel, out + place / nr * nr * run + place % nr);
+  ask_for(task.row + place + 4, task.row + std::min(place + 8, task.rows), d, run);
+}
+
+// Has elements [d, d + run) of rows [begin, end) of the bank come in.
+void Search::ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const {
   if (bank_.stride != 1) return;
   const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
-  for (std::int64_t i = place + 4; i < std::min(place + 8, task.rows); ++i) {
-    const char* row = static_cast<const char*>(bank_.data) + ((task.row + i) * bank_.row_stride + d) * bytes;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const char* row = static_cast<const char*>(bank_.data) + (i * bank_.row_stride + d) * bytes;
     for (std::int64_t b = 0; b < run * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+  }
+}
+
+// The sides change places: a block of all queries is packed, and a few rows at a time are laid out and multiplied with it while
+// they are in the nearest cache.
+void Search::multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const {
+  const std::int64_t nr = kernels_.query_panel, mr = kernels_.bank_panel, width = bank_.width;
+  const std::int64_t panels = pieces(task.queries, mr), row = panels * mr;
+  const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
+  for (std::int64_t d = 0; d < width; d += kDepthBlock) {
+    const std::int64_t run = std::min(kDepthBlock, width - d);
+    for (std::int64_t q = 0; q < row; q += 4) {
+      const std::int64_t count = std::clamp<std::int64_t>(task.queries - q, 0, 4);
+      filter_.pack(Filter::query, block.first + task.place + q, count, scratch.asked, q, d, run, 4, static_cast<int>(mr),
+                   scratch.queries.get() + q / mr * mr * run + q % mr);
+    }
+    for (std::int64_t n = 0; n < task.rows; n += nr) {
+      const std::int64_t count = std::min(nr, task.rows - n);
+      filter_.pack(Filter::bank, task.row + n, count, scratch.known, n, d, run, static_cast<int>(nr), 0, scratch.packed.get());
+      const bool last = n + nr >= task.rows;  // behind the last rows come the first ones, a block deeper
+      const std::int64_t next = task.row + (last ? 0 : n + nr), deep = last ? d + run : d;
+      for (std::int64_t m = 0; m < panels; ++m) {
+        const char* ahead = static_cast<const char*>(bank_.data) + ((next + 8 * (m % 2)) * bank_.row_stride + deep) * bytes;
+        float* products = scratch.by_row.get() + n * row + m * mr;
+        kernels_.row_tile(scratch.packed.get(), scratch.queries.get() + m * mr * run, run, products, row, d == 0, ahead,
+                          bank_.row_stride * bytes);
+      }
+    }
+  }
+  for (std::int64_t n = 0; n < task.rows; ++n) {
+    for (std::int64_t q = 0; q < task.queries; ++q) scratch.products[at(q * task.rows + n)] = scratch.by_row[at(n * row + q)];
   }
 }
 
@@ -235,16 +300,18 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
   const std::int64_t q = block.first + place;
   TopK& best = best_[at(q)];
   std::mutex& lock = block.locks[at(place)];
+  FilterRows& asked = deep_ ? scratch.asked : block.known;
+  const std::int64_t number = deep_ ? place - task.place : place;
   Neighbour worst;
   bool extreme;
   {
     const std::lock_guard<std::mutex> guard(lock);
     worst = best.worst();
-    extreme = block.known.metadata[at(place)].extreme;
+    extreme = asked.metadata[at(number)].extreme;
   }
   double threshold = filter_.threshold(extreme, worst.key);
   Neighbour* found = scratch.found.data();
-  const std::int64_t count = filter_.select(block.known, place, scratch.known, task.rows, products, threshold, found);
+  const std::int64_t count = filter_.select(asked, number, scratch.known, task.rows, products, threshold, found);
   if (count == 0) return;
   if (k_ == 1) {
     std::swap(found[0], *std::min_element(found, found + count, better));
@@ -255,7 +322,7 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
   RowMetadata query;
   {
     const std::lock_guard<std::mutex> guard(lock);
-    query = filter_.query_metadata(q, block.known, place);
+    query = filter_.query_metadata(q, asked, number);
   }
   for (std::int64_t j = 0; j < count; ++j) {
     const std::int64_t i = found[j].row, n = task.row + i;

@@ -171,9 +171,9 @@ std::int64_t coreset_update(const Rows& x, std::int64_t centre, double s, double
 }  // namespace
 
 const RetrievalKernels& retrieval_kernels() {
-  static constexpr RetrievalKernels table{kQueryPanel, kBankPanel,   dot,     dot_and_square, distance2,
-                                          largest,     accumulate,   moments, pack,           pack_centred,
-                                          tile,        few_products, select,  coreset_update};
+  static constexpr RetrievalKernels table{kQueryPanel, kBankPanel, dot,          dot_and_square, distance2,     largest,
+                                          accumulate,  moments,    pack,         pack_centred,   lay,           lay_centred,
+                                          tile,        row_tile,   few_products, select,         coreset_update};
   return table;
 }
 

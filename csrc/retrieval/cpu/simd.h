@@ -82,8 +82,15 @@ struct RetrievalKernels {
 
   void (*pack)(const Packing& job);
   void (*pack_centred)(const Packing& job);
+  // The same numbers, each row by itself: out[r * kDepthBlock + d].
+  void (*lay)(const Packing& job);
+  void (*lay_centred)(const Packing& job);
   // One tile of query_panel x bank_panel: c[m * row + n] = sum over depth of a[d][m] * b[d][n], added to c unless `fresh`.
   void (*tile)(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh);
+  // The same with query_panel rows as `lay` has them, by bank_panel packed ones: c[m * row + n] = sum of a[m][d] * b[d][n].
+  // Meanwhile 1 kB from `ahead`, and from each of up to seven addresses `stride` bytes apart behind it, comes in.
+  void (*row_tile)(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh, const char* ahead,
+                   std::int64_t stride);
   void (*few_products)(const FewProducts& job);
   // The rows whose bound is not below `threshold`, and their bounds (infinite instead of NaN). found: [count].
   std::int64_t (*select)(const Bounds& job, double threshold, Neighbour* found);

@@ -109,17 +109,58 @@ void pack_centred(const Packing& job) {
   pack_rows<Centred, float>(job, false, 1.0f);
 }
 
-void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh) {
+template <typename Way, typename T>
+void lay_rows(const Packing& job, bool in_place, float factor) {
+  for (int t = 0; t < job.wide; ++t) {
+    float* out = job.out + t * kDepthBlock;
+    if (t >= job.count) {
+      for (std::int64_t d = 0; d < job.depth; ++d) out[d] = 0;
+      continue;
+    }
+    const float* from = out;
+    if (in_place) {
+      from = static_cast<const float*>(job.rows.data) + (job.first + t) * job.rows.row_stride + job.depth_begin;
+    } else {
+      Way::template prepare<T>(job, t, out);
+    }
+    Floats squares = {};
+    std::int64_t d = 0;
+    for (; d + kFloats <= job.depth; d += kFloats) {
+      const Floats v = read<Floats>(from + d) * factor;
+      __builtin_memcpy(out + d, &v, sizeof(v));
+      squares += v * v;
+    }
+    float rest = 0;
+    for (; d < job.depth; ++d) out[d] = from[d] * factor, rest += out[d] * out[d];
+    job.squares[t] += static_cast<double>(total(squares)) + static_cast<double>(rest);
+  }
+}
+
+void lay(const Packing& job) {
+  if (job.rows.dtype == DType::f64) return lay_rows<Plain, double>(job, false, 1.0f);
+  lay_rows<Plain, float>(job, job.rows.dtype == DType::f32 && job.rows.stride == 1, static_cast<float>(job.factor));
+}
+
+void lay_centred(const Packing& job) {
+  if (job.rows.dtype == DType::f64) return lay_rows<Centred, double>(job, false, 1.0f);
+  lay_rows<Centred, float>(job, false, 1.0f);
+}
+
+// Number m of depth d of the first factor is a[m * across + d * along].
+template <std::int64_t across, std::int64_t along, bool ask>
+inline void multiply(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh,
+                     const char* ahead = nullptr, std::int64_t stride = 0) {
   Floats sums[kQueryPanel][2] = {};
 #pragma GCC unroll 4
   for (std::int64_t d = 0; d < depth; ++d) {
+    if (ask && d % 2 == 0) __builtin_prefetch(ahead + (d >> 5) * stride + ((d >> 1) & 15) * 64, 0, 2);
     const Floats low = read<Floats>(b), high = read<Floats>(b + kFloats);
 #pragma GCC unroll 16
     for (int m = 0; m < kQueryPanel; ++m) {
-      sums[m][0] += low * a[m];
-      sums[m][1] += high * a[m];
+      sums[m][0] += low * a[m * across];
+      sums[m][1] += high * a[m * across];
     }
-    a += kQueryPanel;
+    a += along;
     b += kBankPanel;
   }
 #pragma GCC unroll 16
@@ -129,6 +170,15 @@ void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int
     __builtin_memcpy(c + m * row, &low, sizeof(low));
     __builtin_memcpy(c + m * row + kFloats, &high, sizeof(high));
   }
+}
+
+void tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh) {
+  multiply<1, kQueryPanel, false>(a, b, depth, c, row, fresh);
+}
+
+void row_tile(const float* a, const float* b, std::int64_t depth, float* c, std::int64_t row, bool fresh, const char* ahead,
+              std::int64_t stride) {
+  multiply<kDepthBlock, 1, true>(a, b, depth, c, row, fresh, ahead, stride);
 }
 
 std::int64_t select(const Bounds& job, double threshold, Neighbour* found) {

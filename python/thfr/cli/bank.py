@@ -9,10 +9,11 @@ from thfr.cli.arguments import Commands, add_command, add_device, add_run, exist
 from thfr.cli.output import Result
 
 _DESCRIPTION = """\
-Write the memory of a PatchCore run as a bank in shards on disk, which needs the memory of one shard.
+Write the memory of a PatchCore run, or the templates of a run of THFR or the template method, as a bank in
+shards on disk, which needs the memory of one shard.
 
-  thfr bank RUN --out BANK                    the patches that the run keeps
-  thfr bank RUN GOOD --out BANK               all patches of a folder of good images, however many
+  thfr bank RUN --out BANK                    what the run keeps
+  thfr bank RUN GOOD --out BANK               all of a folder of good images, however many
   thfr predict RUN IMAGES --bank BANK --out RESULTS
 """
 

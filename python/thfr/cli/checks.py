@@ -24,6 +24,7 @@ _OPTIONAL = {
     "faiss": "thfr bank --faiss: pip install 'thfr-ext[faiss]'",
     "ray": "studies on a cluster: pip install 'thfr-ext[ray]'",
     "fsspec": "images below URLs: pip install 'thfr-ext[remote]'",
+    "pyarrow": "thfr predict --table parquet: pip install 'thfr-ext[parquet]'",
     "cupy": "CuPy arrays as input of thfr_ext: pip install 'thfr-ext[cuda]'",
     "sklearn": "comparisons in the tests: pip install 'thfr-ext[test]'",
     "torchmetrics": "thfr_ext.metrics inside a MetricCollection: pip install torchmetrics",

@@ -24,21 +24,28 @@ def add_parser(commands: Commands) -> None:
     )
     add_run(parser)
     parser.add_argument(
-        "images", metavar="IMAGE|FOLDER", help="an image or a folder of images; with --stream also a URL"
+        "images",
+        metavar="IMAGE|FOLDER",
+        help="an image or a folder of images; with --stream also a URL or tar archives, part-*.tar say",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="write scores.csv row by row and nothing else: for very many images, also below a URL (s3://, "
+        help="write scores row by row and nothing else: for very many images, also below a URL (s3://, "
         "gs://, memory://: thfr-ext[remote]); the same command resumes it",
+    )
+    parser.add_argument(
+        "--table",
+        choices=("csv", "parquet"),
+        help="with --stream: the file that is written, scores.csv (default) or .parquet (thfr-ext[parquet])",
     )
     parser.add_argument("--maps", action="store_true", help="with --stream: also write the anomaly maps")
     parser.add_argument(
         "--bank",
         type=existing_folder,
         metavar="DIR",
-        help="of `thfr bank`: search it instead of the run's own memory (PatchCore)",
+        help="of `thfr bank`: search it instead of the run's own memory or templates",
     )
     parser.add_argument(
         "--approximate",
@@ -61,6 +68,8 @@ def run(args: argparse.Namespace) -> Result:
 
     if args.maps and not args.stream:
         args.parser.error("--maps: only with --stream; without it maps are always written")
+    if args.table and not args.stream:
+        args.parser.error("--table: only with --stream")
     if args.approximate and args.bank is None:
         args.parser.error("--approximate: only with --bank")
     detector = open_detector(args.run_folder, args.device, args.precision)
@@ -103,7 +112,9 @@ def _stream(args: argparse.Namespace, detector: Any) -> Result:
 
     main = distributed.is_main()
     how = rules("predict", args, args.run_folder.resolve().name)
-    found = predict_stream(detector, args.images, args.out, maps=args.maps, rules=how, progress=main)
+    found = predict_stream(
+        detector, args.images, args.out, maps=args.maps, rules=how, table=args.table or "csv", progress=main
+    )
     if not main:
         return Result("")
     text = f"{found['images']:,} images scored, {found['failed']:,} failed"

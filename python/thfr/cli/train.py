@@ -13,6 +13,7 @@ from thfr.cli.arguments import (
     add_command,
     add_device,
     add_tiles,
+    byte_count,
     existing_file,
     existing_path,
     geometry,
@@ -121,6 +122,14 @@ def add_parser(commands: Commands) -> None:
         choices=BIT_DEPTHS,
         help="bits of a pixel value that the camera fills (default: found on the images)",
     )
+    parser.add_argument(
+        "--memory",
+        type=byte_count,
+        default=4 << 30,
+        metavar="BYTES",
+        help="keep at most this much of the images, and as much of the features, in memory (64M, 2G; default "
+        "4G); more lie in files in RUN",
+    )
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of weights, order and corruption")
     add_device(parser)
 
@@ -160,6 +169,7 @@ def run(args: argparse.Namespace) -> Result:
         weights=args.weights,
         device=args.device,
         progress=distributed.is_main(),
+        cache_budget=args.memory,
         false_alarm_rate=args.false_alarm_rate,
         bit_depth=args.bit_depth,
         roi=args.roi,

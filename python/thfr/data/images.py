@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,12 @@ import numpy as np
 import torch
 
 from thfr.data.base import Sample
+from thfr.data.mapped import give_back, mapped_bytes
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
 from thfr.io import AS_STORED, ImageInput, ReadOptions, read_input
 
+_AT_ONCE = 256  # images in memory of those in a file
 Source = Sample | str | os.PathLike[str]
 
 
@@ -48,11 +49,13 @@ def load_inputs(
     at 256 x 256. Runs on ``threads`` threads (default: the usable processors, at most 16). A sample says
     itself whether it is ``oriented``, whatever ``options`` say.
 
-    Above ``budget`` bytes the pixels lie in a file in ``folder`` that has no name and goes with the tensor;
-    the system keeps of it what memory allows. (On Windows, where a file in use keeps its name, in memory.)
+    Above ``budget`` bytes the pixels lie in a file in ``folder`` that has no name and goes with the tensor,
+    and in memory are those being read (:mod:`thfr.data.mapped`). (On Windows, where a file in use keeps its
+    name, in memory.)
 
     Raises:
-        InputError: no source, a bad size, or images that cannot be read (all of them are named).
+        InputError: no source, a bad size, no room on the disk, or images that cannot be read (all of them
+            are named).
     """
     if len(size) != 2 or not all(isinstance(edge, int) and edge >= 1 for edge in size):
         raise InputError(f"load_images: size must be (height, width) in pixels, got {size!r}")
@@ -69,6 +72,8 @@ def load_inputs(
         except InputError as error:
             return error
         pixels[index] = np.moveaxis(found.pixels, 2, 0)
+        if index % _AT_ONCE == 0:
+            give_back(images)
         return found.native, found.notes
 
     results = parallel_map(
@@ -92,8 +97,13 @@ def _room(shape: tuple[int, ...], budget: int | None, folder: Path | None) -> to
     if budget is None or count <= budget or sys.platform == "win32":
         return torch.empty(shape, dtype=torch.uint8)
     there = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
-    with tempfile.NamedTemporaryFile(prefix=".images-", dir=there) as file:
-        return torch.from_file(file.name, shared=True, size=count, dtype=torch.uint8).view(shape)
+    try:
+        return mapped_bytes(count, there).view(shape)
+    except OSError as error:
+        raise InputError(
+            f"load_images: {shape[0]} images need {count:,} bytes in {there or 'the temporary folder'}: "
+            f"{error.strerror or error}"
+        ) from error
 
 
 def load_images(

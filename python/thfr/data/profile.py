@@ -34,10 +34,15 @@ class ImageProfile:
     @classmethod
     def of(cls, loaded: Loaded) -> ImageProfile:
         """The profile of training images."""
+        from thfr.data.mapped import pieces
+
         heights, widths = zip(*loaded.sizes, strict=True)
-        means = [float(image.float().mean()) / 255 for image in loaded.images]
-        white = [float((image == 255).all(0).float().mean()) for image in loaded.images]
-        return cls((min(heights), max(heights)), (min(widths), max(widths)), min(means), max(white))
+        darkest, saturated = 1.0, 0.0
+        for some in pieces(loaded.images, 256):
+            for image in some:
+                darkest = min(darkest, float(image.float().mean()) / 255)
+                saturated = max(saturated, float((image == 255).all(0).float().mean()))
+        return cls((min(heights), max(heights)), (min(widths), max(widths)), darkest, saturated)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON and YAML."""

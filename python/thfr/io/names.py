@@ -58,7 +58,8 @@ def csv_text(lines: Iterable[Iterable[Any]]) -> str:
 
 def result_name(name: str, suffix: str) -> str:
     """``name + suffix``, each of its ``/``-separated parts at most 255 bytes long: a part that is longer
-    keeps its beginning and gets 12 digits of its SHA-256, so that two long names stay apart.
+    keeps its beginning and gets 12 digits of its SHA-256, so that two long names stay apart. So does a part
+    that means the folder above: names in archives and stores are no paths.
     """
     parts = list(PurePosixPath(name).parts)
     endings = [""] * (len(parts) - 1) + [suffix]
@@ -67,7 +68,7 @@ def result_name(name: str, suffix: str) -> str:
 
 def _fitted(part: str, ending: str) -> str:
     raw = os.fsencode(part)
-    if len(raw) + len(ending) <= _LONGEST:
+    if len(raw) + len(ending) <= _LONGEST and part != "..":
         return part + ending
     tail = f"~{hashlib.sha256(raw).hexdigest()[:12]}{ending}"
     return raw[: _LONGEST - len(tail)].decode("utf-8", "ignore") + tail

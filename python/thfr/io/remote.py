@@ -18,6 +18,22 @@ def is_url(source: object) -> bool:
     return bool(found) and len(head) > 1
 
 
+def filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        InputError: fsspec, or what it needs for this protocol, is not installed.
+    """
+    try:
+        import fsspec
+    except ImportError as error:
+        raise InputError("predict: URLs need fsspec: pip install thfr-ext[remote]") from error
+    try:
+        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+    except (ImportError, OSError, ValueError) as error:
+        raise InputError(f"predict: cannot list {printable(url)}: {error}") from error
+
+
 def list_remote(url: str) -> tuple[Any, str, list[str]]:
     """The file system, the folder in it, and the images below that folder, sorted.
 
@@ -25,12 +41,8 @@ def list_remote(url: str) -> tuple[Any, str, list[str]]:
         InputError: fsspec, or what it needs for this protocol, is not installed; nothing can be listed; no
             image is there.
     """
+    system, root = filesystem(url)
     try:
-        import fsspec
-    except ImportError as error:
-        raise InputError("predict: URLs need fsspec: pip install thfr-ext[remote]") from error
-    try:
-        system, root = fsspec.core.url_to_fs(url)
         found = sorted(path for path in system.find(root) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
     except (ImportError, OSError, ValueError) as error:
         raise InputError(f"predict: cannot list {printable(url)}: {error}") from error

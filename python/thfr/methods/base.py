@@ -20,6 +20,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
+from thfr.data.mapped import give_back
 from thfr.errors import InputError
 from thfr.io import Region, atomic_write_text, framed
 from thfr.io.framing import box_of, counted, native_counted
@@ -402,6 +403,7 @@ class Detector(ABC, Generic[ConfigT]):
                 scores += values.tolist()
                 for anomaly_map in maps.cpu().numpy():
                     builder.add(anomaly_map)
+                give_back(images)
         observed = image_means(means, self.config.model.tile_count)
         self.reference = None if observed is None else FeatureReference.of(observed)
         self.threshold = Threshold.from_scores(scores, rate, source)

@@ -37,7 +37,7 @@ from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import concatenated, location_vectors
 from thfr.methods.registry import register_method
-from thfr.random_streams import generator
+from thfr.random_streams import drawn, generator
 from thfr.runs.threshold import Threshold
 
 _BATCH = 8  # images
@@ -313,7 +313,7 @@ def _candidates(total: int, training: PatchCoreTrainingConfig) -> Tensor:  # int
     if training.candidates is None or training.candidates >= total:
         return torch.arange(total)
     rng = generator(training.seed, _CANDIDATES, 0)
-    return torch.randperm(total, generator=rng)[: training.candidates].sort().values
+    return drawn(total, training.candidates, rng)
 
 
 def _selected(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 SCORES_CSV = "scores.csv"
+SCORES_PARQUET = "scores.parquet"
+"""In place of the CSV, with ``thfr predict --stream --table parquet``."""
 SCORES_JSON = "scores.json"
 """Written last: a folder with it is complete."""
 FINDINGS_CSV = "findings.csv"

@@ -66,10 +66,21 @@ def collect(source: str | os.PathLike[str] | Dataset, out: Path) -> Collected:
             f"predict: source must be an image ({' '.join(IMAGE_SUFFIXES)}) or a folder, "
             f"got {printable(path)}"
         )
-    return Collected((_plain(path, path.name),), ())
+    return Collected((plain_item(path, path.name),), ())
 
 
 def _of_folder(folder: Path, out: Path) -> Collected:
+    listing = listed(folder, out)
+    items = tuple(plain_item(path, path.relative_to(folder).as_posix()) for path in listing.images)
+    return Collected(_distinct(items), tuple(listing.notes(folder)))
+
+
+def listed(folder: Path, out: Path) -> Listing:
+    """The files of a folder that do not lie below ``out``.
+
+    Raises:
+        InputError: as :func:`collect`.
+    """
     inside, results = folder.resolve(), out.resolve()
     if inside == results:
         raise InputError(f"predict: out must not be the folder of the images itself, got {out} for both")
@@ -81,11 +92,11 @@ def _of_folder(folder: Path, out: Path) -> Collected:
     listing = Listing(outside(found.images), outside(found.ignored), found.repeated)
     if not listing.images:
         raise InputError(f"predict: no image ({' '.join(IMAGE_SUFFIXES)}) in {printable(folder)}")
-    items = tuple(_plain(path, path.relative_to(folder).as_posix()) for path in listing.images)
-    return Collected(_distinct(items), tuple(listing.notes(folder)))
+    return listing
 
 
-def _plain(path: Path, name: str) -> Item:
+def plain_item(path: Path, name: str) -> Item:
+    """The image ``path`` as one of that name below its source."""
     shown = _writable(name)
     return Item(
         path, storable(name), result_name(f"maps/{shown}", ".tiff"), result_name(f"overlays/{shown}", ".png")

@@ -21,6 +21,7 @@ from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
 from thfr.data.images import Loaded
+from thfr.data.mapped import pieces
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
 from thfr.io import Region, file_sha256, image_size, read_region
@@ -170,7 +171,7 @@ def _read(
     notes = [*loaded.notes]
     good = None
     if unseen:
-        good = load_inputs(unseen, size, options, progress=progress)
+        good = load_inputs(unseen, size, options, progress=progress, budget=budget, folder=folder)
         notes += good.notes
     return loaded, good, RunInputs(options, ImageProfile.of(loaded)), gathered(notes)
 
@@ -257,7 +258,10 @@ def pixels_sha256(
     images: Tensor,  # uint8 [N,3,H,W]
 ) -> str:
     """SHA-256 of the pixels, in hexadecimal digits."""
-    return hashlib.sha256(images.contiguous().numpy().data).hexdigest()
+    digest = hashlib.sha256()
+    for some in pieces(images, 256):
+        digest.update(some.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _finished_before(out: Path, config: RunConfig) -> bool:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from thfr import distributed
 from thfr.backbones import FeatureExtractor
+from thfr.data.mapped import give_back
 from thfr.errors import InputError
 
 _PREFIX = ".features-"  # of the folder of a mapped file
@@ -98,6 +99,7 @@ def feature_batches(
                 "in fp16; are these its weights?"
             )
         yield start, levels
+        give_back(images)
 
 
 def compute_features(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import thfr_ext
 from thfr.errors import InputError
 from thfr.methods.common.patches import location_vectors
-from thfr.random_streams import generator
+from thfr.random_streams import drawn, generator
 
 _CANDIDATES, _PROJECTION = 21, 22  # random streams
 _BATCH = 8
@@ -75,15 +75,15 @@ class PatchMemory:
         each = levels[1].shape[2] * levels[1].shape[3]
         total = len(levels[0]) * each
         count = min(candidates, total)
-        drawn = torch.randperm(total, generator=generator(seed, _CANDIDATES, 0))[:count].sort().values
-        patches = _patches(levels, drawn, each)
+        chosen = drawn(total, count, generator(seed, _CANDIDATES, 0))
+        patches = _patches(levels, chosen, each)
         unrelated = float(1 - patches.mean(0, dtype=torch.float64).square().sum())
         if size < len(patches):
             rng = generator(seed, _PROJECTION, 0)
             matrix = torch.randn(patches.shape[1], projection, generator=rng).to(patches.device)
-            chosen = thfr_ext.greedy_coreset(patches.float() @ matrix, size, seed).sort().values
-            patches, drawn = patches[chosen], drawn[chosen.cpu()]
-        return cls(patches, drawn // each), unrelated
+            core = thfr_ext.greedy_coreset(patches.float() @ matrix, size, seed).sort().values
+            patches, chosen = patches[core], chosen[core.cpu()]
+        return cls(patches, chosen // each), unrelated
 
 
 def patch_vectors(
@@ -102,13 +102,13 @@ def patch_vectors(
 
 def _patches(
     levels: Sequence[Tensor],  # three [N,C_l,H_l,W_l]
-    drawn: Tensor,  # int64 [n], ascending, among all patches of all images
+    chosen: Tensor,  # int64 [n], ascending, among all patches of all images
     each: int,
 ) -> Tensor:  # fp16 [n,D]
     found = []
     for start in range(0, len(levels[0]), _BATCH):
         vectors = location_vectors(patch_vectors([level[start : start + _BATCH] for level in levels])).half()
         first = start * each
-        inside = (drawn >= first) & (drawn < first + len(vectors))
-        found.append(vectors[(drawn[inside] - first).to(vectors.device)])
+        inside = (chosen >= first) & (chosen < first + len(vectors))
+        found.append(vectors[(chosen[inside] - first).to(vectors.device)])
     return torch.cat(found)
