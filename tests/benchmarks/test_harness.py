@@ -6,9 +6,9 @@ import importlib
 import json
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,12 +29,18 @@ def harness() -> ModuleType:
     return importlib.import_module("harness")
 
 
-def test_ratio_floor_and_targets(harness: ModuleType) -> None:
-    calls = {
-        "thfr_ext": lambda: time.sleep(0.002),
-        "slow": lambda: time.sleep(0.02),
-        "easier": lambda: time.sleep(0.001),
-    }
+def test_ratio_floor_and_targets(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]  # a clock that no load moves
+
+    def takes(seconds: float) -> Callable[[], None]:
+        def call() -> None:
+            now[0] += seconds
+
+        return call
+
+    monkeypatch.setattr(harness, "read_bandwidth", lambda device: {"read": 1e10, "copy": 1e10})
+    monkeypatch.setattr(harness, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    calls = {"thfr_ext": takes(0.002), "slow": takes(0.02), "easier": takes(0.001)}
     work = harness.Work(
         calls,
         1000,
@@ -44,8 +50,9 @@ def test_ratio_floor_and_targets(harness: ModuleType) -> None:
     )
     targets = (("slow", 2.0), ("slow", 1000.0), ("best", 2.0), ("absent", 1.0))
     result = harness.measure(harness.Case("naps", lambda: work, targets, threads=1), 0.2)
-    assert 2 < result["contenders"]["slow"]["ratio"] < 20
-    assert result["contenders"]["easier"]["ratio"] < 1
+    assert result["contenders"]["slow"]["ratio"] == pytest.approx(10)
+    assert result["contenders"]["easier"]["ratio"] == pytest.approx(0.5)
+    assert result["floor_seconds"] == pytest.approx(1e-7)
     # What is easier is no rival, and what did not run has met nothing.
     assert [t["met"] for t in result["targets"]] == [True, False, True, False]
     lines = "\n".join(harness.table(result))
