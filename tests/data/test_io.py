@@ -372,6 +372,6 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             temporary.write_text("half")
             raise error
 
-    with pytest.raises(OSError, match=r"no room, 100 bytes are free: .*a\.txt"):
+    with pytest.raises(OSError, match=r"No space left on device, 100 bytes are free: .*a\.txt"):
         write_half()
     assert list(tmp_path.iterdir()) == []

@@ -174,7 +174,7 @@ def watcher_of(camera: Path, out: Path, url: str) -> Watcher:
 def test_watch_sends_after_a_restart_what_was_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from thfr.deploy.watch import watcher as module
+    from thfr.deploy.watch import recorder as module
 
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
     camera, out, port = tmp_path / "camera", tmp_path / "out", free_port()
