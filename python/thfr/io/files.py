@@ -57,7 +57,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 folder.rmdir()
         if full:
             free = free_bytes(target.parent)
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {free:,} bytes are free", str(target)) from error
+            raise OSError(
+                errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {free:,} bytes are free", str(target)
+            ) from error
         raise
 
 
