@@ -56,10 +56,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             for folder in made:
                 folder.rmdir()
         if full:
-            free = free_bytes(target.parent)
-            raise OSError(
-                errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {free:,} bytes are free", str(target)
-            ) from error
+            words = f"{os.strerror(errno.ENOSPC)}, {free_bytes(target.parent):,} bytes are free"
+            raise OSError(errno.ENOSPC, words, str(target)) from error
         raise
 
 
