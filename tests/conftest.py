@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.device import EVERY_ORDER, Device, emulation
+from support.device import DEVICES, Device, emulation
 
 # One worker of pytest-xdist a core: more threads than free cores slow everything down tenfold.
 torch.set_num_threads(1)
@@ -20,12 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("THFR_SHARED", ROOT.parent / "shared"))
 
 
-@pytest.fixture(params=EVERY_ORDER)
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """Where a test's operators run: on the CPU, and on each device that is there."""
-    name = str(request.param)
-    with emulation(int(name[-1])) if name.startswith("order") else nullcontext():
-        yield Device(name)
+    """Where a test's operators run: on the CPU, and on each device that is there. The emulator's threads run
+    as they are numbered or in one of two random orders, by the name of the test; `tests/emulator` has all.
+    """
+    order = zlib.crc32(request.node.nodeid.encode()) % 3
+    with emulation(order) if request.param == "emulated" else nullcontext():
+        yield Device(request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)

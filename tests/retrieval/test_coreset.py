@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.device import ONE_ORDER, Device
+from support.device import Device
 from support.retrieval_cases import DTYPES, KINDS, LAYOUTS, rows
 from torch import Tensor
 
@@ -34,7 +34,6 @@ def check(device: Device, bank: Tensor, size: int, seed: int = 0) -> None:
         assert reference.greedy_coreset(bank, size, seed).tolist() == expected
 
 
-@ONE_ORDER
 @pytest.mark.parametrize("kind", KINDS)
 def test_against_the_loop(kind: str, device: Device) -> None:
     bank = rows(kind, 110, 67, 1)
@@ -42,7 +41,6 @@ def test_against_the_loop(kind: str, device: Device) -> None:
         check(device, bank, size, 5)
 
 
-@ONE_ORDER
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes_and_strides(layout: str, dtype: torch.dtype, device: Device) -> None:
@@ -50,13 +48,11 @@ def test_dtypes_and_strides(layout: str, dtype: torch.dtype, device: Device) -> 
     check(device, LAYOUTS[layout](rows("random", 9, 21, 2).to(dtype)), 9)
 
 
-@ONE_ORDER
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 300), (33, 7), (6, 2049), (5, 9 * 2048 + 1)])
 def test_shapes(shape: tuple[int, int], device: Device) -> None:
     check(device, rows("random", *shape, 3), shape[0], 11)
 
 
-@ONE_ORDER
 @pytest.mark.parametrize("kind", ["constant", "zero", "tied", "integer"])
 def test_every_row_once(kind: str, device: Device) -> None:
     bank = rows(kind, 47, 5, 4)
@@ -68,7 +64,6 @@ def test_every_row_once(kind: str, device: Device) -> None:
         assert chosen[1:].tolist() == [n for n in range(47) if n != first]
 
 
-@ONE_ORDER
 @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-170, 1e170, 1e200, 1e300])
 def test_double_beyond_the_range_of_squares(scale: float, device: Device) -> None:
     bank = rows("random", 60, 11, 4).double()

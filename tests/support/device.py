@@ -21,19 +21,12 @@ Move = Callable[[Tensor], Tensor]
 EMULATED = "THFR_EMULATED" in os.environ
 
 
-def _parameters(orders: int) -> list[Any]:
-    there: list[Any] = ["cpu"]
-    if EMULATED:
-        there += [pytest.param(f"order{i}", marks=pytest.mark.emulated) for i in range(orders)]
-    if torch.cuda.is_available():
-        there.append(pytest.param("cuda", marks=pytest.mark.cuda))
-    return there
-
-
-#: of the fixture ``device``: threads as they are numbered, and in two random orders
-EVERY_ORDER = _parameters(3)
-#: for tests that take long: `test_operators.py` of the emulator has every order
-ONE_ORDER = pytest.mark.parametrize("device", _parameters(1), indirect=True)
+#: of the fixture ``device``
+DEVICES: list[Any] = ["cpu"]
+if EMULATED:
+    DEVICES.append(pytest.param("emulated", marks=pytest.mark.emulated))
+if torch.cuda.is_available():
+    DEVICES.append(pytest.param("cuda", marks=pytest.mark.cuda))
 
 
 def moved(value: Any, move: Move) -> Any:
@@ -43,9 +36,7 @@ def moved(value: Any, move: Move) -> Any:
 
 
 class Device:
-    """Operators by name, on tensors of the CPU, with results there. ``name``: cpu, cuda or an order of the
-    emulator's threads.
-    """
+    """Operators by name, on tensors of the CPU, with results there. ``name``: cpu, emulated or cuda."""
 
     def __init__(self, name: str) -> None:
         self.name = name
