@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -29,6 +30,15 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     order = zlib.crc32(request.node.nodeid.encode()) % 3
     with emulation(order) if request.param == "emulated" else nullcontext():
         yield Device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    """Draws without a generator follow from the name of the test, not from the tests that ran before it."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -96,7 +96,7 @@ def test_wrong_rows_and_damaged_banks_are_refused(tmp_path: Path) -> None:
 def test_a_faiss_index_is_a_bank_with_a_recall(tmp_path: Path, metric: str) -> None:
     pytest.importorskip("faiss", reason="needs thfr-ext[faiss]")
     bank = written(tmp_path / "bank", rows_of(600), "fp16", metric)
-    queries = torch.nn.functional.normalize(torch.randn(20, 24), dim=1)
+    queries = torch.randn(20, 24)  # as long as the rows: with short ones every cell of the index is as near
     flat = FaissBank.build(bank, "Flat")
     assert measured_recall(bank, flat, queries, 3) > 0.99
     scores, _ = bank.search(queries, 3)
