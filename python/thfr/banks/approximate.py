@@ -28,14 +28,15 @@ class FaissBank:
     square roots, so that they mean the same as everywhere here; they are not rescored.
 
     Args:
-        index: a faiss index of metric L2, or inner product (for unit rows the cosine).
-        bank: whose rows they are; without one :meth:`rows` has none.
+        index: a faiss index of metric L2, or inner product.
+        bank: whose rows they are; without one :meth:`rows` has none, and inner products are not made cosines.
         probes: lists that an IVF index looks at; more are slower and miss less.
     """
 
     def __init__(self, index: Any, bank: ShardedBank | None = None, probes: int | None = None) -> None:
         self._faiss, self.index, self.bank = _faiss(), index, bank
         self.metric = "l2" if index.metric_type == self._faiss.METRIC_L2 else "dot"
+        self._cosine = bank is not None and bank.index.metric == "cosine"
         if probes is not None:
             self._faiss.extract_index_ivf(index).nprobe = probes
 
@@ -103,7 +104,7 @@ class FaissBank:
         k: int = 1,
     ) -> tuple[Tensor, Tensor]:  # fp32 [Q,k], int64 [Q,k]
         """About the k best rows; index -1 where the lists looked at hold fewer."""
-        scores, indices = self.index.search(queries.detach().float().cpu().contiguous().numpy(), k)
+        scores, indices = self.index.search(_rows(queries.detach().cpu(), self._cosine), k)
         found = torch.from_numpy(scores)
         return (found.clamp_min(0).sqrt() if self.metric == "l2" else found), torch.from_numpy(indices)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from thfr.cli.output import Result
 from thfr.data.registry import dataset_names
+from thfr.errors import InputError
 from thfr.io.sizes import parse_grid, parse_size
 
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
@@ -93,7 +95,13 @@ def add_results_of_run(parser: argparse._ActionsContainer, out: str, out_help: s
 
 
 def results_of_run(args: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`add_results_of_run` was given, as arguments of the functions that draw."""
+    """What :func:`add_results_of_run` was given, as arguments of the functions that draw.
+
+    Raises:
+        InputError: no ``--out``, and a run that cannot be written into.
+    """
+    if args.out is None and not os.access(args.run_folder, os.W_OK):
+        raise InputError(f"{args.command}: cannot write into {args.run_folder}; say where: --out")
     return {name: getattr(args, name) for name in ("out", "data", "maps", "device")} | {"progress": True}
 
 
