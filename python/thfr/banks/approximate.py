@@ -11,14 +11,11 @@ from torch import Tensor
 
 from thfr.banks.sharded import ShardedBank
 from thfr.errors import InputError
+from thfr.extras import require
 
 
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError("bank: a faiss index needs faiss: pip install thfr-ext[faiss]") from error
-    return faiss
+    return require("bank: a faiss index", "faiss", "faiss")
 
 
 class FaissBank:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.runs.json_file import read_object
 
 FORMAT = "thfr-bank-1"
 INDEX = "bank.json"
@@ -50,18 +51,16 @@ def read_index(folder: Path) -> BankIndex:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    import json
-
     path = folder / INDEX
+    values = read_object(path, "bank")
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise ValueError(f"expected the format {FORMAT}")
         index = BankIndex(**{**values, "shards": tuple(values["shards"])})
         fits = index.metric in ("l2", "cosine", "dot") and index.keys in ("fp16", "int8") and index.width >= 1
         if not fits or not index.shards or any(not isinstance(n, int) or n < 1 for n in index.shards):
             raise ValueError("values out of range")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"bank: {path} cannot be read: {error}") from error
     return index
 

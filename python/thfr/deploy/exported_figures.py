@@ -22,7 +22,7 @@ _WARM_UP = 2
 
 def evaluate_exported(
     folder: str | os.PathLike[str],
-    data: str | os.PathLike[str] | None,
+    data: str | os.PathLike[str] | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
     maps_out: str | os.PathLike[str] | None = None,

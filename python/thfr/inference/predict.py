@@ -22,7 +22,7 @@ from thfr.inference.scoring import KEPT, item_options, judged, score_items, sour
 from thfr.io import atomic_path, image_size, read_map, read_resized
 from thfr.io.files import free_bytes
 from thfr.methods import Detector
-from thfr.methods.base import native_map
+from thfr.methods.common.counting import native_map
 from thfr.predictions.judging import NothingToLookAt, Rules
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item, collect

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thfr.errors import InputError
+from thfr.errors import InputError, located
 from thfr.io import atomic_write_json, atomic_write_text
 from thfr.runs import files
 from thfr.runs.json_file import read_object
@@ -71,8 +71,7 @@ def read_metadata(run: Path) -> RunMetadata:
     try:
         return RunMetadata.model_validate(read_object(path, "run"))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise InputError(f"run: {path} is damaged: {wrong}") from error
+        raise InputError(f"run: {path} is damaged: {located(error)}") from error
 
 
 def write_metadata(run: Path, metadata: RunMetadata) -> None:

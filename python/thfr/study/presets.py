@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -52,18 +51,3 @@ def changed(config: RunConfig, values: dict[str, Any], source: str) -> RunConfig
             raise InputError(f"config: {source}: expected the sections model and training, got {section!r}")
         merged[section] = merged[section] | fields
     return config_from_values(merged, source)
-
-
-def read_changes(path: Path) -> dict[str, Any]:
-    """A YAML file of fields to change, in the layout of a run's ``config.yaml``.
-
-    Raises:
-        InputError: it cannot be read or is no YAML mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"config: {path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"config: {path} must hold a mapping, got {type(values).__name__}")
-    return values

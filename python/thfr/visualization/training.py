@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from thfr.data import Dataset, load_images
-from thfr.errors import InputError
+from thfr.errors import InputError, located
 from thfr.io import atomic_write_json
 from thfr.io.sizes import plain
 from thfr.methods import Detector, FitContext
@@ -231,8 +231,7 @@ def _claim(
     try:
         config = VisualizationConfig.model_validate({**there, **asked})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"visualize: {problems}") from error
+        raise InputError(f"visualize: {located(error)}") from error
     if metadata:
         _check_belongs(run, metadata, detector)
         differing = [

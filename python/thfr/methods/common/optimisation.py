@@ -53,15 +53,9 @@ class AdamConfig(OptimisationConfig):
 
     def optimiser(self, network: nn.Module, images: int, device: torch.device) -> Optimiser:
         """These settings for a network on ``device`` and a training set of ``images`` images."""
-        return Optimiser(
-            network,
-            device,
-            self.steps(images),
-            self.learning_rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            schedule=warm_up_and_decay if self.decay else constant,
-            precision=self.precision,
+        schedule = warm_up_and_decay if self.decay else constant
+        return Optimiser.of(
+            self, network, images, device, schedule, self.betas, weight_decay=self.weight_decay
         )
 
 
@@ -97,6 +91,21 @@ class Optimiser:
             weight_decay=weight_decay,
             fused=True,
         )
+
+    @classmethod
+    def of(
+        cls,
+        settings: OptimisationConfig,
+        network: nn.Module,
+        images: int,
+        device: torch.device,
+        schedule: Schedule = constant,
+        betas: tuple[float, float] = (0.9, 0.999),
+        **options: float,
+    ) -> Optimiser:
+        """That of a method's settings, for a training set of ``images`` images."""
+        options |= {"betas": betas, "schedule": schedule, "precision": settings.precision}
+        return cls(network, device, settings.steps(images), settings.learning_rate, **options)
 
     def computing(self) -> torch.autocast:
         """Where the network computes in the precision of training."""

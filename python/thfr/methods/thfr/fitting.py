@@ -39,7 +39,7 @@ def fit_restoration(
         seconds = fitting.optimiser.run(fitting.losses, context, started)
         bank = fitting.bank
         if bank is not None and store.mapped:  # it must not point into the file about to be removed
-            bank = TemplateBank([level.clone() for level in bank.features], bank.indices, bank.key_cells)
+            bank = TemplateBank.of([level.clone() for level in bank.features], bank.indices, config.model)
     finally:
         store.close()
     metadata = {
@@ -106,9 +106,7 @@ class _Fitting:
         if not model.uses_templates:
             return None, None
         originals = [level[: self.count] for level in self.store.levels]
-        bank = TemplateBank.build(
-            originals, self.indices, model.key_cells, model.tile_count, model.place_weight
-        )
+        bank = TemplateBank.of(originals, self.indices, model)
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
         if len(bank) < 2:
             raise InputError(
