@@ -100,7 +100,8 @@ class FaissBank:
         k: int = 1,
     ) -> tuple[Tensor, Tensor]:  # fp32 [Q,k], int64 [Q,k]
         """About the k best rows; index -1 where the lists looked at hold fewer."""
-        scores, indices = self.index.search(queries.detach().float().cpu().contiguous().numpy(), k)
+        cosine = self.bank is not None and self.bank.index.metric == "cosine"
+        scores, indices = self.index.search(_rows(queries.detach().cpu(), cosine), k)
         found = torch.from_numpy(scores)
         return (found.clamp_min(0).sqrt() if self.metric == "l2" else found), torch.from_numpy(indices)
 
