@@ -14,7 +14,7 @@ SOURCES = {"thfr": ROOT / "python" / "thfr", "thfr_ext": ROOT / "thfr_ext"}
 #: a package of thfr may import those of the levels below it, and itself
 LEVELS: tuple[set[str], ...] = (
     {"errors", "random_streams"},
-    {"extras"},
+    {"extras", "plain"},
     {"io", "distributed"},
     {"backbones", "data"},
     {"runs"},

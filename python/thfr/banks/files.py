@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.plain import Plain
 from thfr.runs.json_file import read_object
 
 FORMAT = "thfr-bank-1"
@@ -22,7 +23,7 @@ Keys = Literal["fp16", "int8"]
 
 
 @dataclass(frozen=True)
-class BankIndex:
+class BankIndex(Plain):
     """What ``bank.json`` says."""
 
     width: int
@@ -42,7 +43,7 @@ class BankIndex:
         return [sum(self.shards[:number]) for number in range(len(self.shards))]
 
     def write(self, folder: Path) -> None:
-        atomic_write_json(folder / INDEX, {"format": FORMAT, **asdict(self)})
+        atomic_write_json(folder / INDEX, {"format": FORMAT, **self.as_dict()})
 
 
 def read_index(folder: Path) -> BankIndex:
@@ -53,15 +54,11 @@ def read_index(folder: Path) -> BankIndex:
     """
     path = folder / INDEX
     values = read_object(path, "bank")
-    try:
-        if values.pop("format") != FORMAT:
-            raise ValueError(f"expected the format {FORMAT}")
-        index = BankIndex(**{**values, "shards": tuple(values["shards"])})
-        fits = index.metric in ("l2", "cosine", "dot") and index.keys in ("fp16", "int8") and index.width >= 1
-        if not fits or not index.shards or any(not isinstance(n, int) or n < 1 for n in index.shards):
-            raise ValueError("values out of range")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"bank: {path} cannot be read: {error}") from error
+    if values.get("format") != FORMAT:
+        raise InputError(f"bank: {path} is no bank: expected the format {FORMAT}")
+    index = BankIndex.from_dict(values, path)
+    if index.width < 1 or not index.shards or min(index.shards) < 1:
+        raise InputError(f"bank: {path} is damaged: values out of range")
     return index
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from thfr.runs.folder import read_metadata
 from thfr.runs.json_file import read_object
 from thfr.training import train
 from thfr.visualization import Report, overlay, write_contact_sheet, write_report
-from thfr.visualization.curves import overlap_curves
 from thfr.visualization.plots import headline
 from thfr.visualization.results import RunResults, results_of
+from thfr.visualization.run_report import make_report
 
 SETTINGS_FILE = "demo.json"
 BACKBONE = "tf_efficientnet_lite0"  # its weights come with an installed package
@@ -156,19 +157,10 @@ def _metrics(results: RunResults, progress: bool) -> dict[str, Any]:
 
 
 def _report(results: RunResults, metrics: dict[str, Any]) -> Report:
-    dataset, metadata = results.dataset, read_metadata(results.run)
-    return Report(
+    learnt, seconds = len(results.dataset.train), read_metadata(results.run).train_seconds
+    return replace(
+        make_report(results, metrics=metrics),
         title="THFR finds what is wrong on a tray of parts",
-        entries=results.entries(),
-        scale=results.scale,
-        metrics=metrics,
-        curves=overlap_curves(dataset, {sample: read_map(path) for sample, path in results.maps.items()}),
-        subtitle=f"A made-up product. The detector has seen {len(dataset.train)} good images of it, "
-        f"not one defect; it learnt for {metadata.train_seconds:.0f} s.",
-        metadata={
-            "method": "Template-guided Hierarchical Feature Restoration (ICCV 2023)",
-            "features": f"{BACKBONE}, {results.detector.config.model.size_in_words}",
-            "templates": f"{results.detector.template_count} good images",
-            "training": f"{metadata.steps} steps on {metadata.device} in {metadata.train_seconds:.0f} s",
-        },
+        subtitle=f"A made-up product. The detector has seen {learnt} good images of it, not one defect; it "
+        f"learnt for {seconds:.0f} s.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,14 @@ class Sample:
     @property
     def is_anomalous(self) -> bool:
         return self.kind != GOOD
+
+
+def as_sample(source: Sample | str | os.PathLike[str]) -> Sample:
+    """A file of no data set as a good image to learn from; a sample as it is."""
+    if isinstance(source, Sample):
+        return source
+    path = Path(source)
+    return Sample(path, "train", GOOD, path.stem, oriented=True)
 
 
 @dataclass(frozen=True)

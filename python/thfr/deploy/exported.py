@@ -53,20 +53,13 @@ class ExportedModel(ArrayScorer):
         size = metadata["size"]  # one number in older exports, which are square
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         self.limit = float(metadata["threshold"]["limit"])
+        self.precision = str(metadata.get("precision", "fp32"))  # or bf16, int8
+        self.label: str = metadata["method"]  # and its variant, in words
+        self.digest: str = metadata["digests"][files.MODELS[metadata["format"]]]
         self._run = runner
 
     @property
-    def precision(self) -> str:
-        """What it computes in: ``fp32``, ``bf16`` or ``int8``."""
-        return str(self.metadata.get("precision", "fp32"))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the model's file."""
-        return str(self.metadata["digests"][files.MODELS[self.metadata["format"]]])
-
-    @property
-    def threshold(self) -> Threshold:
+    def threshold(self) -> Threshold:  # type: ignore[override]
         """The run's threshold, at the limit of the exported verdicts."""
         from thfr.runs.threshold import Threshold  # SciPy takes longer to import than all else here
 
@@ -75,12 +68,7 @@ class ExportedModel(ArrayScorer):
         return Threshold(**held)
 
     @property
-    def label(self) -> str:
-        """The method, and its variant where it has several, in words."""
-        return str(self.metadata["method"])
-
-    @property
-    def scale(self) -> ColourScale | None:
+    def scale(self) -> ColourScale | None:  # type: ignore[override]
         """The colour scale of good images, where the run could tell it."""
         from thfr.predictions.scale import ColourScale
 

@@ -13,10 +13,10 @@ from thfr.data.base import components
 from thfr.data.planted import LOGICAL, PLANTED, plant_all
 from thfr.errors import InputError
 from thfr.evaluation.localisation import Question, TestPixels
-from thfr.evaluation.protocols import image_auroc
 from thfr.evaluation.region import within
 from thfr.io.framing import counted
 from thfr.methods import Detector
+from thfr_ext import auroc
 
 PRO_LIMIT = 0.3
 
@@ -66,13 +66,13 @@ def evaluate_synthetic(
         batch = torch.from_numpy(np.stack(every[start : numbers.stop])).permute(0, 3, 1, 2).contiguous()
         native_sizes = None if sizes is None else [sizes[number % len(images)] for number in numbers]
         maps, values = detector.score_prepared(batch, native_sizes)
-        scores.append(values.cpu().numpy())
+        scores.append(values.cpu())
         for number, single in zip(numbers, maps.cpu().numpy(), strict=True):
             row, parts = within(single, components(truth[number]), inside[number % len(images)])
             pixels.add(number, "any", row, parts)
-    good, bad = np.split(np.concatenate(scores), [len(pictures)])
+    good, bad = torch.cat(scores).split([len(pictures), len(planted)])
     of_pixels = pixels.figures([Question(("any",), "area", (PRO_LIMIT,))])
-    figures = {kind: image_auroc(good, bad[[one == kind for one in kinds]]) for kind in PLANTED}
+    figures = {kind: _auroc(good, bad[[one == kind for one in kinds]]) for kind in PLANTED}
     logical = [figures[kind] for kind in LOGICAL]
     structural = [figures[kind] for kind in PLANTED if kind not in LOGICAL]
     return {
@@ -82,3 +82,8 @@ def evaluate_synthetic(
         "kinds": figures,
         "au_pro": of_pixels.areas[0][PRO_LIMIT],
     }
+
+
+def _auroc(good: Tensor, bad: Tensor) -> float:
+    labels = torch.arange(len(good) + len(bad)) >= len(good)
+    return float(auroc(torch.cat([good, bad]), labels))

@@ -94,9 +94,7 @@ def predict(
     collected = collect(source, target)
     items = collected.items
     detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
-    scale = detector.scale
-    if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
-        scale = good_scale(detector)
+    scale = detector.scale or good_scale(detector)  # of a run that did not store its own
     _check_room(target, items)
     writer = ResultsWriter(target, detector.threshold, scale, collected.notes)
     digests: dict[str, str] = {}

@@ -25,6 +25,7 @@ from .images import resize_for_model as resize_for_model
 from .listing import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .listing import Listing as Listing
 from .listing import find_images as find_images
+from .listing import images_of as images_of
 from .listing import list_images as list_images
 from .maps import read_map as read_map
 from .maps import write_map as write_map

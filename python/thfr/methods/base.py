@@ -73,12 +73,11 @@ class Detector(ArrayScorer, Generic[ConfigT]):
         if precision not in PRECISIONS or (precision == "fp16" and self.device.type == "cpu"):
             got = f"{precision!r} on {self.device}"
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
-        self.config, self.precision = config, precision
-        self.threshold: Threshold | None = None
-        self.scale: ColourScale | None = None
+        self.config, self.size = config, config.model.canvas
+        self.precision: Precision = precision
+        self.threshold = self.scale = self.digest = None
         self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
-        self.digest: str | None = None
         self._counting = Counting()
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
 
@@ -116,13 +115,6 @@ class Detector(ArrayScorer, Generic[ConfigT]):
         """The sum of maps of any resolution, up-sampled to the input size and blurred, and its maximum."""
         maps, scores = thfr_ext.upsample_blur(levels, self.config.model.size, sigma=4.0, combine="sum")
         return maps, scores
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of a prepared image in pixels. The network's own input, ``config.model.size``, is
-        smaller where the image is seen in tiles.
-        """
-        return self.config.model.canvas
 
     @property
     def label(self) -> str:

@@ -81,9 +81,14 @@ class PaDiMDetector(Detector[PaDiMConfig]):
     """
 
     def __init__(
-        self, config: PaDiMConfig, extractor: FeatureExtractor, channels: Tensor, means: Tensor,
-        whitenings: Tensor, *options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        config: PaDiMConfig,
+        extractor: FeatureExtractor,
+        channels: Tensor,
+        means: Tensor,
+        whitenings: Tensor,
+        *options: Any,
+    ) -> None:
         super().__init__(config, extractor, *options)
         self.channels, self.means = channels.to(self.device), means.to(self.device)
         self.whitenings = whitenings.to(self.device)

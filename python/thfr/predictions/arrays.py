@@ -12,7 +12,9 @@ from thfr.errors import InputError
 from thfr.io import framed
 
 if TYPE_CHECKING:
+    from thfr.predictions.scale import ColourScale
     from thfr.runs.inputs import RunInputs
+    from thfr.runs.threshold import Threshold
 
 
 class ArrayScorer(ABC):
@@ -23,7 +25,13 @@ class ArrayScorer(ABC):
     inputs: RunInputs
     """How images are read."""
     size: tuple[int, int]
-    """(height, width) of a prepared image in pixels."""
+    """(height, width) of a prepared image in pixels; what the network sees is smaller where it is tiled."""
+    threshold: Threshold | None
+    scale: ColourScale | None
+    """Of good images' maps."""
+    digest: str | None
+    """Of the files that it was read from."""
+    precision: str
 
     @abstractmethod
     def score_read(

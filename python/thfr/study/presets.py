@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +12,6 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods.registry import config_from_values
 
-PRESETS = ("mvtec_ad", "mvtec_loco")
 _SECTIONS = ("model", "training")
 
 
@@ -30,13 +29,11 @@ class Preset:
 
 
 def load_preset(dataset: str) -> Preset:
-    """The packaged preset of a data set; one without a preset of its own has the default of ``mvtec_ad``."""
-    if dataset not in PRESETS:
-        return replace(load_preset("mvtec_ad"), categories={})
-    text = (files("thfr.study") / "presets" / f"{dataset}.yaml").read_text(encoding="utf-8")
+    """The packaged preset, with what differs in categories of this data set."""
+    text = (files("thfr.study") / "presets" / "pinned.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    default = config_from_values(values["default"], f"preset {dataset}")
-    return Preset(default, tuple(values["seeds"]), values.get("categories") or {})
+    default = config_from_values(values["default"], "preset")
+    return Preset(default, tuple(values["seeds"]), values["categories"].get(dataset, {}))
 
 
 def changed(config: RunConfig, values: dict[str, Any], source: str) -> RunConfig:

@@ -56,6 +56,8 @@ class ImageFolder(WholeDataset):
             raise InputError(f"folder: no image ({' '.join(IMAGE_SUFFIXES)}) in {printable(folder)}")
         check_ids("folder", [*test])
         truth = _first(parts, _MASKS)
+        if truth is not None:
+            test.sort(key=lambda sample: sample.is_anomalous)
         test = with_ground_truth("folder", folder, test, notes, truth.name if truth else _MASKS[0])
         return cls("folder", root, category, tuple(train), (), tuple(test), tuple(notes))
 

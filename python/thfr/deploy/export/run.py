@@ -142,9 +142,7 @@ def _metadata(
     written: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    scale = detector.scale
-    if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
-        scale = good_scale(detector)
+    scale = detector.scale or good_scale(detector)  # of a run that did not store its own
     return {
         "version": files.FORMAT_VERSION,
         "format": format,

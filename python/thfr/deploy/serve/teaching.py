@@ -14,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from thfr.deploy.exported import is_exported
 from thfr.deploy.inspections import InspectionLog
 from thfr.deploy.model import FolderModel, Model
-from thfr.deploy.serve.history import Text, Verdict
+from thfr.deploy.serve.history import Text
 from thfr.deploy.serve.inspector import Inspector
 from thfr.deploy.serve.schema import problems
 from thfr.deploy.teach import Taught, teach
 from thfr.errors import InputError
+from thfr.runs.threshold import Verdict
 
 
 class Busy(Exception):

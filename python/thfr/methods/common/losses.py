@@ -20,9 +20,9 @@ def restoration_losses(
     """The loss of each level, location: mean cosine distance of its locations; flattened: cosine distance of
     whole levels, as one vector an image.
     """
-    losses = {}
-    for number, pair in enumerate(zip(wanted, restored, strict=True), 1):
-        if kind == "flattened":
-            pair = tuple(level.flatten(1)[:, :, None, None] for level in pair)
-        losses[f"level{number}"] = thfr_ext.cosine_distance(*pair).mean()
-    return losses
+    if kind == "flattened":
+        wanted, restored = (
+            [level.flatten(1)[:, :, None, None] for level in one] for one in (wanted, restored)
+        )
+    pairs = enumerate(zip(wanted, restored, strict=True), 1)
+    return {f"level{number}": thfr_ext.cosine_distance(*pair).mean() for number, pair in pairs}

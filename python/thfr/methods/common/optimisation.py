@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -54,9 +55,8 @@ class AdamConfig(OptimisationConfig):
     def optimiser(self, network: nn.Module, images: int, device: torch.device) -> Optimiser:
         """These settings for a network on ``device`` and a training set of ``images`` images."""
         schedule = warm_up_and_decay if self.decay else constant
-        return Optimiser.of(
-            self, network, images, device, schedule, self.betas, weight_decay=self.weight_decay
-        )
+        options = {"betas": self.betas, "weight_decay": self.weight_decay}
+        return Optimiser.of(self, network, images, device, schedule, **options)
 
 
 class Optimiser:
@@ -100,11 +100,10 @@ class Optimiser:
         images: int,
         device: torch.device,
         schedule: Schedule = constant,
-        betas: tuple[float, float] = (0.9, 0.999),
-        **options: float,
+        **options: Any,
     ) -> Optimiser:
         """That of a method's settings, for a training set of ``images`` images."""
-        options |= {"betas": betas, "schedule": schedule, "precision": settings.precision}
+        options |= {"schedule": schedule, "precision": settings.precision}
         return cls(network, device, settings.steps(images), settings.learning_rate, **options)
 
     def computing(self) -> torch.autocast:

@@ -73,10 +73,8 @@ class TemplateBank:
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint: ``level0``, ``level1``, ... and ``rows``, the indices."""
-        return {
-            **{f"level{number}": level for number, level in enumerate(self.features)},
-            "rows": self.indices,
-        }
+        levels = {f"level{number}": level for number, level in enumerate(self.features)}
+        return {**levels, "rows": self.indices}
 
     @classmethod
     def from_state(

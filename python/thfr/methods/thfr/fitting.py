@@ -61,14 +61,8 @@ class _Fitting:
         self.count, self.indices = len(context.images), context.indices
         self.network = self._make_network(extractor.channels)
         settings = config.training
-        self.optimiser = Optimiser(
-            self.network,
-            context.device,
-            settings.steps(self.count),
-            settings.learning_rate,
-            betas=settings.betas,
-            schedule=warm_up_and_decay,
-            precision=settings.precision,
+        self.optimiser = Optimiser.of(
+            settings, self.network, self.count, self.device, warm_up_and_decay, betas=settings.betas
         )
         self.bank, self.nearest = self._make_bank()
 
