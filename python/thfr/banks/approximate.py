@@ -11,14 +11,11 @@ from torch import Tensor
 
 from thfr.banks.sharded import ShardedBank
 from thfr.errors import InputError
+from thfr.extras import require
 
 
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError("bank: a faiss index needs faiss: pip install thfr-ext[faiss]") from error
-    return faiss
+    return require("bank: a faiss index", "faiss", "faiss")
 
 
 class FaissBank:
@@ -36,7 +33,6 @@ class FaissBank:
     def __init__(self, index: Any, bank: ShardedBank | None = None, probes: int | None = None) -> None:
         self._faiss, self.index, self.bank = _faiss(), index, bank
         self.metric = "l2" if index.metric_type == self._faiss.METRIC_L2 else "dot"
-        self._cosine = bank is not None and bank.index.metric == "cosine"
         if probes is not None:
             self._faiss.extract_index_ivf(index).nprobe = probes
 
@@ -104,7 +100,8 @@ class FaissBank:
         k: int = 1,
     ) -> tuple[Tensor, Tensor]:  # fp32 [Q,k], int64 [Q,k]
         """About the k best rows; index -1 where the lists looked at hold fewer."""
-        scores, indices = self.index.search(_rows(queries.detach().cpu(), self._cosine), k)
+        cosine = self.bank is not None and self.bank.index.metric == "cosine"
+        scores, indices = self.index.search(_rows(queries.detach().cpu(), cosine), k)
         found = torch.from_numpy(scores)
         return (found.clamp_min(0).sqrt() if self.metric == "l2" else found), torch.from_numpy(indices)
 
