@@ -87,6 +87,8 @@ def exported(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The run as ONNX."""
+    if torch.__version__ < "2.7":
+        pytest.skip("PyTorch 2.6 cannot write the graph")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"the extra onnx is absent ({package})")
     from thfr.deploy.export import run

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import toy_method
+from support.exporting import exporting
 from support.methods import small_config
 from thfr.data.synth import render, split_sizes
 from thfr.deploy.export.run import export_run
@@ -68,6 +69,7 @@ def demo_images(folder: Path, split: str, most: int = 96) -> list[Path]:
     return paths
 
 
+@exporting
 def test_the_demos_images(binary: Path, detector: THFRDetector, tmp_path: Path) -> None:
     """The 96 that it tests with, by a run whose threshold lies among their scores."""
     train, validation, test = (
@@ -96,6 +98,7 @@ def test_images_of_every_size(binary: Path, exported: Path, tmp_path: Path) -> N
     compared(binary, exported, paths)
 
 
+@exporting
 def test_a_letterboxed_rectangle(binary: Path, good_folder: Path, tmp_path: Path) -> None:
     values = small_config("padim", holdout=0.3).model_dump(mode="json")
     with toy_method.registered():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.exporting import exporting
 from thfr.cli import main
 from thfr.deploy.export import operators, parity
 from thfr.deploy.export import run as export
@@ -45,6 +46,7 @@ class Brightness(nn.Module):
         return anomaly_map, score, score > 1
 
 
+@exporting
 def test_a_model_that_says_something_else_is_not_written(
     run_folder: Path,
     good_folder: Path,
@@ -105,6 +107,7 @@ run.export_run(sys.argv[1], sys.argv[2], "torch", sys.argv[3])
 """
 
 
+@exporting
 def test_a_killed_export_leaves_no_folder(
     run_folder: Path,
     good_folder: Path,
@@ -127,6 +130,7 @@ def test_a_killed_export_leaves_no_folder(
     assert load(out, threads=1).score(pictures(2)).verdicts
 
 
+@exporting
 def test_what_is_refused(
     detector: THFRDetector,
     run_folder: Path,
@@ -151,7 +155,7 @@ def test_what_is_refused(
     with pytest.raises(InputError, match="export: thfr cannot be exported: it is in the test"):
         trace(detector, 1.0)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"needs the package onnx.*thfr-ext\[onnx\]"):
+    with pytest.raises(InputError, match=r"--format onnx needs onnxscript: pip install thfr-ext\[onnx\]"):
         export_run(run_folder, tmp_path / "out", "onnx", good_folder)
     assert not (tmp_path / "out").exists()
 

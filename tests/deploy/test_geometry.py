@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import toy_method
+from support.exporting import exporting
 from support.methods import small_config
 from thfr.deploy.export.run import export_run
 from thfr.deploy.exported import load
@@ -30,6 +31,7 @@ def toy() -> Iterator[None]:
         yield
 
 
+@exporting
 @pytest.mark.parametrize("case", CASES)
 def test_an_export_follows_the_geometry(case: str, good_folder: Path, tmp_path: Path) -> None:
     method, geometry = CASES[case]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.exporting import exporting
 from thfr.cli import main
 from thfr.deploy import files
 from thfr.deploy.export import formats
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from .conftest import SIZE, pictures
 
 
+@exporting
 @pytest.mark.parametrize("wrong", [False, True])
 def test_int8_has_limits_of_its_own(
     exported: Path,
@@ -70,6 +72,7 @@ def test_int8_has_limits_of_its_own(
         (["--bf16"], "--bf16: expected --format openvino, got onnx"),
     ],
 )
+@exporting
 def test_not_every_format_has_every_precision(
     run_folder: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

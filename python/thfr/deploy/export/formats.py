@@ -16,6 +16,7 @@ from thfr.deploy.export.int8 import quantise
 from thfr.errors import InputError
 
 OPSET = 20
+_TORCH = "2.7"  # 2.6 loses what it stores of a size, and its ONNX exporter does not fit today's onnxscript
 _ONE_FILE = 1_900_000_000  # bytes; protobuf ends at 2 GiB
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -31,8 +32,12 @@ def require(format: str, precision: str = "fp32") -> None:
     """Check that a format has a precision and that its packages are there.
 
     Raises:
-        InputError: it has not; or one is absent: names the extra to install.
+        InputError: it has not; or one is absent: names the extra to install; or PyTorch is of version 2.6.
     """
+    if torch.__version__ < _TORCH:
+        raise InputError(
+            f"export: PyTorch {torch.__version__} cannot write such graphs: it takes {_TORCH} or newer"
+        )
     if format not in _PRECISIONS[precision]:
         expected = " or ".join(_PRECISIONS[precision])
         raise InputError(f"export: --{precision}: expected --format {expected}, got {format}")
