@@ -64,6 +64,7 @@ def evaluate_run(
     maps_out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     batch_size: int = 8,
+    memory: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a run's test images and write the figures.
@@ -78,10 +79,12 @@ def evaluate_run(
         maps_out: folder for scores and maps, as :func:`thfr.inference.predict` writes them; None: not kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         batch_size: images predicted at once.
+        memory: bytes for what is kept of the pixels, see :func:`evaluate_maps`.
         progress: show a progress bar on stderr.
 
     Under ``torchrun`` all processes score images, each of them once; the main one has the figures, the
-    others an empty dict.
+    others an empty dict. The main one gets all maps, to rank and to write them; with ``memory`` and without
+    ``maps_out`` it gets what each keeps of its own instead.
 
     Returns:
         The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
@@ -95,13 +98,23 @@ def evaluate_run(
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector.config.dataset, data)
-    if not distributed.is_main():
+    shared = memory is not None and maps_out is None
+    if distributed.is_main():
+        remove_figures(target)
+    elif not shared:
         help_to_score(detector, collect(dataset, Path()).items, batch_size)
         return {}
-    remove_figures(target)
     metrics = evaluate_detector(
-        detector, dataset, maps_out=maps_out, batch_size=batch_size, progress=progress
+        detector,
+        dataset,
+        maps_out=maps_out,
+        batch_size=batch_size,
+        memory=memory,
+        shared=shared,
+        progress=progress,
     )
+    if not metrics:
+        return {}
     metrics["model"] = detector.config.summary()
     metrics["data"] = fingerprint(dataset, progress=progress)
     atomic_write_json(target, metrics)
@@ -114,12 +127,15 @@ def evaluate_detector(
     *,
     maps_out: str | os.PathLike[str] | None = None,
     batch_size: int = 8,
+    memory: int | None = None,
+    shared: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a data set's test images with a detector or an exported model: the figures of
     :func:`evaluate_maps`, ``image_f1`` at its threshold, and ``notes`` on the images.
 
-    ``maps_out``: folder for scores and maps; None: not kept. Each image is read once.
+    ``maps_out``: folder for scores and maps; None: not kept. Each image is read once. ``memory``, ``shared``:
+    as of :func:`evaluate_maps`; a process keeps the maps of its images to itself.
 
     Raises:
         InputError: as :func:`evaluate_maps`, or an image that cannot be read.
@@ -129,6 +145,7 @@ def evaluate_detector(
     folder = Path("." if maps_out is None else maps_out)
     collected = collect(dataset, folder)
     odd: list[tuple[str, str]] = []
+    items = collected.items[distributed.rank() :: distributed.world()] if shared else collected.items
     writer = (
         None
         if maps_out is None
@@ -138,7 +155,7 @@ def evaluate_detector(
     def predicted() -> Iterator[np.ndarray]:
         """The maps in the images' order; an image's score is in ``scores`` before its map comes."""
         failed: dict[str, str] = {}
-        for scored in score_items(detector, collected.items, batch_size, failed):
+        for scored in score_items(detector, items, batch_size, failed, alone=shared):
             if failed:  # a figure of some of the images is not that of the data set
                 raise InputError(unreadable("evaluate", failed))
             assert scored.item.sample is not None
@@ -160,7 +177,15 @@ def evaluate_detector(
         threshold=limit,
         region=detector.inputs.options.region,
         progress=progress,
+        memory=memory,
+        shared=shared,
     )
+    if shared:
+        odd = [one for part in distributed.collect_objects(odd) for one in part]
+        places = {item.name: place for place, item in enumerate(collected.items)}
+        odd.sort(key=lambda one: places[one[0]])
+    if not metrics:
+        return {}
     metrics["notes"] = [*gathered(odd), *collected.notes]
     if writer is not None:
         writer.finish(source_of(detector, digests))
