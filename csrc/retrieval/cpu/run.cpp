@@ -31,16 +31,6 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 std::int64_t round_up(std::int64_t n, std::int64_t unit) { return pieces(n, unit) * unit; }
 
-// Has elements [d, d + run) of rows [begin, end) come in.
-void ask_for(const Rows& x, std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) {
-  if (x.stride != 1) return;
-  const std::int64_t bytes = x.dtype == DType::f64 ? 8 : x.dtype == DType::f32 ? 4 : 2;
-  for (std::int64_t i = begin; i < end; ++i) {
-    const char* row = static_cast<const char*>(x.data) + (i * x.row_stride + d) * bytes;
-    for (std::int64_t b = 0; b < run * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
-  }
-}
-
 // `count` queries from number `first`, packed: panels of each depth block side by side, or row by row if few.
 struct QueryBlock {
   std::int64_t first, count, step;
@@ -124,6 +114,7 @@ class Search {
   void search_by_depth(QueryBlock& block, const Task& task, std::vector<Scratch>& scratch, BadRow& bad_query, BadRow& bad);
   void multiply_deep(std::int64_t asked, const Task& task, const FilterRows& queries, const FilterRows& rows, std::int64_t begin,
                      std::int64_t end, bool fresh, Scratch& scratch) const;
+  void ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const;
   void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
   void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Scratch& scratch);
 
@@ -299,7 +290,17 @@ void Search::pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, st
   float* out = scratch.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
   filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), scratch.known, place,
                scratch.known.squares.data() + place, d, run, 4, kernels_.bank_panel, out + place / nr * nr * run + place % nr);
-  ask_for(bank_, task.row + place + 4, task.row + std::min(place + 8, task.rows), d, run);
+  ask_for(task.row + place + 4, task.row + std::min(place + 8, task.rows), d, run);
+}
+
+// Has elements [d, d + run) of rows [begin, end) of the bank come in.
+void Search::ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const {
+  if (bank_.stride != 1) return;
+  const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const char* row = static_cast<const char*>(bank_.data) + (i * bank_.row_stride + d) * bytes;
+    for (std::int64_t b = 0; b < run * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+  }
 }
 
 // Depth [begin, end) of all pairs, added to scratch.by_row unless `fresh`. The sides change places: a block of all queries, from
@@ -320,12 +321,8 @@ void Search::multiply_deep(std::int64_t asked, const Task& task, const FilterRow
       filter_.pack(Filter::query, asked + q, count, queries, q, scratch.query_squares.data() + q, d, run, 4, static_cast<int>(mr),
                    scratch.queries.get() + q / mr * mr * run + q % mr);
     }
-    const std::int64_t next_run = std::min(kDepthBlock, end - d - run);
-    std::int64_t asked_for = 0;
     for (std::int64_t n = 0; n < task.rows; n += nr) {
-      const std::int64_t count = std::min(nr, task.rows - n), until = task.queries * (n + count) / task.rows;
-      if (next_run > 0) ask_for(queries_, asked + asked_for, asked + until, d + run, next_run);
-      asked_for = until;
+      const std::int64_t count = std::min(nr, task.rows - n);
       filter_.pack(Filter::bank, task.row + n, count, rows, n, scratch.row_squares.data() + n, d, run, static_cast<int>(nr), 0,
                    scratch.packed.get());
       const bool last = n + nr >= task.rows;  // behind the last rows come the first ones, a block deeper
