@@ -37,7 +37,7 @@ def seeded(request: pytest.FixtureRequest) -> None:
     """Draws without a generator follow from the name of the test, not from the tests that ran before it."""
     seed = zlib.crc32(request.node.nodeid.encode())
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

@@ -146,7 +146,7 @@ def test_before_fit_there_is_nothing(call: Callable[[THFR], object]) -> None:
         (np.zeros((2, 8, 8), np.uint8), r"X must be an RGB array .* got uint8 \[2, 8, 8\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"got uint8 \[0, 8, 8, 3\]"),
         ([np.zeros((8, 8, 3), np.uint8)], "X must be a folder, a list of paths or an array, got ndarray"),
-        ([], "X holds no image"),
+        ([], "no image in"),
         ("no/such/folder", "no/such/folder"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from thfr.backbones.specs import BackboneSpec, backbone_spec
-from thfr.errors import InputError
+from thfr.errors import InputError, located
 from thfr.io.sizes import canvas, in_words, parse_grid, parse_size, plain
 
 _Config = TypeVar("_Config", bound="_Base")
@@ -46,21 +47,24 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     return values
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: it cannot be read, or holds anything else; names the file.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config: {path} cannot be read: {error}") from error
+
+
 class _Base(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_yaml(self) -> str:
         """The configuration as YAML text."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-    @classmethod
-    def from_yaml(cls: type[_Config], text: str, source: str = "config") -> _Config:
-        """Read YAML text.
-
-        Raises:
-            InputError: names ``source`` and the fields that are wrong.
-        """
-        return cls.from_values(parse_yaml(text, source), source)
 
     @classmethod
     def from_values(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
@@ -72,8 +76,7 @@ class _Base(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InputError(f"config: {source}: {problems}") from error
+            raise InputError(f"config: {source}: {located(error)}") from error
 
 
 class ModelConfig(_Base):

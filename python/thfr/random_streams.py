@@ -30,6 +30,11 @@ def generator(seed: int, stream: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(state & 0x7FFF_FFFF_FFFF_FFFF)
 
 
+def integer(rng: torch.Generator, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=rng))
+
+
 _PERMUTED = 1 << 24  # numbers whose order fits into memory with ease
 
 

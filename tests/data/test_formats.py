@@ -260,7 +260,7 @@ def test_kolektor_has_no_item_on_both_sides(name: str, root: Path) -> None:
     (dataset,) = opened(name, root)
     items = [{sample.path.parent.name for sample in split} for split in (dataset.train, dataset.test)]
     assert items == [{"kos01", "kos02"}, {"kos03", "kos04"}]
-    assert dataset.notes == ("2 defective image(s) of the items that are learnt from are left out",)
+    assert dataset.notes == ("2 defective training image(s) are left out",)
 
 
 @pytest.mark.parametrize("name", ["real_iad"])

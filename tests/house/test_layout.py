@@ -13,7 +13,8 @@ SOURCES = {"thfr": ROOT / "python" / "thfr", "thfr_ext": ROOT / "thfr_ext"}
 
 #: a package of thfr may import those of the levels below it, and itself
 LEVELS: tuple[set[str], ...] = (
-    {"errors", "lazy", "random_streams"},
+    {"errors", "random_streams"},
+    {"extras", "plain"},
     {"io", "distributed"},
     {"backbones", "data"},
     {"runs"},
@@ -60,10 +61,13 @@ def exporting(package: str, name: str) -> str:
     """The module that a name which a package exports comes from."""
     if MODULES[package].name != "__init__.py":
         return package
-    for node in ast.walk(ast.parse(MODULES[package].read_text(encoding="utf-8"))):
+    stub = MODULES[package].with_suffix(".pyi")  # of what is imported on first use
+    text = (stub if stub.is_file() else MODULES[package]).read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and name in {alias.asname or alias.name for alias in node.names}:
-            inside = node.module in MODULES and node.module != package
-            return exporting(node.module, name) if inside else package
+            module = f"{package}.{node.module}" if node.level else node.module
+            inside = module in MODULES and module != package
+            return exporting(module, name) if inside else package
     return package
 
 

@@ -15,10 +15,10 @@ from thfr.methods.draem import DRAEMConfig
 from thfr.methods.draem.detector import drops, shrunk
 from thfr.methods.draem.losses import focal_loss, structural_similarity
 from thfr.methods.draem.networks import RECONSTRUCTION_WIDTHS, DRAEMNetwork, UShaped
-from thfr.methods.draem.noise import integer, perlin_noise, random_gradients, uniform
+from thfr.methods.draem.noise import perlin_noise, random_gradients, uniform
 from thfr.methods.draem.simulation import anomaly_mask, simulate, turned
 from thfr.methods.draem.textures import PATTERNS, TextureSource
-from thfr.random_streams import generator
+from thfr.random_streams import generator, integer
 
 
 @pytest.fixture

@@ -116,6 +116,18 @@ def test_every_method_takes_rectangular_tiles_and_a_region(
         assert anomaly_map.max() <= score * (1 + 1e-6)
 
 
+def test_features_in_a_file_leave_a_bank_that_knows_the_places_of_tiles(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    values = small_config("thfr").model_dump(mode="json")
+    values["model"] |= {"tiles": "2x1", "overlap": 0.25}
+    trained = train(config_from_values(values), paths, tmp_path / "run", device="cpu", cache_budget=0)
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    image = good_images(1, 9)[0]
+    assert trained.bank.tiles == loaded.bank.tiles == 2
+    np.testing.assert_array_equal(trained.score([image]).maps[0], loaded.score([image]).maps[0])
+
+
 def test_the_toy_method_finds_the_square_in_the_region_only(
     paths: list[Path], roi: Path, tmp_path: Path
 ) -> None:

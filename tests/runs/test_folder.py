@@ -12,7 +12,6 @@ from thfr.runs.folder import (
     RunData,
     RunMetadata,
     append_log,
-    claim,
     is_claimed,
     is_finished,
     read_data,
@@ -77,7 +76,8 @@ def test_data_come_back_and_older_notes_too(tmp_path: Path) -> None:
 
 def test_a_claim_takes_only_what_is_empty(tmp_path: Path) -> None:
     assert not is_claimed(tmp_path / "new")
-    claim(tmp_path / "new", "method: thfr\n")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / files.CONFIG).write_text("method: thfr\n")
     assert is_claimed(tmp_path / "new")
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked" / files.LOCK).touch()

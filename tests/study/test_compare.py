@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from thfr.errors import InputError
-from thfr.methods import Detector, config_class, detector_class, method_names
+from thfr.methods import Detector, config_class, config_from_yaml, detector_class, method_names
 from thfr.study.comparison import comparison_trials, method_config, smaller
 from thfr.study.results import configuration_key
 
@@ -27,7 +27,7 @@ def test_every_method_is_complete(method: str) -> None:
     assert config.method == method
     assert config.title
     assert config.paper
-    assert type(config).from_yaml(config.to_yaml()) == config
+    assert config_from_yaml(config.to_yaml()) == config
     assert issubclass(detector_class(method), Detector)
     assert method_config(method, "resnet18", 128, "cpu").model.size == (128, 128)  # its smaller fields exist
 

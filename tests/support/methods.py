@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "training": {**_FEW, "steps_per_batch": 2, "locations": 64},
     },
     "draem": {
-        "model": {"reconstruction_width": 4, "discrimination_width": 4, "smoothing": 5},
+        "model": {"reconstruction_width": 4, "discrimination_width": 8, "smoothing": 11},
         "training": {**_FEW, "rotation": 0},
     },
     "template": {"model": {"memory": 100}, "training": {"candidates": 300, "projection": 32}},
@@ -39,7 +39,8 @@ _MORE: dict[str, dict[str, Any]] = {
     "student_teacher": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
     "gcad": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
     "cflow": {"min_steps": 80, "max_steps": 80, "learning_rate": 2e-3, "batch_size": 16, "locations": 256},
-    "draem": {"min_steps": 120, "max_steps": 120, "learning_rate": 5e-3},
+    # found with six of six, three seeds in fp32 and bf16: a faster one hangs on the processor's rounding
+    "draem": {"min_steps": 200, "max_steps": 200, "learning_rate": 1e-3},
 }
 
 

@@ -28,7 +28,7 @@ from thfr.methods import Detector
 from thfr.methods.common import features
 from thfr.methods.common.batches import batch_indices, held_out
 from thfr.methods.common.features import compute_features
-from thfr.methods.common.losses import level_loss
+from thfr.methods.common.losses import restoration_losses
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.config import VARIANTS, THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.methods.thfr.corruption import corrupted
@@ -244,9 +244,12 @@ def test_flattened_loss_is_the_cosine_distance_of_whole_levels() -> None:
     rng = torch.Generator().manual_seed(0)
     wanted, restored = torch.rand(3, 5, 4, 6, generator=rng), torch.rand(3, 5, 4, 6, generator=rng)
     expected = 1 - torch.nn.functional.cosine_similarity(wanted.flatten(1), restored.flatten(1))
-    torch.testing.assert_close(level_loss(wanted, restored, "flattened"), expected.mean())
+    torch.testing.assert_close(
+        restoration_losses([wanted], [restored], "flattened")["level1"], expected.mean()
+    )
     places = 1 - torch.nn.functional.cosine_similarity(wanted, restored)
-    torch.testing.assert_close(level_loss(wanted, restored, "location"), places.mean())
+    found = restoration_losses([wanted], [restored], "location")
+    torch.testing.assert_close(found, {"level1": places.mean()})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -246,3 +247,23 @@ def test_a_run_without_templates_or_test_images(
         capsys.readouterr()
         assert main([command, str(run), *CPU]) == 2
         assert capsys.readouterr().err.startswith(f"thfr {command}: error: ")
+
+
+@pytest.mark.parametrize("command", ["report", "gallery"])
+def test_a_read_only_run_is_drawn_elsewhere(
+    command: str,
+    own: Study,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = shutil.copytree(own.runs["gbn"], tmp_path / "run", ignore=shutil.ignore_patterns("results"))
+    before = sorted(run.rglob("*"))
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(run))
+    out, maps = ("--out", str(tmp_path / "out")), ("--maps", str(tmp_path / "maps"))
+    for given, words in {(): "say where: --out", out: "say where: --maps DIR"}.items():
+        assert main([command, str(run), *given, *CPU, "--json"]) == 2
+        assert words in output(capsys)["error"]
+    assert main([command, str(run), *out, *maps, *CPU, "--json"]) == 0
+    assert (tmp_path / "out").exists()
+    assert sorted(run.rglob("*")) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -34,23 +35,23 @@ def register(
     schema: str,
     *,
     check: Callable[..., None],
-    cpu: Callable[..., Any],
-    torch_path: Callable[..., Any],
     fake: Callable[..., Any],
-    reference: Callable[..., Any] | None = None,
-    cuda: Callable[..., Any] | None = None,
+    cpu: ModuleType,
+    torch_path: ModuleType,
+    cuda: ModuleType | None = None,
+    reference: ModuleType | None = None,
 ) -> Any:
-    """Define ``thfr_ext::name`` with its kernels, each of which runs after ``check``.
+    """Define ``thfr_ext::name`` with its kernels: the function ``name`` of each module, run after ``check``.
 
     Args:
         schema: arguments and results, as in ``(Tensor x) -> Tensor``.
         check: raises ValueError or TypeError unless shapes, dtypes, devices and options fit. It takes the
             operator's arguments, reads no data, and looks at an attribute of every tensor.
-        cpu: native kernel for CPU tensors.
-        torch_path: fast PyTorch operations, for CUDA tensors.
         fake: shapes and dtypes only, for torch.compile and torch.export.
-        reference: plain PyTorch twin: the specification; None: ``torch_path`` is as plain.
-        cuda: native CUDA kernel, if there is one; used as :func:`thfr_ext.core.backends.choose` says.
+        cpu: has the native kernel for CPU tensors.
+        torch_path: has fast PyTorch operations, for CUDA tensors.
+        cuda: has the native CUDA kernel, if there is one; used as :func:`thfr_ext.core.backends.choose` says.
+        reference: has a plain PyTorch twin: the specification; None: ``torch_path`` is as plain.
 
     Returns:
         The operator, ``torch.ops.thfr_ext.name.default``.
@@ -70,10 +71,13 @@ def register(
 
         return run
 
+    def of(module: ModuleType) -> Callable[..., Any]:
+        return checked(getattr(module, name))
+
     if cuda is not None:
-        CUDA_KERNELS[name] = checked(cuda)
-    TORCH_PATHS[name], REFERENCES[name] = checked(torch_path), checked(reference or torch_path)
-    LIBRARY.impl(name, checked(cpu), "CPU")
+        CUDA_KERNELS[name] = of(cuda)
+    TORCH_PATHS[name], REFERENCES[name] = of(torch_path), of(reference or torch_path)
+    LIBRARY.impl(name, of(cpu), "CPU")
     LIBRARY.impl(name, backends.dispatcher(name, CUDA_KERNELS.get(name), TORCH_PATHS[name]), "CUDA")
     torch.library.register_fake(f"thfr_ext::{name}", checked(fake), lib=LIBRARY)
     return operator

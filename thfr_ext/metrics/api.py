@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,33 +44,53 @@ class _ModedMetric(Metric):
 
     _exact_names: tuple[str, ...]
     _bounded_names: tuple[str, ...]
+    #: the two sketches of a bounded state, and whether the share of a joined bin is one of its rank
+    _sketches: ClassVar[dict[str, bool]]
+    limits: Sequence[float]
 
     @property
     def memory(self) -> int | None:
         """Bytes that the state of a bounded metric may take; None for an exact one."""
         return self._budget.memory if self._budget is not None else None
 
-    def _require(self, classes: dict[str, bool]) -> None:
-        for name, absent in classes.items():
-            if absent:
-                raise ValueError(f"{type(self).__name__}: compute: expected at least one {name}, got none")
+    def _require(self, counts: Iterable[int]) -> None:
+        for words, count in zip(self._classes, counts, strict=True):
+            if count == 0:
+                raise ValueError(f"{type(self).__name__}: compute: expected at least one {words}, got none")
 
-    def _join(self, state: State, budget: Budget, relative: dict[str, bool], whole: bool) -> None:
-        """Compact the sketches of a bounded state."""
-        if not state["shares"]:
-            return
-        shares = torch.stack(state["shares"]).amax(0)
-        for i, (name, by_rank) in enumerate(relative.items()):
-            state[name], raised = budget.join(state[name], float(shares[i]), by_rank, whole)
-            shares[i] = raised
-        state["shares"] = [shares]
+    def _compact(self, state: State, whole: bool = False) -> None:
+        if self._budget is None:
+            memory_of.join_exact(state, whole)
+        elif state["shares"]:
+            shares = torch.stack(state["shares"]).amax(0)
+            for i, (name, by_rank) in enumerate(self._sketches.items()):
+                state[name], raised = self._budget.join(state[name], float(shares[i]), by_rank, whole)
+                shares[i] = raised
+            state["shares"] = [shares]
+
+    @abstractmethod
+    def _total(self, state: State) -> float:
+        """The weight of all that a bounded state holds of the anomalous class."""
+
+    def _bounds(self, state: State) -> Tensor:
+        if self._budget is None:
+            samples = {name: torch.cat(tensors) for name, tensors in state.items()}
+            self._require(len(samples[name]) for name in self._classes.values())
+            return self._value(samples).expand(2, -1)
+        self._compact(state, whole=True)
+        negatives, anomalous = (state[name][0] for name in self._sketches)
+        self._require((anomalous.shape[1], negatives.shape[1]))
+        bounds = bins_area(negatives, anomalous, self._total(state), self.limits)
+        rounding = torch.tensor([[-memory_of.ROUNDING], [memory_of.ROUNDING]], device=bounds.device)
+        return (bounds + rounding).clamp(0, 1)
 
 
 class _RegionMetric(_ModedMetric):
     """Samples: negatives [n], regions' scores [p], areas [R], saturations [R]."""
 
-    limits: list[float]
     _bounded_names = ("negatives", "regions", "region_count", "shares")
+    _sketches: ClassVar = {"negatives": True, "regions": False}
+    _classes: ClassVar = {"anomalous region": "areas", "pixel outside of regions": "negatives"}
 
     def _of(self, maps: list[Tensor], operator: Any, others: list[Tensor]) -> Any:
         try:
@@ -78,14 +99,15 @@ class _RegionMetric(_ModedMetric):
             _require_numbers(type(self).__name__, "maps", maps)  # says so under this metric's name
             raise
 
-    def _absent(self, samples: dict[str, Tensor]) -> str | None:
-        classes = {"anomalous region": "areas", "pixel outside of regions": "negatives"}
-        return next((words for words, name in classes.items() if len(samples[name]) == 0), None)
-
     def _value(self, samples: dict[str, Tensor]) -> Tensor:
-        offsets = _offsets(samples["areas"])
+        negatives, scores, areas = (samples[name] for name in ("negatives", "scores", "areas"))
+        wide = torch.promote_types(negatives.dtype, scores.dtype)
         return sweep_ops.spro_area(
-            samples["negatives"], samples["scores"], offsets, samples["saturations"], self.limits
+            negatives.to(wide),
+            scores.to(wide),
+            _offsets(areas),
+            samples.get("saturations", areas),
+            self.limits,
         )
 
     def _kept(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -101,36 +123,12 @@ class _RegionMetric(_ModedMetric):
         }
 
     def _compact(self, state: State, whole: bool = False) -> None:
-        if self._budget is None:
-            memory_of.join_exact(state, whole)
-            return
-        self._join(state, self._budget, {"negatives": True, "regions": False}, whole)
-        if state["region_count"]:
+        super()._compact(state, whole)
+        if state.get("region_count"):
             state["region_count"] = [torch.cat(state["region_count"]).sum(0, keepdim=True)]
 
-    def _bounds(self, state: State) -> Tensor:
-        if self._budget is None:
-            return self._exact_areas(state).expand(2, -1)
-        self._compact(state, whole=True)
-        negatives, regions, counts = state["negatives"][0], state["regions"][0], state["region_count"][0]
-        count = int(counts.sum())
-        self._require({"anomalous region": count == 0, "pixel outside of regions": negatives.shape[1] == 0})
-        total = float(count * memory_of.REGION_WEIGHT)
-        bounds = bins_area(negatives, regions, total, self.limits)
-        return _rounded_out(bounds)
-
-    def _exact_areas(self, state: State) -> Tensor:
-        samples = {name: torch.cat(tensors) for name, tensors in state.items()}
-        negatives, scores, areas = (samples[name] for name in ("negatives", "scores", "areas"))
-        self._require({"anomalous region": len(areas) == 0, "pixel outside of regions": len(negatives) == 0})
-        wide = torch.promote_types(negatives.dtype, scores.dtype)
-        samples |= {"negatives": negatives.to(wide), "scores": scores.to(wide)}
-        return self._value({"saturations": areas, **samples})
-
-
-def _rounded_out(bounds: Tensor) -> Tensor:
-    rounding = torch.tensor([[-memory_of.ROUNDING], [memory_of.ROUNDING]], device=bounds.device)
-    return (bounds + rounding).clamp(0, 1)
+    def _total(self, state: State) -> float:
+        return float(state["region_count"][0] * memory_of.REGION_WEIGHT)
 
 
 class AUPRO(_RegionMetric):
@@ -205,6 +203,9 @@ class AUROC(_ModedMetric):
 
     _exact_names = ("negatives", "positives")
     _bounded_names = ("negatives", "positives", "shares")
+    _sketches: ClassVar = {"negatives": False, "positives": False}
+    _classes: ClassVar = {"positive": "positives", "negative": "negatives"}
+    limits = (1.0,)
 
     def update(self, scores: Any, labels: Any) -> None:
         """Take in scores of any shape and labels (bool, or 0 and 1) of the same.
@@ -220,10 +221,6 @@ class AUROC(_ModedMetric):
         values = values.to(torch.float64 if values.dtype == torch.float64 else torch.float32)
         return {"negatives": values[~marks], "positives": values[marks]}
 
-    def _absent(self, samples: dict[str, Tensor]) -> str | None:
-        classes = {"positive": "positives", "negative": "negatives"}
-        return next((words for words, name in classes.items() if len(samples[name]) == 0), None)
-
     def _value(self, samples: dict[str, Tensor]) -> Tensor:
         scores = torch.cat([samples["negatives"], samples["positives"]])
         labels = torch.arange(len(scores), device=scores.device) >= len(samples["negatives"])
@@ -234,19 +231,5 @@ class AUROC(_ModedMetric):
             return samples
         return {**samples, "shares": torch.zeros(2, dtype=torch.float64, device=self._device)}
 
-    def _compact(self, state: State, whole: bool = False) -> None:
-        if self._budget is None:
-            memory_of.join_exact(state, whole)
-        else:
-            self._join(state, self._budget, {"negatives": False, "positives": False}, whole)
-
-    def _bounds(self, state: State) -> Tensor:
-        if self._budget is None:
-            negatives, positives = (torch.cat(state[name]) for name in self._names)
-            self._require({"positive": len(positives) == 0, "negative": len(negatives) == 0})
-            return self._value({"negatives": negatives, "positives": positives}).expand(2, 1)
-        self._compact(state, whole=True)
-        negatives, positives = state["negatives"][0], state["positives"][0]
-        self._require({"positive": positives.shape[1] == 0, "negative": negatives.shape[1] == 0})
-        total = float(positives[2].sum())
-        return _rounded_out(bins_area(negatives, positives, total, [1.0]))
+    def _total(self, state: State) -> float:
+        return float(state["positives"][0][2].sum())

@@ -27,6 +27,8 @@ class Metric(torch.nn.Module, ABC):
     #: what torchmetrics' MetricCollection shares between metrics of one state: nothing here
     _defaults: ClassVar[dict[str, Any]] = {}
     _names: tuple[str, ...]
+    #: classes without which there is no value, in words -> the samples that show them
+    _classes: ClassVar[dict[str, str]]
     _areas: int = 1
     _error_bound: Any
 
@@ -51,10 +53,6 @@ class Metric(torch.nn.Module, ABC):
     @abstractmethod
     def _sample(self, *args: Any) -> dict[str, Tensor]:
         """The samples of one batch."""
-
-    @abstractmethod
-    def _absent(self, samples: dict[str, Tensor]) -> str | None:
-        """Which class of samples is absent, so that the batch has no value."""
 
     @abstractmethod
     def _value(self, samples: dict[str, Tensor]) -> Tensor:
@@ -117,10 +115,9 @@ class Metric(torch.nn.Module, ABC):
         region."""
         samples = self._sample(*inspect.signature(type(self).update).bind(self, *args, **kwargs).args[1:])
         self._add(samples)
-        return self._named(self._undefined() if self._absent(samples) else self._value(samples))
-
-    def _undefined(self) -> Tensor:
-        return torch.full((self._areas,), torch.nan, dtype=torch.float64, device=self._device)
+        if all(len(samples[name]) for name in self._classes.values()):
+            return self._named(self._value(samples))
+        return self._named(torch.full((self._areas,), torch.nan, dtype=torch.float64, device=self._device))
 
     def compute(self) -> Any:
         """The value of all batches (of all processes).

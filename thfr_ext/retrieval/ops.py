@@ -11,6 +11,8 @@ from thfr_ext.core.registration import register
 from thfr_ext.retrieval import cpu, cuda, reference, torch_path
 from thfr_ext.retrieval.checks import check_coreset, check_nearest, empty_result
 
+_PATHS = {"cpu": cpu, "torch_path": torch_path, "cuda": cuda, "reference": reference}
+
 
 def _nearest_fake(queries: Tensor, bank: Tensor, k: int, *options: Any) -> tuple[Tensor, Tensor]:
     return empty_result(queries, k)
@@ -20,20 +22,14 @@ nearest_templates = register(
     "nearest_templates",
     "(Tensor queries, Tensor bank, SymInt k, str metric, Tensor? exclude) -> (Tensor, Tensor)",
     check=check_nearest,
-    cpu=cpu.nearest_templates,
-    reference=reference.nearest_templates,
-    torch_path=torch_path.nearest_templates,
     fake=_nearest_fake,
-    cuda=cuda.nearest_templates,
+    **_PATHS,
 )
 
 greedy_coreset = register(
     "greedy_coreset",
     "(Tensor bank, SymInt size, int seed) -> Tensor",
     check=check_coreset,
-    cpu=cpu.greedy_coreset,
-    reference=reference.greedy_coreset,
-    torch_path=torch_path.greedy_coreset,
     fake=lambda bank, size, seed: bank.new_empty((size,), dtype=torch.int64),
-    cuda=cuda.greedy_coreset,
+    **_PATHS,
 )

@@ -21,14 +21,14 @@ from thfr_ext.scoring.checks import (
     empty_map,
 )
 
+_PATHS = {"cpu": cpu, "torch_path": torch_path, "cuda": cuda}
+
 cosine_distance = register(
     "cosine_distance",
     "(Tensor features, Tensor restored, float eps) -> Tensor",
     check=check_cosine_distance,
-    cpu=cpu.cosine_distance,
-    torch_path=torch_path.cosine_distance,
     fake=lambda features, restored, eps: empty_distance(features),
-    cuda=cuda.cosine_distance,
+    **_PATHS,
 )
 
 
@@ -45,10 +45,8 @@ cosine_distance_backward = register(
     "(Tensor grad_distance, Tensor features, Tensor restored, float eps, bool need_features, "
     "bool need_restored) -> (Tensor, Tensor)",
     check=check_backward,
-    cpu=cpu.cosine_distance_backward,
-    torch_path=torch_path.cosine_distance_backward,
     fake=_backward_fake,
-    cuda=cuda.cosine_distance_backward,
+    **_PATHS,
 )
 
 
@@ -179,10 +177,8 @@ anomaly_map = register(
     "(Tensor[] features, Tensor[] restored, SymInt[] size, float sigma, str combine, float[]? weights)"
     " -> (Tensor, Tensor)",
     check=check_anomaly_map,
-    cpu=cpu.anomaly_map,
-    torch_path=torch_path.anomaly_map,
     fake=_anomaly_map_fake,
-    cuda=cuda.anomaly_map,
+    **_PATHS,
 )
 
 
@@ -196,10 +192,8 @@ upsample_blur = register(
     "upsample_blur",
     "(Tensor[] distances, SymInt[] size, float sigma, str combine, float[]? weights) -> (Tensor, Tensor)",
     check=check_upsample_blur,
-    cpu=cpu.upsample_blur,
-    torch_path=torch_path.upsample_blur,
     fake=_upsample_blur_fake,
-    cuda=cuda.upsample_blur,
+    **_PATHS,
 )
 
 

@@ -27,6 +27,8 @@ from thfr_ext.sweep.checks import (
     wide_dtype,
 )
 
+_PATHS = {"cpu": cpu, "torch_path": torch_path, "cuda": cuda}
+
 
 def _new_size() -> Any:
     return torch.library.get_ctx().new_dynamic_size()
@@ -58,10 +60,8 @@ label_regions = register(
     "label_regions",
     "(Tensor masks) -> (Tensor, Tensor)",
     check=check_label_regions,
-    cpu=cpu.label_regions,
-    torch_path=torch_path.label_regions,
     fake=_fake_labels,
-    cuda=labels.label_regions,
+    **_PATHS | {"cuda": labels},
 )
 
 # What the areas need of some images, for the metrics: component_samples and region_samples.
@@ -70,56 +70,44 @@ component_samples = register(
     "component_samples",
     "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
     check=_named(check_pro, "component_samples"),
-    cpu=cpu.component_samples,
-    torch_path=torch_path.component_samples,
     fake=_fake_samples,
-    cuda=cuda.component_samples,
+    **_PATHS,
 )
 region_samples = register(
     "region_samples",
     "(Tensor[] maps, Tensor[] regions) -> (Tensor, Tensor, Tensor)",
     check=lambda maps, regions: check_images("region_samples", maps, regions, "regions", 3),
-    cpu=cpu.region_samples,
-    torch_path=torch_path.region_samples,
     fake=_fake_samples,
-    cuda=cuda.region_samples,
+    **_PATHS,
 )
 
 au_pro = register(
     "au_pro",
     "(Tensor[] maps, Tensor[] masks, float limit) -> Tensor",
     check=_named(check_pro, "au_pro"),
-    cpu=cpu.au_pro,
-    torch_path=torch_path.au_pro,
     fake=lambda maps, masks, limit: maps[0].new_empty((), dtype=torch.float64),
-    cuda=cuda.au_pro,
+    **_PATHS,
 )
 pro_curve = register(
     "pro_curve",
     "(Tensor[] maps, Tensor[] masks) -> (Tensor, Tensor, Tensor)",
     check=_named(check_pro, "pro_curve"),
-    cpu=cpu.pro_curve,
-    torch_path=torch_path.pro_curve,
     fake=_fake_points,
-    cuda=curve.pro_curve,
+    **_PATHS | {"cuda": curve},
 )
 au_spro = register(
     "au_spro",
     "(Tensor[] maps, Tensor[] regions, Tensor saturations, float[] limits) -> Tensor",
     check=_named(check_spro, "au_spro"),
-    cpu=cpu.au_spro,
-    torch_path=torch_path.au_spro,
     fake=lambda maps, regions, saturations, limits: maps[0].new_empty((len(limits),), dtype=torch.float64),
-    cuda=cuda.au_spro,
+    **_PATHS,
 )
 spro_curve = register(
     "spro_curve",
     "(Tensor[] maps, Tensor[] regions, Tensor saturations) -> (Tensor, Tensor, Tensor)",
     check=_named(check_spro, "spro_curve"),
-    cpu=cpu.spro_curve,
-    torch_path=torch_path.spro_curve,
     fake=_fake_points,
-    cuda=curve.spro_curve,
+    **_PATHS | {"cuda": curve},
 )
 
 
@@ -135,18 +123,14 @@ spro_area = register(
     "(Tensor negatives, Tensor region_scores, Tensor region_offsets, Tensor saturations, float[] limits)"
     " -> Tensor",
     check=check_spro_area,
-    cpu=cpu.spro_area,
-    torch_path=torch_path.spro_area,
     fake=_fake_areas,
-    cuda=cuda.spro_area,
+    **_PATHS,
 )
 
 auroc = register(
     "auroc",
     "(Tensor scores, Tensor labels) -> Tensor",
     check=_named(check_auroc, "auroc"),
-    cpu=cpu.auroc,
-    torch_path=torch_path.auroc,
     fake=lambda scores, labels: scores.new_empty((), dtype=torch.float64),
-    cuda=cuda.auroc,
+    **_PATHS,
 )

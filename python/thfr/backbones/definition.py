@@ -92,10 +92,31 @@ def joined(members: Sequence[BackboneSpec]) -> BackboneSpec:
     )
 
 
-def quarters(blocks: int) -> tuple[int, int, int]:
-    """The blocks after which a transformer has done a quarter, half and three quarters of its work."""
+def transformer(
+    architecture: str,
+    tag: str,
+    blocks: int,
+    patch: int,
+    licence: str,
+    options: tuple[str, ...] = ("dynamic_img_size",),
+) -> BackboneSpec:
+    """One of so many blocks, which sees patches of ``patch`` pixels. Its levels are the blocks after which it
+    has done a quarter, half and three quarters of its work; ``tag``: of its weights, empty for none.
+    """
     first, second, third = (max(blocks * part // 4 - 1, part - 1) for part in (1, 2, 3))
-    return first, second, third
+    return BackboneSpec(
+        architecture=architecture,
+        pretrained=f"{architecture}.{tag}" if tag else architecture,
+        levels=(first, second, third),
+        left_over=behind(third, blocks),
+        licence=licence,
+        kind="transformer",
+        strides=(patch, patch, patch),
+        multiple=patch,
+        size=256 // patch * patch,
+        blocks=blocks,
+        options=options,
+    )
 
 
 def behind(last: int, blocks: int) -> tuple[str, ...]:

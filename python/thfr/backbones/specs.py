@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thfr.backbones.definition import BackboneSpec, behind, joined, quarters
+from thfr.backbones.definition import BackboneSpec, joined, transformer
 from thfr.errors import InputError
 
 __all__ = ["BACKBONES", "BackboneSpec", "backbone_spec"]
-
-
-def _transformer(architecture: str, tag: str, blocks: int, patch: int, licence: str) -> BackboneSpec:
-    levels = quarters(blocks)
-    return BackboneSpec(
-        architecture=architecture,
-        pretrained=f"{architecture}.{tag}",
-        levels=levels,
-        left_over=behind(levels[2], blocks),
-        licence=licence,
-        kind="transformer",
-        strides=(patch, patch, patch),
-        multiple=patch,
-        size=256 // patch * patch,
-        blocks=blocks,
-        options=("dynamic_img_size",),
-    )
 
 
 def _lite(number: int) -> BackboneSpec:
@@ -70,12 +53,12 @@ _SPECS = (
     _convnext("convnext_tiny"),
     _convnext("convnext_small"),
     *(
-        _transformer(f"vit_{size}_patch14_{kind}", "lvd142m", blocks, 14, "Apache-2.0")
+        transformer(f"vit_{size}_patch14_{kind}", "lvd142m", blocks, 14, "Apache-2.0")
         for kind in ("dinov2", "reg4_dinov2")
         for size, blocks in (("small", 12), ("base", 12), ("large", 24))
     ),
     *(
-        _transformer(f"vit_{size}_patch16_dinov3", "lvd1689m", 12, 16, "DINOv3 licence")
+        transformer(f"vit_{size}_patch16_dinov3", "lvd1689m", 12, 16, "DINOv3 licence")
         for size in ("small", "base")
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thfr.backbones.definition import STRIDES, BackboneSpec, behind, quarters
+from thfr.backbones.definition import STRIDES, BackboneSpec, transformer
 from thfr.backbones.torchvision_guard import guard_torchvision
 from thfr.errors import InputError
 
@@ -82,20 +82,7 @@ def _transformer(architecture: str, patch: int, blocks: int, options: tuple[str,
         raise InputError(f"backbone: {architecture} takes inputs of one size only")
     if blocks < 3:
         raise InputError(f"backbone: expected at least three blocks, {architecture} has {blocks}")
-    levels = quarters(blocks)
-    return BackboneSpec(
-        architecture=architecture,
-        pretrained=architecture,
-        levels=levels,
-        left_over=behind(levels[2], blocks),
-        licence="not stated",
-        kind="transformer",
-        strides=(patch, patch, patch),
-        multiple=patch,
-        size=256 // patch * patch,
-        blocks=blocks,
-        options=options,
-    )
+    return transformer(architecture, "", blocks, patch, "not stated", options)
 
 
 def _pyramid(architecture: str, model: nn.Module) -> BackboneSpec:

@@ -11,14 +11,11 @@ from torch import Tensor
 
 from thfr.banks.sharded import ShardedBank
 from thfr.errors import InputError
+from thfr.extras import require
 
 
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError("bank: a faiss index needs faiss: pip install thfr-ext[faiss]") from error
-    return faiss
+    return require("bank: a faiss index", "faiss", "faiss")
 
 
 class FaissBank:
@@ -28,8 +25,8 @@ class FaissBank:
     square roots, so that they mean the same as everywhere here; they are not rescored.
 
     Args:
-        index: a faiss index of metric L2, or inner product (for unit rows the cosine).
-        bank: whose rows they are; without one :meth:`rows` has none.
+        index: a faiss index of metric L2, or inner product.
+        bank: whose rows they are; without one :meth:`rows` has none, and inner products are not made cosines.
         probes: lists that an IVF index looks at; more are slower and miss less.
     """
 
@@ -103,7 +100,8 @@ class FaissBank:
         k: int = 1,
     ) -> tuple[Tensor, Tensor]:  # fp32 [Q,k], int64 [Q,k]
         """About the k best rows; index -1 where the lists looked at hold fewer."""
-        scores, indices = self.index.search(queries.detach().float().cpu().contiguous().numpy(), k)
+        cosine = self.bank is not None and self.bank.index.metric == "cosine"
+        scores, indices = self.index.search(_rows(queries.detach().cpu(), cosine), k)
         found = torch.from_numpy(scores)
         return (found.clamp_min(0).sqrt() if self.metric == "l2" else found), torch.from_numpy(indices)
 

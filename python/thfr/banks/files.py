@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.plain import Plain
+from thfr.runs.json_file import read_object
 
 FORMAT = "thfr-bank-1"
 INDEX = "bank.json"
@@ -21,7 +23,7 @@ Keys = Literal["fp16", "int8"]
 
 
 @dataclass(frozen=True)
-class BankIndex:
+class BankIndex(Plain):
     """What ``bank.json`` says."""
 
     width: int
@@ -41,7 +43,7 @@ class BankIndex:
         return [sum(self.shards[:number]) for number in range(len(self.shards))]
 
     def write(self, folder: Path) -> None:
-        atomic_write_json(folder / INDEX, {"format": FORMAT, **asdict(self)})
+        atomic_write_json(folder / INDEX, {"format": FORMAT, **self.as_dict()})
 
 
 def read_index(folder: Path) -> BankIndex:
@@ -50,19 +52,13 @@ def read_index(folder: Path) -> BankIndex:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    import json
-
     path = folder / INDEX
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise ValueError(f"expected the format {FORMAT}")
-        index = BankIndex(**{**values, "shards": tuple(values["shards"])})
-        fits = index.metric in ("l2", "cosine", "dot") and index.keys in ("fp16", "int8") and index.width >= 1
-        if not fits or not index.shards or any(not isinstance(n, int) or n < 1 for n in index.shards):
-            raise ValueError("values out of range")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"bank: {path} cannot be read: {error}") from error
+    values = read_object(path, "bank")
+    if values.get("format") != FORMAT:
+        raise InputError(f"bank: {path} is no bank: expected the format {FORMAT}")
+    index = BankIndex.from_dict(values, path)
+    if index.width < 1 or not index.shards or min(index.shards) < 1:
+        raise InputError(f"bank: {path} is damaged: values out of range")
     return index
 
 

@@ -67,7 +67,7 @@ def _add_study(studies: Commands, name: str, what: str) -> argparse.ArgumentPars
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.cli.study import chosen_categories, chosen_workspace
+    from thfr.cli.study import chosen_categories, chosen_workspace, study_result
     from thfr.study.report import write_report
     from thfr.study.runner import run_trials
     from thfr.study.summary import as_text
@@ -75,10 +75,7 @@ def run(args: argparse.Namespace) -> Result:
     trials = [trial for category in chosen_categories(args) for trial in _trials(args, category)]
     outcome = run_trials(trials, chosen_workspace(args))
     report = write_report(args.study, outcome, args.out)
-    text = [as_text(report["rows"])] if report["rows"] else []
-    text += [f"failed: {name}: {reason}" for name, reason in outcome.failed.items()]
-    text += [f"written: {path}" for path in report["files"]]
-    return Result("\n".join(text), report, exit_code=1 if outcome.failed else 0)
+    return study_result(as_text(report["rows"]) if report["rows"] else "", report)
 
 
 def _trials(args: argparse.Namespace, category: Category) -> list[Trial]:

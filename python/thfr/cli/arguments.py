@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from thfr.cli.output import Result
 from thfr.data.registry import dataset_names
+from thfr.errors import InputError
 from thfr.io.sizes import parse_grid, parse_size
 
 Commands = Any  # argparse's type of `add_subparsers`, which has no public name
@@ -93,8 +96,26 @@ def add_results_of_run(parser: argparse._ActionsContainer, out: str, out_help: s
 
 
 def results_of_run(args: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`add_results_of_run` was given, as arguments of the functions that draw."""
+    """What :func:`add_results_of_run` was given, as arguments of the functions that draw.
+
+    Raises:
+        InputError: no ``--out``, and a run that cannot be written into.
+    """
+    if args.out is None and not os.access(args.run_folder, os.W_OK):
+        raise InputError(f"{args.command}: cannot write into {args.run_folder}; say where: --out")
     return {name: getattr(args, name) for name in ("out", "data", "maps", "device")} | {"progress": True}
+
+
+def needs(args: argparse.Namespace, **others: str) -> None:
+    """Refuse an option that was given without the other one that it needs.
+
+    Raises:
+        InputError: names both.
+    """
+    for option, other in others.items():
+        if getattr(args, option) and not getattr(args, other):
+            shown, needed = (name.replace("_", "-") for name in (option, other))
+            raise InputError(f"{args.command}: --{shown}: expected --{needed} too")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -122,52 +143,58 @@ def existing_folder(text: str) -> Path:
     return path
 
 
-def positive(text: str) -> int:
-    """argparse type: an integer of at least 1."""
-    return _at_least(1, text)
+def existing_file(text: str) -> Path:
+    """argparse type: a file that is there."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"no such file: {text}")
+    return path
 
 
-def not_negative(text: str) -> int:
-    """argparse type: an integer of at least 0."""
-    return _at_least(0, text)
+def _integer(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """argparse type: an integer from ``least`` to ``most``."""
+    limit = "" if most == math.inf else f" and <= {most}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"expected an integer >= {least}{limit}, got {text!r}")
+        return number
+
+    return parse
+
+
+def _number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """argparse type: a finite number that fits; ``expected``: which ones do, in words."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and fits(value)):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse
+
+
+positive, not_negative, port = _integer(1), _integer(0), _integer(1, 65535)
+positive_number = _number("a number above 0", lambda value: value > 0)
+not_negative_number = _number("a number of at least 0", lambda value: value >= 0)
+share = _number("a share from 0 to below 1", lambda value: 0 <= value < 1)
+overlap = _number("a share from 0 to below 0.5", lambda value: 0 <= value < 0.5)
+rate = _number("a rate above 0 and below 1", lambda value: 0 < value < 1)
 
 
 def byte_count(text: str) -> int:
     """argparse type: bytes of memory, such as 64M or 2G (powers of 1000)."""
     scale = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper(), 1)
-    number = text[:-1] if scale > 1 else text
-    value = _number(number, "bytes such as 64M or 2G", lambda value: 1 <= value * scale < 2**63)
-    return int(value * scale)
-
-
-def share(text: str) -> float:
-    """argparse type: a number from 0 to below 1."""
-    return _number(text, "a share from 0 to below 1", lambda value: 0 <= value < 1)
-
-
-def rate(text: str) -> float:
-    """argparse type: a number above 0 and below 1."""
-    return _number(text, "a rate above 0 and below 1", lambda value: 0 < value < 1)
-
-
-def _number(text: str, expected: str, fits: Callable[[float], bool]) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not fits(value):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"expected an integer >= {least}, got {text!r}")
-    return number
+    fitting = _number("bytes such as 64M or 2G", lambda value: 1 <= value * scale < 2**63)
+    return int(fitting(text[:-1] if scale > 1 else text) * scale)
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -249,25 +276,22 @@ def geometry(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def overlap(text: str) -> float:
-    """argparse type: a share below a half."""
-    value = share(text)
-    if value >= 0.5:
-        raise argparse.ArgumentTypeError(f"must be in [0, 0.5), got {text}")
-    return value
-
-
 SIZE_HELP = "input in pixels: 256 for a square, or HEIGHTxWIDTH, as 256x640"
 
 
-def input_size(text: str) -> tuple[int, int]:
-    """argparse type: a size, ``256`` or ``256x640`` (HEIGHTxWIDTH)."""
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _pair(parse: Callable[[str], tuple[int, int]]) -> Callable[[str], tuple[int, int]]:
+    """argparse type: what ``parse`` takes."""
+
+    def convert(text: str) -> tuple[int, int]:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
 
 
+input_size, tile_grid = _pair(parse_size), _pair(parse_grid)
 AUTO = "auto"
 
 
@@ -279,19 +303,3 @@ def input_size_or_auto(text: str) -> tuple[int, int] | str:
     if colon:
         positive(edge)
     return text
-
-
-def tile_grid(text: str) -> tuple[int, int]:
-    """argparse type: ``3x2`` (ROWSxCOLUMNS)."""
-    try:
-        return parse_grid(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def existing_file(text: str) -> Path:
-    """argparse type: a file that is there."""
-    path = Path(text)
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"no such file: {text}")
-    return path

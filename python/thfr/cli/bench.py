@@ -45,15 +45,21 @@ def run(args: argparse.Namespace) -> Result:
         torch.set_num_threads(args.threads)
     detector = Detector.load(args.run_folder, args.device, args.precision)
     batches = [measure_latency(detector, batch, args.repeats, args.cuda_graph) for batch in (1, 16)]
+    model, threads = detector.config.summary(), torch.get_num_threads()
     values = {
-        "model": {**detector.config.summary(), "label": detector.config.label},
+        "model": {**model, "label": detector.config.label},
         "device": detector.device.type,
         "precision": detector.precision,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "templates": detector.template_count,
         "batches": batches,
     }
-    return Result(_table(values), values)
+    head = (
+        f"{detector.config.label} on {model['backbone']}, {model['size']} x {model['size']}, "
+        f"{detector.template_count} templates, {detector.device.type}, {detector.precision}, "
+        f"{threads} CPU threads"
+    )
+    return _result(head, values)
 
 
 def _exported(args: argparse.Namespace) -> Result:
@@ -67,21 +73,11 @@ def _exported(args: argparse.Namespace) -> Result:
         f"{model['label']} on {model['backbone']} as {values['format']} in {values['precision']}, "
         f"{threads} CPU threads; loads in {values['load_seconds']:.2g} s, {values['bytes'] / 1e6:.1f} MB"
     )
-    return Result("\n".join([head, *_batches(values)]), values)
+    return _result(head, values)
 
 
-def _table(values: dict[str, Any]) -> str:
-    model = values["model"]
-    lines = [
-        f"{model['label']} on {model['backbone']}, {model['size']} x {model['size']}, "
-        f"{values['templates']} templates, {values['device']}, {values['precision']}, "
-        f"{values['threads']} CPU threads"
-    ]
-    return "\n".join(lines + _batches(values))
-
-
-def _batches(values: dict[str, Any]) -> list[str]:
-    lines = []
+def _result(head: str, values: dict[str, Any]) -> Result:
+    lines = [head]
     for one in values["batches"]:
         lines.append(
             f"\nbatch {one['batch']}: {one['images_per_second']} images/s, peak memory "
@@ -90,4 +86,4 @@ def _batches(values: dict[str, Any]) -> list[str]:
         lines.append(f"{'milliseconds':<14}{'p50':>10}{'p95':>10}{'p99':>10}")
         for stage, times in one["milliseconds"].items():
             lines.append(f"{stage:<14}" + "".join(f"{times[p]:>10.2f}" for p in ("p50", "p95", "p99")))
-    return lines
+    return Result("\n".join(lines), values)

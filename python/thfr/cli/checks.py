@@ -20,6 +20,7 @@ Status = Literal["ok", "warning", "error"]
 
 DISTRIBUTION = "thfr-ext"
 _REINSTALL = "pip install . (in the project's folder)"
+_UPDATE = "update the NVIDIA driver; see what nvidia-smi says"
 _OPTIONAL = {
     "faiss": "thfr bank --faiss: pip install 'thfr-ext[faiss]'",
     "ray": "studies on a cluster: pip install 'thfr-ext[ray]'",
@@ -103,10 +104,8 @@ def _native() -> Iterator[Check]:
     simd = f"SIMD {info['simd']} of {', '.join(info['simd_built'])}"
     detail = f"thfr_ext {info['version']}, {info['compiler']}, {simd}"
     limited = os.environ.get("THFR_SIMD")
-    if limited:
-        yield Check("native module", "warning", f"{detail}; THFR_SIMD={limited} limits it", "unset THFR_SIMD")
-    else:
-        yield Check("native module", "ok", detail)
+    limit = f"; THFR_SIMD={limited} limits it" if limited else ""
+    yield _unless("native module", bool(limited), detail + limit, "unset THFR_SIMD")
     x, y = torch.randn(2, 2, 33, 5, 7, generator=torch.Generator().manual_seed(0))
     difference = float((thfr_ext.cosine_distance(x, y) - reference.cosine_distance(x, y)).abs().max())
     detail = f"cosine_distance differs from its PyTorch reference by {difference:.1e}"
@@ -127,13 +126,10 @@ def _cuda() -> Iterator[Check]:
     if torch.version.cuda is None:
         detail = f"torch {torch.__version__} is a CPU build"
         fix = "install a CUDA build of torch: https://pytorch.org/get-started/locally"
-        yield Check("torch CUDA", "warning" if gpu_here else "ok", detail, fix if gpu_here else "")
+        yield _unless("torch CUDA", gpu_here, detail, fix)
     elif not torch.cuda.is_available():
-        detail = (
-            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but finds no usable device"
-        )
-        fix = "update the NVIDIA driver; see what nvidia-smi says"
-        yield Check("torch CUDA", "warning" if gpu_here else "ok", detail, fix if gpu_here else "")
+        detail = f"built for CUDA {torch.version.cuda}, but finds no usable device"
+        yield _unless("torch CUDA", gpu_here, f"torch {torch.__version__} is {detail}", _UPDATE)
     else:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield Check("torch CUDA", "ok", f"CUDA {torch.version.cuda}: {names}")
@@ -141,26 +137,26 @@ def _cuda() -> Iterator[Check]:
     yield Check("CUDA backend", "ok", _backend_text(info["backend"]))
 
 
+def _unless(name: str, wrong: bool, detail: str, fix: str) -> Check:
+    """A warning with its fix where something is wrong; else all is well."""
+    return Check(name, "warning", detail, fix) if wrong else Check(name, "ok", detail)
+
+
 def _cuda_kernels(info: dict[str, Any], gpu_here: bool) -> Check:
     cuda, rebuild = info["cuda"], f"THFR_CUDA=on {_REINSTALL}, with nvcc on the PATH"
     if not cuda["built"]:
-        return Check(
-            "CUDA kernels", "warning" if gpu_here else "ok", "not built", rebuild if gpu_here else ""
-        )
+        return _unless("CUDA kernels", gpu_here, "not built", rebuild)
     built = f"built with CUDA {cuda['version']} for {cuda['archs']}"
     if cuda["problem"]:
-        fix = "update the NVIDIA driver; see what nvidia-smi says" if gpu_here else ""
-        return Check(
-            "CUDA kernels", "warning" if gpu_here else "ok", f"{built}; no device: {cuda['problem']}", fix
-        )
+        return _unless("CUDA kernels", gpu_here, f"{built}; no device: {cuda['problem']}", _UPDATE)
     devices = ", ".join(
         f"{device['name']} ({'.'.join(map(str, device['capability']))}, "
         f"{device['memory_bytes'] / 2**30:.0f} GiB{'' if device['runnable'] else ', no kernel for it'})"
         for device in cuda["devices"]
     )
-    if all(device["runnable"] for device in cuda["devices"]):
-        return Check("CUDA kernels", "ok", f"{built}; {devices or 'no device'}")
-    return Check("CUDA kernels", "warning", f"{built}; {devices}", f"THFR_CUDA_ARCHS=<its number> {rebuild}")
+    odd = not all(device["runnable"] for device in cuda["devices"])
+    detail = f"{built}; {devices or 'no device'}"
+    return _unless("CUDA kernels", odd, detail, f"THFR_CUDA_ARCHS=<its number> {rebuild}")
 
 
 def _backend_text(backends: dict[str, dict[str, str]]) -> str:
@@ -231,16 +227,12 @@ def _threads() -> Iterator[Check]:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     detail = f"{threads} OpenMP threads on {cpus} usable processors, load {load:.1f}"
     if threads > cpus:
-        yield Check(
-            "threads", "warning", f"{detail}: expect it to be very slow", f"export OMP_NUM_THREADS={cpus}"
-        )
-    elif threads > 1 and load > cpus:
-        fix = "wait, or export OMP_NUM_THREADS=1"
-        yield Check(
-            "threads", "warning", f"{detail}: other programs keep them busy, expect it to be slow", fix
-        )
+        fix = f"export OMP_NUM_THREADS={cpus}"
+        yield Check("threads", "warning", f"{detail}: expect it to be very slow", fix)
     else:
-        yield Check("threads", "ok", detail)
+        busy = threads > 1 and load > cpus
+        why = ": other programs keep them busy, expect it to be slow" if busy else ""
+        yield _unless("threads", busy, detail + why, "wait, or export OMP_NUM_THREADS=1")
 
 
 def _granted_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -265,18 +257,21 @@ def _optional() -> Iterator[Check]:
 
 
 def _write_access() -> Iterator[Check]:
-    for name, folder in (("current folder", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
+    places: tuple[tuple[str, Path, Status, str], ...] = (
+        ("current folder", Path.cwd(), "warning", "cd to a folder of yours"),
+        (
+            "temporary folder",
+            Path(tempfile.gettempdir()),
+            "error",
+            "export TMPDIR=<a folder of yours>",
+        ),
+    )
+    for name, folder, status, fix in places:
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"x" * 4096)
                 file.flush()
         except OSError as error:
-            status: Status = "error" if name == "temporary folder" else "warning"
-            fix = (
-                "export TMPDIR=<a folder you may write to>"
-                if status == "error"
-                else "cd to a folder of yours"
-            )
             yield Check(name, status, f"{folder}: cannot write: {error}", fix)
         else:
             free = shutil.disk_usage(folder).free / 2**30

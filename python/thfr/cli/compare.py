@@ -79,6 +79,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.cli.study import study_result
     from thfr.study.comparison import as_markdown, comparison_trials, read_method_changes, write_comparison
     from thfr.study.runner import Outcome, Workspace, run_trials
 
@@ -109,10 +110,7 @@ def run(args: argparse.Namespace) -> Result:
             finished += outcome.finished
             failed |= outcome.failed
     report = write_comparison(Outcome(finished, failed), args.out)
-    text = [as_markdown(report["rows"])]
-    text += [f"failed: {name}: {reason}" for name, reason in failed.items()]
-    text += [f"written: {path}" for path in report["files"]]
-    return Result("\n".join(text), report, exit_code=1 if failed else 0)
+    return study_result(as_markdown(report["rows"]), report)
 
 
 def _categories(args: argparse.Namespace) -> dict[Path, list[tuple[str, str, dict[str, Any]]]]:

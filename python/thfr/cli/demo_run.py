@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,15 @@ from thfr.data.synth import generate
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_maps
 from thfr.io import atomic_write_json, read_map
-from thfr.methods.thfr.config import THFRConfig, THFRModelConfig, THFRTrainingConfig
+from thfr.methods.thfr.config import THFRConfig
 from thfr.runs import files
 from thfr.runs.folder import read_metadata
 from thfr.runs.json_file import read_object
 from thfr.training import train
-from thfr.visualization import Report, write_contact_sheet, write_report
-from thfr.visualization.curves import overlap_curves
-from thfr.visualization.inspection import draw_overlay
+from thfr.visualization import Report, overlay, write_contact_sheet, write_report
 from thfr.visualization.plots import headline
 from thfr.visualization.results import RunResults, results_of
+from thfr.visualization.run_report import make_report
 
 SETTINGS_FILE = "demo.json"
 BACKBONE = "tf_efficientnet_lite0"  # its weights come with an installed package
@@ -68,17 +68,11 @@ def run(
         InputError: a setting is out of range, or ``out`` is a file, or holds something else or a demo with
             other settings.
     """
-    config = THFRConfig.from_values(
-        {
-            "model": THFRModelConfig.from_values(
-                {"backbone": BACKBONE, "size": size, "bottleneck_channels": 256}, "settings of the demo"
-            ),
-            "training": THFRTrainingConfig.from_values(
-                {"epochs": 1, "min_steps": steps, "seed": seed}, "settings of the demo"
-            ),
-        },
-        "settings of the demo",
-    )
+    settings = {
+        "model": {"backbone": BACKBONE, "size": size, "bottleneck_channels": 256},
+        "training": {"epochs": 1, "min_steps": steps, "seed": seed},
+    }
+    config = THFRConfig.from_values(settings, "settings of the demo")
     folder = Path(out)
     _claim(folder, {"images": images, "steps": steps, "size": size, "seed": seed})
     say = partial(_phase, progress)
@@ -90,8 +84,9 @@ def run(
         detector = train(config, dataset, folder / "run", device=device, progress=progress)
     with say(f"3/5 look for defects in {len(dataset.test)} other images"):
         results = results_of(
-            folder / "run", detector, dataset, folder / "results", draw=draw_overlay, progress=progress
-        )
+            folder / "run", detector, dataset, folder / "results", draw=lambda _, *given: overlay(*given),
+            progress=progress,
+        )  # fmt: skip
     with say("4/5 compare with the truth"):
         metrics = _metrics(results, progress)
     paths = {"report": folder / "report.html", "contact_sheet": folder / "report.png"}
@@ -162,19 +157,10 @@ def _metrics(results: RunResults, progress: bool) -> dict[str, Any]:
 
 
 def _report(results: RunResults, metrics: dict[str, Any]) -> Report:
-    dataset, metadata = results.dataset, read_metadata(results.run)
-    return Report(
+    learnt, seconds = len(results.dataset.train), read_metadata(results.run).train_seconds
+    return replace(
+        make_report(results, metrics=metrics),
         title="THFR finds what is wrong on a tray of parts",
-        entries=results.entries(),
-        scale=results.scale,
-        metrics=metrics,
-        curves=overlap_curves(dataset, {sample: read_map(path) for sample, path in results.maps.items()}),
-        subtitle=f"A made-up product. The detector has seen {len(dataset.train)} good images of it, "
-        f"not one defect; it learnt for {metadata.train_seconds:.0f} s.",
-        metadata={
-            "method": "Template-guided Hierarchical Feature Restoration (ICCV 2023)",
-            "features": f"{BACKBONE}, {results.detector.config.model.size_in_words}",
-            "templates": f"{results.detector.template_count} good images",
-            "training": f"{metadata.steps} steps on {metadata.device} in {metadata.train_seconds:.0f} s",
-        },
+        subtitle=f"A made-up product. The detector has seen {learnt} good images of it, not one defect; it "
+        f"learnt for {seconds:.0f} s.",
     )

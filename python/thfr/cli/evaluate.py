@@ -121,32 +121,21 @@ def run(args: argparse.Namespace) -> Result:
 
 def _evaluate_run(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     """A run, or an exported one."""
+    asked, device = (
+        {name: given[name] for name in names if name in given}
+        for names in (("data", "out", "maps_out", "memory"), ("device",))
+    )
     from thfr.deploy.exported import is_exported
 
     if is_exported(folder):
         from thfr.deploy.exported_figures import evaluate_exported
 
-        if given.get("device") == "cuda":
+        if device == {"device": "cuda"}:
             raise InputError(f"evaluate: {folder} is an exported model, which computes on the CPU; got cuda")
-        return evaluate_exported(
-            folder,
-            given.get("data"),
-            out=given.get("out"),
-            maps_out=given.get("maps_out"),
-            memory=given.get("memory"),
-            progress=True,
-        )
+        return evaluate_exported(folder, **asked, progress=True)
     from thfr.evaluation import evaluate_run
 
-    return evaluate_run(
-        folder,
-        data=given.get("data"),
-        out=given.get("out"),
-        maps_out=given.get("maps_out"),
-        device=given.get("device", "auto"),
-        memory=given.get("memory"),
-        progress=distributed.is_main(),
-    )
+    return evaluate_run(folder, **asked, **device, progress=distributed.is_main())
 
 
 def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thfr.cli.arguments import existing_file, positive
+from thfr.cli.arguments import existing_file, needs, positive, positive_number
 from thfr.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,10 +125,7 @@ def senders(command: str, args: argparse.Namespace, dead_letters: Path | None) -
             sinks.append(Mqtt(args.mqtt, secret("--mqtt-password-file", args.mqtt_password_file)))
     except InputError as error:
         raise InputError(f"{command}: {str(error).removeprefix(f'{command}: ')}") from error
-    if args.webhook_token_file is not None and args.webhook is None:
-        raise InputError(f"{command}: --webhook-token-file: expected --webhook too")
-    if args.mqtt_password_file is not None and args.mqtt is None:
-        raise InputError(f"{command}: --mqtt-password-file: expected --mqtt too")
+    needs(args, webhook_token_file="webhook", mqtt_password_file="mqtt")
     path = args.dead_letters or dead_letters
     if not sinks and args.dead_letters is not None:
         raise InputError(f"{command}: --dead-letters: expected --webhook or --mqtt too")
@@ -137,23 +134,3 @@ def senders(command: str, args: argparse.Namespace, dead_letters: Path | None) -
     if path is None:
         raise InputError(f"{command}: expected --dead-letters FILE too, for results that nobody takes")
     return [Sender(sink, path) for sink in sinks]
-
-
-def positive_number(text: str) -> float:
-    """argparse type: a number above 0."""
-    return _number(text, "a number above 0", lambda value: value > 0)
-
-
-def not_negative_number(text: str) -> float:
-    """argparse type: a number of at least 0."""
-    return _number(text, "a number of at least 0", lambda value: value >= 0)
-
-
-def _number(text: str, expected: str, fits: Callable[[float], bool]) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not (fits(value) and value < float("inf")):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from thfr import distributed
-from thfr.cli.arguments import Commands, add_command, add_device, add_precision, add_run, existing_folder
+from thfr.cli.arguments import (
+    Commands,
+    add_command,
+    add_device,
+    add_precision,
+    add_run,
+    existing_folder,
+    needs,
+)
 from thfr.cli.line import add_findings, rules
 from thfr.cli.output import Result, with_notes
 
@@ -40,7 +48,11 @@ def add_parser(commands: Commands) -> None:
         choices=("csv", "parquet"),
         help="with --stream: the file that is written, scores.csv (default) or .parquet (thfr-ext[parquet])",
     )
-    parser.add_argument("--maps", action="store_true", help="with --stream: also write the anomaly maps")
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="with --stream: also write the maps",
+    )
     parser.add_argument(
         "--bank",
         type=existing_folder,
@@ -66,12 +78,7 @@ def run(args: argparse.Namespace) -> Result:
     from thfr.predictions.sources import collect
     from thfr.visualization.inspection import inspect
 
-    if args.maps and not args.stream:
-        args.parser.error("--maps: only with --stream; without it maps are always written")
-    if args.table and not args.stream:
-        args.parser.error("--table: only with --stream")
-    if args.approximate and args.bank is None:
-        args.parser.error("--approximate: only with --bank")
+    needs(args, maps="stream", table="stream", approximate="bank")
     detector = open_detector(args.run_folder, args.device, args.precision)
     if args.bank is not None:
         from thfr.inference.bank import with_bank

@@ -12,12 +12,17 @@ from thfr.cli.arguments import (
     add_device,
     existing_file,
     existing_folder,
+    needs,
     not_negative,
+    not_negative_number,
+    port,
     positive,
+    positive_number,
 )
-from thfr.cli.line import add_findings, add_sinks, masks, not_negative_number, positive_number, senders
+from thfr.cli.line import add_findings, add_sinks, masks, senders
 from thfr.cli.output import Result
 from thfr.errors import InputError
+from thfr.extras import require
 
 _DESCRIPTION = """\
 Answer HTTP requests with the verdicts of trained runs; a run is asked for by its folder's name.
@@ -85,9 +90,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from thfr.deploy.extras import require
-
-    require("serve", "fastapi", "uvicorn", "prometheus_client", "sqlalchemy", "multipart")
+    require("serve:", "serve", "fastapi", "uvicorn", "prometheus_client", "sqlalchemy", "python_multipart")
     from thfr.deploy.inspections import InspectionLog
     from thfr.deploy.memory import keep_memory_flat
     from thfr.deploy.model import named
@@ -101,12 +104,7 @@ def run(args: argparse.Namespace) -> Result:
     local = is_loopback(args.host)
     if not local and args.token_file is None:
         raise InputError(f"serve: --host {args.host}: other machines could ask; expected --token-file too")
-    if args.jsonl is not None and args.log is None:
-        raise InputError("serve: --jsonl: expected --log too")
-    if args.originals and args.log is None:
-        raise InputError("serve: --originals: expected --log too")
-    if args.teach_to is not None and not args.originals:
-        raise InputError("serve: --teach-to: expected --originals N too")
+    needs(args, jsonl="log", originals="log", teach_to="originals")
     folders = named("serve", args.run_folders)
     token = None if args.token_file is None else read_token("serve: --token-file", args.token_file)
     settings = Settings(
@@ -139,11 +137,3 @@ def run(args: argparse.Namespace) -> Result:
 def log_url(text: str) -> str:
     """A URL as it is; a file's name as that of an SQLite database."""
     return text if "://" in text else f"sqlite:///{Path(text).absolute()}"
-
-
-def port(text: str) -> int:
-    """argparse type: a TCP port."""
-    number = positive(text)
-    if number > 65535:
-        raise argparse.ArgumentTypeError(f"expected a port of at most 65535, got {text!r}")
-    return number

@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 from thfr.backbones.specs import backbone_spec
-from thfr.config import RunConfig
+from thfr.cli.output import Result
+from thfr.config import RunConfig, read_yaml
 from thfr.io import file_sha256
 from thfr.study.grids import Category, find_categories
-from thfr.study.presets import changed, load_preset, read_changes
+from thfr.study.presets import changed, load_preset
 from thfr.study.results import configuration_key
 from thfr.study.runner import Workspace
 
@@ -17,7 +18,7 @@ from thfr.study.runner import Workspace
 def chosen_categories(args: argparse.Namespace) -> list[Category]:
     """The categories asked for, each with the configuration it starts from."""
     preset = load_preset(args.dataset)
-    changes = read_changes(args.config) if args.config is not None else {}
+    changes = read_yaml(args.config) if args.config is not None else {}
     return [
         Category(args.dataset, name, data, _configured(preset.config(name), args, changes))
         for name, data in find_categories(args.dataset, args.data, args.category)
@@ -27,7 +28,7 @@ def chosen_categories(args: argparse.Namespace) -> list[Category]:
 def preset_setting(args: argparse.Namespace) -> dict[str, str]:
     """Names the pinned configuration with the changes asked for: equal for all its categories, which may
     differ in single fields."""
-    changes = read_changes(args.config) if args.config is not None else {}
+    changes = read_yaml(args.config) if args.config is not None else {}
     default = _configured(load_preset(args.dataset).default, args, changes)
     weights = "" if args.weights is None else f"-{file_sha256(args.weights)[:10]}"
     return {"preset": f"{args.dataset}-{configuration_key(default)}{weights}"}
@@ -55,3 +56,11 @@ def chosen_seeds(args: argparse.Namespace) -> list[int]:
 def chosen_workspace(args: argparse.Namespace) -> Workspace:
     """Where the trials are run."""
     return Workspace(args.data, args.out, args.weights, args.device, args.keep_runs, args.ray)
+
+
+def study_result(shown: str, report: dict[str, Any]) -> Result:
+    """What a study found: ``shown``, the trials that failed, the files that were written."""
+    lines = [shown] if shown else []
+    lines += [f"failed: {name}: {reason}" for name, reason in report["failed"].items()]
+    lines += [f"written: {path}" for path in report["files"]]
+    return Result("\n".join(lines), report, exit_code=1 if report["failed"] else 0)

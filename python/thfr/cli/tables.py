@@ -42,9 +42,11 @@ def add_parser(commands: Commands) -> None:
     )
     training.add_argument("--dataset", choices=dataset_names(), help="layout and protocol")
     add_study_settings(training)
+    parser.set_defaults(only_training=[action.dest for action in training._group_actions])
 
 
 def run(args: argparse.Namespace) -> Result:
+    from thfr.cli.study import study_result
     from thfr.study.render import as_markdown, as_values, write_tables
     from thfr.study.results import find_results
     from thfr.study.tables import make_tables
@@ -58,10 +60,8 @@ def run(args: argparse.Namespace) -> Result:
         folders.append(args.out)
     tables = make_tables(find_results(folders), published, args.note)
     paths = write_tables(tables, args.out)
-    text = [as_markdown(tables), *(f"failed: {name}: {reason}" for name, reason in failed.items())]
-    text += [f"written: {path}" for path in paths]
     values = {**as_values(tables), "failed": failed, "files": [str(path) for path in paths]}
-    return Result("\n".join(text), values, exit_code=1 if failed else 0)
+    return study_result(as_markdown(tables), values)
 
 
 def _check_usage(args: argparse.Namespace) -> None:
@@ -71,19 +71,7 @@ def _check_usage(args: argparse.Namespace) -> None:
         return
     if not args.folders:
         args.parser.error("give folders with results, or --train ROOT")
-    for name in (
-        "dataset",
-        "category",
-        "seeds",
-        "backbone",
-        "weights",
-        "size",
-        "epochs",
-        "config",
-        "keep_runs",
-        "ray",
-        "device",
-    ):
+    for name in args.only_training:
         if getattr(args, name) != args.parser.get_default(name):
             args.parser.error(f"--{name.replace('_', '-')}: only with --train")
 

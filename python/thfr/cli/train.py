@@ -24,7 +24,7 @@ from thfr.cli.arguments import (
     share,
 )
 from thfr.cli.output import Result, with_notes
-from thfr.config import RunConfig
+from thfr.config import RunConfig, read_yaml
 from thfr.data.registry import dataset_names
 from thfr.io import BIT_DEPTHS
 from thfr.methods.registry import config_from_values, method_names
@@ -137,7 +137,7 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Result:
     from thfr.data import load_dataset
     from thfr.runs.folder import read_metadata
-    from thfr.study.presets import changed, read_changes
+    from thfr.study.presets import changed
     from thfr.training import auto_size, train
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> Result:
     if args.holdout is None:
         config = _with_holdout(config, args, len(dataset.train))
     if args.config is not None:
-        config = changed(config, read_changes(args.config), str(args.config))
+        config = changed(config, read_yaml(args.config), str(args.config))
     detector = train(
         config,
         dataset,

@@ -8,8 +8,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_path, not_negative
-from thfr.cli.line import add_findings, add_sinks, not_negative_number, positive_number, rules, senders
+from thfr.cli.arguments import (
+    Commands,
+    add_command,
+    add_device,
+    add_run,
+    existing_path,
+    not_negative,
+    not_negative_number,
+    positive_number,
+)
+from thfr.cli.line import add_findings, add_sinks, rules, senders
 from thfr.cli.output import Result
 
 if TYPE_CHECKING:

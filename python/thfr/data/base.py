@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,14 @@ class Sample:
     @property
     def is_anomalous(self) -> bool:
         return self.kind != GOOD
+
+
+def as_sample(source: Sample | str | os.PathLike[str]) -> Sample:
+    """A file of no data set as a good image to learn from; a sample as it is."""
+    if isinstance(source, Sample):
+        return source
+    path = Path(source)
+    return Sample(path, "train", GOOD, path.stem, oriented=True)
 
 
 @dataclass(frozen=True)
@@ -262,9 +271,25 @@ class ComponentDataset(Dataset):
     """A data set with one mask an image: its 8-connected components are the regions."""
 
     def regions(self, sample: Sample) -> Regions:
-        from skimage.measure import label  # takes half a second to import
+        return components(self.mask(sample))
 
-        mask = self.mask(sample)
-        labels, count = label(mask, connectivity=2, return_num=True)
-        masks = labels[None] == np.arange(1, count + 1)[:, None, None]
-        return Regions(masks=masks, saturations=tuple(int(region.sum()) for region in masks))
+
+class WholeDataset(ComponentDataset):
+    """One that is a single category: ``root`` is its folder, or holds the folder ``category``."""
+
+    @classmethod
+    def locate(cls, root: Path, category: str | None) -> tuple[Path, str]:
+        folder = as_folder(root, "load_dataset")
+        chosen = folder if category is None else named(folder, category)
+        return chosen.parent, chosen.name
+
+
+def components(
+    mask: np.ndarray,  # bool [H, W]
+) -> Regions:
+    """The 8-connected components of a mask, each of which counts as found at its whole area."""
+    from scipy.ndimage import label  # not needed by a data set with a mask a region
+
+    labels, count = label(mask, np.ones((3, 3)))
+    masks = labels[None] == np.arange(1, count + 1)[:, None, None]
+    return Regions(masks=masks, saturations=tuple(int(region.sum()) for region in masks))

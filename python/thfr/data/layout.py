@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -140,6 +140,48 @@ def with_masks(
         more = [f"and {len(missing) - _LISTED} more"] if len(missing) > _LISTED else []
         raise InputError(f"{name}: " + "\n  ".join([*lines, *more]))
     return found
+
+
+def with_ground_truth(
+    name: str,
+    folder: Path,
+    samples: list[Sample],
+    notes: list[str],
+    source: str = "ground_truth",
+    masks: Callable[[str, Path, Sequence[Sample]], list[Sample]] = with_masks,
+) -> list[Sample]:
+    """The samples, anomalous ones with their masks of ``folder / source / kind``, as ``masks`` finds them for
+    one kind. Without any image there the data set has no masks, which is noted.
+
+    Raises:
+        InputError: there are masks, but not for every anomalous sample.
+    """
+    if not has_images(folder / source):
+        if any(sample.is_anomalous for sample in samples):
+            notes.append(f"no {source}: there are no masks, pixel figures are undefined")
+        return samples
+    found: list[Sample] = []
+    for kind in dict.fromkeys(sample.kind for sample in samples):
+        of_kind = [sample for sample in samples if sample.kind == kind]
+        found += of_kind if kind == GOOD else masks(name, folder / source / kind, of_kind)
+    return found
+
+
+def check_listed(name: str, source: str, splits: Mapping[str, Sequence[Sample]]) -> None:
+    """Check the samples that the file ``source`` lists for training and test.
+
+    Raises:
+        InputError: files are missing, a split is empty, or an anomalous image is for training.
+    """
+    files = [file for split in splits.values() for one in split for file in (one.path, *one.mask_paths)]
+    missing = [printable(file) for file in files if not file.is_file()]
+    if missing:
+        some = ", ".join(missing[:5])
+        raise InputError(f"{name}: {len(missing)} file(s) of {source} are missing: {some}")
+    if not splits["train"] or not splits["test"]:
+        raise InputError(f"{name}: {source} lists no training or no test image")
+    if any(sample.is_anomalous for sample in splits["train"]):
+        raise InputError(f"{name}: {source} lists anomalous training images; expected a one-class split")
 
 
 def _missing(folder: Path, sample: Sample, suffix: str, present: dict[str, list[Path]]) -> str:

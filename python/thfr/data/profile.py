@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thfr.errors import InputError
 from thfr.io import ImageInput
+from thfr.plain import Plain
 
 if TYPE_CHECKING:
     from thfr.data.images import Loaded  # brings torch, which an exported model does without
@@ -20,7 +20,7 @@ _DARK, _WHITE = 0.02, 0.25
 
 
 @dataclass(frozen=True)
-class ImageProfile:
+class ImageProfile(Plain):
     """Ranges over the training images; stored with the run as a dict."""
 
     height: tuple[int, int]
@@ -43,26 +43,6 @@ class ImageProfile:
                 darkest = min(darkest, float(image.float().mean()) / 255)
                 saturated = max(saturated, float((image == 255).all(0).float().mean()))
         return cls((min(heights), max(heights)), (min(widths), max(widths)), darkest, saturated)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON and YAML."""
-        return {**asdict(self), "height": list(self.height), "width": list(self.width)}
-
-    @classmethod
-    def from_dict(cls, values: Any) -> ImageProfile:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            InputError: something else.
-        """
-        try:
-            (low, high), (narrow, wide) = values["height"], values["width"]
-            numbers = float(values["darkest"]), float(values["saturated"])
-            return cls((int(low), int(high)), (int(narrow), int(wide)), *numbers)
-        except (TypeError, KeyError, ValueError) as error:
-            raise InputError(
-                f"ImageProfile: expected height, width, darkest, saturated, got {values!r:.90}"
-            ) from error
 
     def check(self, image: ImageInput) -> list[str]:
         """Notes on how a new image differs: another size or shape, nearly black, constant, saturated."""

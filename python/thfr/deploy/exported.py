@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +19,8 @@ import numpy as np
 
 from thfr.deploy import files
 from thfr.errors import InputError
-from thfr.io import framed
 from thfr.io.framing import box_of, counted, native_counted
+from thfr.predictions.arrays import ArrayScorer
 
 if TYPE_CHECKING:
     from thfr.predictions.scale import ColourScale
@@ -40,31 +41,25 @@ class ExportedScores:
     verdicts: list[Verdict]
 
 
-class ExportedModel:
+class ExportedModel(ArrayScorer):
     """An exported folder, loaded. ``metadata`` is what its ``export.json`` holds, ``size``
     (height, width) of the input in pixels, ``limit`` the score above which an image is bad.
     """
+
+    speaker = "ExportedModel"
 
     def __init__(self, folder: Path, metadata: dict[str, Any], runner: _Runner) -> None:
         self.folder, self.metadata = folder, metadata
         size = metadata["size"]  # one number in older exports, which are square
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         self.limit = float(metadata["threshold"]["limit"])
+        self.precision = str(metadata.get("precision", "fp32"))  # or bf16, int8
+        self.label: str = metadata["method"]  # and its variant, in words
+        self.digest: str = metadata["digests"][files.MODELS[metadata["format"]]]
         self._run = runner
-        self._inputs: RunInputs | None = None
 
     @property
-    def precision(self) -> str:
-        """What it computes in: ``fp32``, ``bf16`` or ``int8``."""
-        return str(self.metadata.get("precision", "fp32"))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the model's file."""
-        return str(self.metadata["digests"][files.MODELS[self.metadata["format"]]])
-
-    @property
-    def threshold(self) -> Threshold:
+    def threshold(self) -> Threshold:  # type: ignore[override]
         """The run's threshold, at the limit of the exported verdicts."""
         from thfr.runs.threshold import Threshold  # SciPy takes longer to import than all else here
 
@@ -73,34 +68,26 @@ class ExportedModel:
         return Threshold(**held)
 
     @property
-    def label(self) -> str:
-        """The method, and its variant where it has several, in words."""
-        return str(self.metadata["method"])
-
-    @property
-    def scale(self) -> ColourScale | None:
+    def scale(self) -> ColourScale | None:  # type: ignore[override]
         """The colour scale of good images, where the run could tell it."""
         from thfr.predictions.scale import ColourScale
 
         held = self.metadata["scale"]
         return None if held is None else ColourScale(**held)
 
-    @property
-    def inputs(self) -> RunInputs:
+    @cached_property
+    def inputs(self) -> RunInputs:  # type: ignore[override]
         """How the run reads its images; that of exports of version 0.2 is 8 bits as stored."""
-        if self._inputs is None:
-            from thfr.runs.inputs import RunInputs
+        from thfr.runs.inputs import RunInputs
 
-            held = self.metadata.get("inputs")
-            self._inputs = RunInputs() if held is None else RunInputs.from_dict(held)
-        return self._inputs
+        held = self.metadata.get("inputs")
+        return RunInputs() if held is None else RunInputs.from_dict(held)
 
     def score_read(
         self,
         pixels: np.ndarray,  # uint8 [B,H,W,3]
         sizes: Sequence[tuple[int, int]],
     ) -> Iterator[tuple[np.ndarray, float]]:
-        """As :meth:`thfr.methods.Detector.score_read`."""
         maps, scores, _ = self.score_prepared(pixels)
         for single, score, size in zip(maps, scores, sizes, strict=True):
             yield self._native(single, float(score), size)
@@ -128,15 +115,8 @@ class ExportedModel:
         return
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Resize uint8 RGB images [H,W,3] as :meth:`thfr.methods.Detector.prepare` does: uint8 [B,H,W,3].
-
-        Raises:
-            InputError: no image, or one of another type or shape.
-        """
-        prepared = np.empty((len(images), *self.size, 3), dtype=np.uint8)
-        for index, image in enumerate(_checked(images)):
-            prepared[index] = framed(image, self.size, self.inputs.options)
-        return prepared
+        """RGB images [h,w,3] as the graph takes them, uint8 [B,H,W,3]; see :meth:`framed`."""
+        return self.framed(images)
 
     def score_prepared(
         self,
@@ -156,36 +136,18 @@ class ExportedModel:
         batch_size: int = 8,
     ) -> ExportedScores:
         """Anomaly maps at each image's own size (bilinear from the input size), scores and verdicts."""
-        prepared = self.prepare(images)
-        maps: list[np.ndarray] = []
-        scores: list[float] = []
-        for start in range(0, len(prepared), batch_size):
-            some = slice(start, start + batch_size)
-            sizes = [(image.shape[0], image.shape[1]) for image in images[some]]
-            for anomaly_map, score in self.score_read(prepared[some], sizes):
-                maps.append(anomaly_map)
-                scores.append(score)
-        return self._scores(maps, scores)
-
-    def _scores(self, maps: list[np.ndarray], scores: list[float]) -> ExportedScores:
-        found = np.array(scores, dtype=np.float32)
-        verdicts: list[Verdict] = ["bad" if bad else "good" for bad in found > np.float32(self.limit)]
-        return ExportedScores(maps, found, verdicts)
+        maps, scores = self._scored(images, batch_size)
+        verdicts: list[Verdict] = ["bad" if bad else "good" for bad in scores > np.float32(self.limit)]
+        return ExportedScores(maps, scores, verdicts)
 
 
 class NativeModel(ExportedModel):
     """One that takes images at their own size: its graph resizes them."""
 
-    def score(
-        self,
-        images: Sequence[np.ndarray],  # uint8 [H_i,W_i,3], RGB
-        batch_size: int = 1,
-    ) -> ExportedScores:
-        """As of any exported model; one image after the other, since their sizes differ."""
-        most = int(self.metadata["input"]["largest_edge"])
-        maps: list[np.ndarray] = []
-        scores: list[float] = []
-        for index, image in enumerate(_checked(images)):
+    def _scored(self, images: Sequence[np.ndarray], batch_size: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """One image after the other, since their sizes differ."""
+        most, maps, scores = int(self.metadata["input"]["largest_edge"]), list[np.ndarray](), list[float]()
+        for index, image in enumerate(self._pixels(images)):
             if max(image.shape) > most:
                 got = list(image.shape)
                 raise InputError(
@@ -194,19 +156,7 @@ class NativeModel(ExportedModel):
             anomaly_map, score, _ = self._run(image[None])
             maps.append(resampled(anomaly_map[0], image.shape[:2]))
             scores.append(float(score[0]))
-        return self._scores(maps, scores)
-
-
-def _checked(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The images, if they are some, and uint8 [H,W,3]."""
-    if len(images) == 0:
-        raise InputError("ExportedModel: images is empty")
-    for index, image in enumerate(images):
-        array = isinstance(image, np.ndarray)
-        if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            got = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
-            raise InputError(f"ExportedModel: images[{index}] must be a uint8 array [H,W,3], got {got}")
-    return images
+        return maps, np.array(scores, dtype=np.float32)
 
 
 def resampled(

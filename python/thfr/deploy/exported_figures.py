@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from thfr.data import fingerprint
 from thfr.deploy.exported import load
-from thfr.evaluation.figures import remove_figures
-from thfr.evaluation.run import data_of_run, evaluate_detector
-from thfr.io import atomic_write_json
+from thfr.evaluation.latency import percentiles
+from thfr.evaluation.run import data_of_run, write_figures
 from thfr.runs import files
 from thfr.training.memory import peak_memory
 
@@ -22,7 +20,7 @@ _WARM_UP = 2
 
 def evaluate_exported(
     folder: str | os.PathLike[str],
-    data: str | os.PathLike[str] | None,
+    data: str | os.PathLike[str] | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
     maps_out: str | os.PathLike[str] | None = None,
@@ -45,16 +43,8 @@ def evaluate_exported(
     model = load(folder)
     target = Path(folder) / files.METRICS if out is None else Path(out)
     dataset = data_of_run(Path(folder), model.metadata.get("dataset", {}), data)
-    remove_figures(target)
-    metrics = evaluate_detector(model, dataset, maps_out=maps_out, memory=memory, progress=progress)
-    metrics["model"] = {
-        **model.metadata["model"],
-        "format": model.metadata["format"],
-        "precision": model.precision,
-    }
-    metrics["data"] = fingerprint(dataset, progress=progress)
-    atomic_write_json(target, metrics)
-    return metrics
+    told = {**model.metadata["model"], "format": model.metadata["format"], "precision": model.precision}
+    return write_figures(target, model, dataset, told, maps_out=maps_out, memory=memory, progress=progress)
 
 
 def measure_exported(folder: str | os.PathLike[str], repeats: int, threads: int | None) -> dict[str, Any]:
@@ -84,7 +74,7 @@ def _measured(model: Any, batch: int, repeats: int) -> dict[str, Any]:
         begun = time.perf_counter()
         model.score_prepared(images)
         times.append(1000 * (time.perf_counter() - begun))
-    total = {f"p{p}": round(float(np.percentile(times[_WARM_UP:], p)), 3) for p in (50, 95, 99)}
+    total = percentiles(times[_WARM_UP:])
     return {
         "batch": batch,
         "repeats": repeats,

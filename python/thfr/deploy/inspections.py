@@ -18,11 +18,22 @@ from sqlalchemy.engine import Connection, Engine
 from thfr.errors import InputError
 
 _METADATA = sql.MetaData()
-_INSPECTIONS = sql.Table(
+
+
+def _table(name: str, *columns: sql.Column[Any], **options: Any) -> sql.Table:
+    """A table of numbered rows, each with its time: seconds since 1970, UTC."""
+    number = sql.Column("id", sql.Integer, primary_key=True, autoincrement=True)
+    return sql.Table(
+        name, _METADATA, number, sql.Column("time", sql.Float, nullable=False), *columns, **options
+    )
+
+
+def _text(name: str) -> sql.Column[str]:
+    return sql.Column(name, sql.Text, nullable=False)
+
+
+_INSPECTIONS = _table(
     "thfr_inspections",
-    _METADATA,
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("time", sql.Float, nullable=False),  # seconds since 1970, UTC
     sql.Column("model", sql.String(255), nullable=False, index=True),
     sql.Column("file", sql.Text),
     sql.Column("sha256", sql.String(64), nullable=False),
@@ -36,34 +47,25 @@ _INSPECTIONS = sql.Table(
     sql.Column("picture", sql.LargeBinary),  # PNG, heat map over the image, scaled down
     sqlite_autoincrement=True,  # a number is never given twice
 )
-_FEEDBACK = sql.Table(
+_FEEDBACK = _table(
     "thfr_feedback",
-    _METADATA,
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
     sql.Column("inspection", sql.Integer, sql.ForeignKey("thfr_inspections.id"), nullable=False, index=True),
-    sql.Column("time", sql.Float, nullable=False),
     sql.Column("truth", sql.String(4), nullable=False),
-    sql.Column("who", sql.Text, nullable=False),
+    _text("who"),
 )
-_THRESHOLDS = sql.Table(
+_THRESHOLDS = _table(
     "thfr_thresholds",
-    _METADATA,
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("time", sql.Float, nullable=False),
     sql.Column("model", sql.String(255), nullable=False, index=True),
     sql.Column("value", sql.Float(53), nullable=False),
-    sql.Column("who", sql.Text, nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
+    _text("who"),
+    _text("why"),
 )
-_SWAPS = sql.Table(
+_SWAPS = _table(
     "thfr_swaps",
-    _METADATA,
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("time", sql.Float, nullable=False),
     sql.Column("model", sql.String(255), nullable=False, index=True),
     sql.Column("run", sql.String(255), nullable=False),
-    sql.Column("who", sql.Text, nullable=False),
-    sql.Column("why", sql.Text, nullable=False),
+    _text("who"),
+    _text("why"),
 )
 _ORIGINALS = sql.Table(  # a table of its own: logs of earlier versions get it when they are opened
     "thfr_originals",
@@ -155,15 +157,11 @@ class InspectionLog:
         if after is not None:
             conditions.append(table.id > after)
         query = query.where(*conditions).order_by(table.id.desc()).limit(limit)
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return self._found(query)
 
     def picture(self, number: int) -> bytes | None:
         """The PNG of an inspection; None if there is none (any more)."""
-        query = sql.select(_INSPECTIONS.c.picture).where(_INSPECTIONS.c.id == number)
-        with self._engine.connect() as connection:
-            found = connection.execute(query).scalar()
-        return None if found is None else bytes(found)
+        return self._bytes(sql.select(_INSPECTIONS.c.picture).where(_INSPECTIONS.c.id == number))
 
     def say(self, number: int, truth: str, who: str) -> bool:
         """Note that a person called an inspected product ``good`` or ``bad``; False if there is no such
@@ -189,15 +187,11 @@ class InspectionLog:
             .where(table.model == model)
             .order_by(table.id.desc())
         )
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return self._found(query)
 
     def original(self, number: int) -> bytes | None:
         """The file of an inspection; None if it is not kept (any more)."""
-        query = sql.select(_ORIGINALS.c.data).where(_ORIGINALS.c.inspection == number)
-        with self._engine.connect() as connection:
-            found = connection.execute(query).scalar()
-        return None if found is None else bytes(found)
+        return self._bytes(sql.select(_ORIGINALS.c.data).where(_ORIGINALS.c.inspection == number))
 
     def _forget(self, connection: Connection, number: int | None = None) -> None:
         """Drop the files that are beyond the limits; ``number``: of the inspection that has just come."""
@@ -236,32 +230,38 @@ class InspectionLog:
 
     def set_threshold(self, model: str, value: float, who: str, why: str) -> None:
         """Note a threshold that a person has set; :meth:`thresholds` gives it from now on."""
-        row = {"time": time.time(), "model": model, "value": value, "who": who, "why": why}
-        with self._engine.begin() as connection:
-            connection.execute(sql.insert(_THRESHOLDS).values(**row))
+        self._insert(_THRESHOLDS, model=model, value=value, who=who, why=why)
 
     def thresholds(self, model: str) -> Sequence[dict[str, Any]]:
         """The thresholds that people have set for a model, the newest first."""
         query = sql.select(_THRESHOLDS).where(_THRESHOLDS.c.model == model).order_by(_THRESHOLDS.c.id.desc())
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return self._found(query)
 
     def note_swap(self, model: str, run: str, who: str, why: str) -> None:
         """Note that a run answers under this name from now on; :meth:`last_swap` gives it."""
-        row = {"time": time.time(), "model": model, "run": run, "who": who, "why": why}
-        with self._engine.begin() as connection:
-            connection.execute(sql.insert(_SWAPS).values(**row))
+        self._insert(_SWAPS, model=model, run=run, who=who, why=why)
 
     def last_swap(self, model: str) -> dict[str, Any] | None:
         """The last one under this name: ``time``, ``run``, ``who``, ``why``; None if there was none."""
         query = sql.select(_SWAPS).where(_SWAPS.c.model == model).order_by(_SWAPS.c.id.desc()).limit(1)
-        with self._engine.connect() as connection:
-            found = connection.execute(query).mappings().first()
-        return None if found is None else dict(found)
+        return next(iter(self._found(query)), None)
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def _found(self, query: sql.Select[Any]) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _bytes(self, query: sql.Select[Any]) -> bytes | None:
+        with self._engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else bytes(found)
+
+    def _insert(self, table: sql.Table, **row: Any) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(sql.insert(table).values(time=time.time(), **row))
 
 
 def _engine(url: str) -> Engine:

@@ -15,7 +15,7 @@ from thfr.data import Loaded, gathered, load_dataset, load_inputs
 from thfr.data.parallel import parallel_map
 from thfr.deploy.exported import is_exported
 from thfr.errors import InputError
-from thfr.io import atomic_path, file_sha256, find_images, printable
+from thfr.io import atomic_path, file_sha256, images_of, printable
 from thfr.methods import Detector
 from thfr.methods.common.batches import held_out
 from thfr.methods.common.tiles import tiles_of
@@ -145,7 +145,7 @@ def teach(
     detector, metadata = Detector.load(source, device), read_metadata(source)
     plan = _planned(source, detector, metadata, good, calibration, holdout)
     notes = plan.notes
-    lists = [plan.taught, plan.held, [path for images in check for path in _listed(images, notes)]]
+    lists = [plan.taught, plan.held, [path for images in check for path in images_of("teach", images, notes)]]
     pixels = [_read(detector, paths, notes, progress) if paths else None for paths in lists]
     model = detector.config.model
     tiles = tiles_of(_given(pixels[0]).images, model)
@@ -186,7 +186,7 @@ def _planned(
     holdout: float | None,
 ) -> _Plan:
     notes: list[str] = []
-    paths = _listed(good, notes)
+    paths = images_of("teach", good, notes)
     data = read_data(run) if (run / files.DATA).is_file() else None
     known = {str(one["sha256"]) for one in metadata.taught}
     if data is not None and data.train is not None:
@@ -200,7 +200,7 @@ def _planned(
     if len(fresh) < len(paths):
         notes.append(f"{len(paths) - len(fresh)} image(s) left out: given twice, or learnt from already")
     if calibration is not None:
-        held = _listed(calibration, notes)
+        held = images_of("teach", calibration, notes)
     else:
         held = _held_by_training(run, detector, data, notes)
     digests = parallel_map(file_sha256, held) if held else []
@@ -243,19 +243,6 @@ def _held_by_training(
         notes.append("the images that training held out are not used: the data set has changed since")
         return []
     return unseen
-
-
-def _listed(images: Images, notes: list[str]) -> list[Path]:
-    if not isinstance(images, (str, os.PathLike)):
-        return [Path(path) for path in images]
-    path = Path(images)
-    if not path.is_dir():
-        return [path]
-    listing = find_images(path, recursive=True)
-    notes += listing.notes(path)
-    if not listing.images:
-        raise InputError(f"teach: no image in {printable(path)}")
-    return list(listing.images)
 
 
 def _read(detector: Detector[Any], paths: Sequence[Path], notes: list[str], progress: bool) -> Loaded:

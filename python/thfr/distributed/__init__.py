@@ -116,14 +116,9 @@ def mine(rows: _Rows) -> _Rows:
     return rows[rank() * share : (rank() + 1) * share]  # type: ignore[index,no-any-return]
 
 
-def takes(number: int) -> bool:
-    """Whether the item of that number is this process's: they take turns."""
-    return number % world() == rank()
-
-
 def share_batches(store: Sequence[Any], batch_size: int) -> None:
-    """Fill a store [N,...] of which this process has computed the batches that it :func:`takes`: every batch
-    goes from its process to all others. A store that all processes map from one file needs no more than
+    """Fill a store [N,...] of which the processes have computed batches in turns: every batch goes from its
+    process to all others. A store that all processes map from one file needs no more than
     waiting.
     """
     group = _group()

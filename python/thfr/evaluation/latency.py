@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,7 @@ def measure_latency(detector: Detector, batch: int, repeats: int, cuda_graph: bo
         torch.cuda.reset_peak_memory_stats(detector.device)
     graph = GraphedScorer(detector, batch) if cuda_graph else None
     passes = [_timed_pass(detector, images, graph) for _ in range(_WARM_UP + repeats)][_WARM_UP:]
-    milliseconds = {
-        stage: {
-            f"p{p}": round(float(np.percentile([one[stage] for one in passes], p)), 3) for p in (50, 95, 99)
-        }
-        for stage in passes[0]
-    }
+    milliseconds = {stage: percentiles([one[stage] for one in passes]) for stage in passes[0]}
     return {
         "batch": batch,
         "repeats": repeats,
@@ -56,6 +51,11 @@ def measure_latency(detector: Detector, batch: int, repeats: int, cuda_graph: bo
         "peak_memory_bytes": torch.cuda.max_memory_allocated(detector.device) if cuda else peak_memory(),
         "milliseconds": milliseconds,
     }
+
+
+def percentiles(times: Sequence[float]) -> dict[str, float]:
+    """``p50``, ``p95`` and ``p99``."""
+    return {f"p{p}": round(float(np.percentile(times, p)), 3) for p in (50, 95, 99)}
 
 
 def _timed_pass(detector: Detector, images: Tensor, graph: GraphedScorer | None) -> dict[str, float]:

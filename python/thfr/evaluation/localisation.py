@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from thfr import distributed
-from thfr.data.base import Regions
+from thfr.data.base import Regions, components
 from thfr.errors import InputError
 from thfr.evaluation.native import native_module, thread_count, view
 
@@ -220,12 +220,3 @@ def _name(question: Question) -> str:
 
 def _numbers(value: Any) -> list[float]:
     return [float(one) for one in value.values()] if isinstance(value, dict) else [float(value)]
-
-
-def components(mask: np.ndarray) -> Regions:
-    """The 8-connected components of a mask, bool [H,W]."""
-    labels = np.zeros((1, *mask.shape), np.int64)
-    counts = np.zeros(1, np.int64)
-    native_module().label_regions(view(mask[None]), view(labels), view(counts), 1)
-    masks = labels == np.arange(1, counts[0] + 1)[:, None, None]
-    return Regions(masks=masks, saturations=tuple(int(region.sum()) for region in masks))

@@ -21,6 +21,7 @@ from thfr.errors import InputError
 from thfr.evaluation.localisation import BoundedPixels, PixelFigures, Question, TestPixels
 from thfr.evaluation.maps import listed
 from thfr.evaluation.native import native_module, view
+from thfr.evaluation.region import within
 from thfr.io import Region, printable
 
 Maps = Mapping[Sample, np.ndarray] | Callable[[Sample], np.ndarray]
@@ -98,10 +99,8 @@ def evaluate_maps(
         anomaly_map = _checked_map(maps, dataset, sample)
         score = _image_score(scores, sample, anomaly_map, region)
         if region is not None and dataset.has_masks:
-            from thfr.evaluation.region import regions_of, within  # takes scipy
-
             counting = region.scaled((anomaly_map.shape[0], anomaly_map.shape[1]))
-            inside, parts = within(anomaly_map, regions_of(dataset, sample), counting)
+            inside, parts = within(anomaly_map, dataset.regions(sample), counting)
             pixels.add(number, sample.kind, inside, parts)
             return None if sample.kind != GOOD and not len(parts.masks) else score
         if dataset.has_masks:

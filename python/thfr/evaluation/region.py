@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
-from thfr.data import Dataset, Regions, Sample
-
-
-def regions_of(dataset: Dataset, sample: Sample) -> Regions:
-    """An image's regions by its protocol: for MVTec AD's the 8-connected components of the mask, each of
-    which saturates at its whole area.
-    """
-    if dataset.PROTOCOL == "mvtec_loco":
-        return dataset.regions(sample)
-    labels, count = ndimage.label(dataset.mask(sample), np.ones((3, 3)))
-    masks = np.stack([labels == number for number in range(1, count + 1)]) if count else labels[None][:0] > 0
-    return Regions(masks, tuple(int(mask.sum()) for mask in masks))
+from thfr.data import Regions
 
 
 def within(

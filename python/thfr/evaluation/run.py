@@ -14,9 +14,10 @@ from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.figures import remove_figures
 from thfr.evaluation.protocols import evaluate_maps
-from thfr.inference.scoring import Scorer, help_to_score, score_items, source_of, unreadable
+from thfr.inference.scoring import help_to_score, score_items, source_of, unreadable
 from thfr.io import atomic_write_json, printable
 from thfr.methods import Detector
+from thfr.predictions.arrays import ArrayScorer
 from thfr.predictions.sources import collect
 from thfr.predictions.tables import ResultsWriter
 from thfr.runs import files
@@ -99,30 +100,47 @@ def evaluate_run(
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector.config.dataset, data)
     shared = memory is not None and maps_out is None
-    if distributed.is_main():
-        remove_figures(target)
-    elif not shared:
+    if not distributed.is_main() and not shared:
         help_to_score(detector, collect(dataset, Path()).items, batch_size)
         return {}
-    metrics = evaluate_detector(
+    told = detector.config.summary()
+    return write_figures(
+        target,
         detector,
         dataset,
+        told,
         maps_out=maps_out,
         batch_size=batch_size,
         memory=memory,
         shared=shared,
         progress=progress,
     )
+
+
+def write_figures(
+    target: Path,
+    detector: ArrayScorer,
+    dataset: Dataset,
+    model: dict[str, Any],
+    *,
+    progress: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write the figures of :func:`evaluate_detector`, which takes the ``options``, with what ``model`` tells
+    of the detector and what it was measured on. An empty dict where another process has them.
+    """
+    if distributed.is_main():
+        remove_figures(target)
+    metrics = evaluate_detector(detector, dataset, progress=progress, **options)
     if not metrics:
         return {}
-    metrics["model"] = detector.config.summary()
-    metrics["data"] = fingerprint(dataset, progress=progress)
+    metrics |= {"model": model, "data": fingerprint(dataset, progress=progress)}
     atomic_write_json(target, metrics)
     return metrics
 
 
 def evaluate_detector(
-    detector: Scorer,
+    detector: ArrayScorer,
     dataset: Dataset,
     *,
     maps_out: str | os.PathLike[str] | None = None,

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thfr.data.base import components
 from thfr.data.planted import LOGICAL, PLANTED, plant_all
 from thfr.errors import InputError
-from thfr.evaluation.localisation import Question, TestPixels, components
+from thfr.evaluation.localisation import Question, TestPixels
 from thfr.evaluation.region import within
 from thfr.io.framing import counted
 from thfr.methods import Detector
@@ -84,5 +85,5 @@ def evaluate_synthetic(
 
 
 def _auroc(good: Tensor, bad: Tensor) -> float:
-    labels = torch.cat([torch.zeros(len(good), dtype=torch.bool), torch.ones(len(bad), dtype=torch.bool)])
+    labels = torch.arange(len(good) + len(bad)) >= len(good)
     return float(auroc(torch.cat([good, bad]), labels))

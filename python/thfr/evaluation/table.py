@@ -28,21 +28,21 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     limit = metrics.get("au_pro_limit", 0.3)
     rows = [[label.format(limit=limit), _figure(metrics.get(key))] for label, key in _ROWS]
     lines += columns(["", "all kinds"], rows)
-    if "classification" in metrics:
-        lines += ["", *_loco_columns(metrics)]
-    elif metrics["defects"]:
-        rows = [[kind, _figure(entry["image_auroc"])] for kind, entry in metrics["defects"].items()]
-        lines += ["", *columns(["defect against good", "image AUROC"], rows)]
+    names, kinds = by_kind(metrics)
+    if kinds:
+        rows = [[kind, *map(_figure, values)] for kind, values in kinds.items()]
+        lines += ["", *columns(["kind against good", *names], rows)]
     return "\n".join(lines)
 
 
-def _loco_columns(metrics: Mapping[str, Any]) -> list[str]:
-    auc_roc, auc_spro = metrics["classification"]["auc_roc"], metrics["localization"]["auc_spro"]
-    kinds = list(auc_roc)
-    rows = [["image AUROC", *(_figure(auc_roc[kind]) for kind in kinds)]]
-    for limit in auc_spro["mean"]:
-        rows.append([f"AU-sPRO at FPR {limit}", *(_figure(auc_spro[kind][limit]) for kind in kinds)])
-    return columns(["kind against good", *kinds], rows)
+def by_kind(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[float | None]]]:
+    """The figures of each kind of anomaly against the good images: their names, and kind -> values."""
+    if "classification" in metrics:
+        auc_roc, auc_spro = metrics["classification"]["auc_roc"], metrics["localization"]["auc_spro"]
+        names = ["image AUROC", *(f"AU-sPRO {limit}" for limit in auc_spro["mean"])]
+        return names, {kind: [auc_roc[kind], *auc_spro[kind].values()] for kind in auc_roc}
+    defects = metrics.get("defects") or {}
+    return ["image AUROC"], {kind: [entry["image_auroc"]] for kind, entry in defects.items()}
 
 
 def _figure(value: float | None) -> str:

@@ -1,18 +1,8 @@
 """Scoring new images with a trained detector."""
 
-from __future__ import annotations
-
-from thfr.inference.calibration import calibrate
-from thfr.inference.graph import GraphedScorer
-from thfr.inference.predict import predict
-from thfr.predictions.tables import ImageResult, Results
-from thfr.training.scale import good_scale
-
-__all__ = [
-    "GraphedScorer",
-    "ImageResult",
-    "Results",
-    "calibrate",
-    "good_scale",
-    "predict",
-]
+from thfr.inference.calibration import calibrate as calibrate
+from thfr.inference.graph import GraphedScorer as GraphedScorer
+from thfr.inference.predict import predict as predict
+from thfr.predictions.tables import ImageResult as ImageResult
+from thfr.predictions.tables import Results as Results
+from thfr.training.scale import good_scale as good_scale

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from PIL import Image
 from thfr.data import gathered, load_dataset
 from thfr.errors import InputError
 from thfr.inference.scoring import score_items, unreadable
-from thfr.io import find_images, list_images, storable
+from thfr.io import images_of, list_images, storable
 from thfr.methods import Detector
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.detector import THFRDetector
@@ -52,6 +51,7 @@ class Prediction:
     """How images differ from the training images, and files that were not looked at."""
 
 
+@dataclass(kw_only=True, eq=False)
 class THFR:
     """Finds anomalies in images after seeing good images only.
 
@@ -84,67 +84,38 @@ class THFR:
     Attributes: ``detector_``, the :class:`thfr.methods.Detector` after ``fit`` or ``load``.
     """
 
-    def __init__(
-        self,
-        *,
-        variant: str = _DEFAULTS.model.variant,
-        backbone: str = _DEFAULTS.model.backbone,
-        weights: str | os.PathLike[str] | None = None,
-        size: int | tuple[int, int] | str | None = None,
-        letterbox: bool = False,
-        tiles: tuple[int, int] = _DEFAULTS.model.tiles,
-        overlap: float = _DEFAULTS.model.overlap,
-        roi: str | os.PathLike[str] | None = None,
-        epochs: int | None = None,
-        batch_size: int = _DEFAULTS.training.batch_size,
-        learning_rate: float = _DEFAULTS.training.learning_rate,
-        bottleneck_channels: int | None = None,
-        bank_ratio: float = _DEFAULTS.model.bank_ratio,
-        holdout: float = 0.1,
-        false_alarm_rate: float = DEFAULT_RATE,
-        seed: int = 0,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.variant = variant
-        self.backbone = backbone
-        self.weights = weights
-        self.size = size
-        self.letterbox = letterbox
-        self.tiles = tiles
-        self.overlap = overlap
-        self.roi = roi
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.bottleneck_channels = bottleneck_channels
-        self.bank_ratio = bank_ratio
-        self.holdout = holdout
-        self.false_alarm_rate = false_alarm_rate
-        self.seed = seed
-        self.device = device
-        self.progress = progress
-
-    @classmethod
-    def _parameters(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    variant: str = _DEFAULTS.model.variant
+    backbone: str = _DEFAULTS.model.backbone
+    weights: str | os.PathLike[str] | None = None
+    size: int | tuple[int, int] | str | None = None
+    letterbox: bool = False
+    tiles: tuple[int, int] = _DEFAULTS.model.tiles
+    overlap: float = _DEFAULTS.model.overlap
+    roi: str | os.PathLike[str] | None = None
+    epochs: int | None = None
+    batch_size: int = _DEFAULTS.training.batch_size
+    learning_rate: float = _DEFAULTS.training.learning_rate
+    bottleneck_channels: int | None = None
+    bank_ratio: float = _DEFAULTS.model.bank_ratio
+    holdout: float = 0.1
+    false_alarm_rate: float = DEFAULT_RATE
+    seed: int = 0
+    device: str = "auto"
+    progress: bool = False
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments. ``deep`` is scikit-learn's: none of them is an estimator."""
-        return {name: getattr(self, name) for name in self._parameters()}
+        return {parameter.name: getattr(self, parameter.name) for parameter in fields(self)}
 
     def set_params(self, **params: Any) -> THFR:
         """Change arguments of the constructor; they count from the next :meth:`fit` on."""
-        unknown = sorted(params.keys() - set(self._parameters()))
+        known = self.get_params()
+        unknown = ", ".join(sorted(params.keys() - known.keys()))
         if unknown:
-            known = ", ".join(self._parameters())
-            raise InputError(f"THFR.set_params: no parameter {', '.join(unknown)}; there are {known}")
+            raise InputError(f"THFR.set_params: no parameter {unknown}; there are {', '.join(known)}")
         for name, value in params.items():
             setattr(self, name, value)
         return self
-
-    def __repr__(self) -> str:
-        return f"THFR({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
 
     def fit(self, X: Images, y: object = None, *, out: str | os.PathLike[str] | None = None) -> THFR:
         """Learn from good images.
@@ -324,22 +295,12 @@ def _listed(
     caller: str, X: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 ) -> tuple[list[Path], list[str]]:
     """The images, and notes on files that are not looked at."""
-    notes: list[str] = []
-    if isinstance(X, (str, os.PathLike)):
-        paths = [Path(X)]
-        if Path(X).is_dir():
-            listing = find_images(X, recursive=True)
-            paths, notes = list(listing.images), listing.notes(Path(X))
-    else:
-        wrong = [item for item in X if not isinstance(item, (str, os.PathLike))]
+    if not isinstance(X, (str, os.PathLike)):
+        wrong = [type(item).__name__ for item in X if not isinstance(item, (str, os.PathLike))]
         if wrong:
-            raise InputError(
-                f"{caller}: X must be a folder, a list of paths or an array, got {type(wrong[0]).__name__}"
-            )
-        paths = [Path(item) for item in X]
-    if not paths:
-        raise InputError(f"{caller}: X holds no image: {X!r}")
-    return paths, notes
+            raise InputError(f"{caller}: X must be a folder, a list of paths or an array, got {wrong[0]}")
+    notes: list[str] = []
+    return images_of(caller, X, notes), notes
 
 
 def _check_array(caller: str, X: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from thfr.inference.scoring import KEPT, item_options, judged, score_items, sour
 from thfr.io import atomic_path, image_size, read_map, read_resized
 from thfr.io.files import free_bytes
 from thfr.methods import Detector
-from thfr.methods.base import native_map
+from thfr.methods.common.counting import native_map
 from thfr.predictions.judging import NothingToLookAt, Rules
 from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item, collect
@@ -94,9 +94,7 @@ def predict(
     collected = collect(source, target)
     items = collected.items
     detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
-    scale = detector.scale
-    if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
-        scale = good_scale(detector)
+    scale = detector.scale or good_scale(detector)  # of a run that did not store its own
     _check_room(target, items)
     writer = ResultsWriter(target, detector.threshold, scale, collected.notes)
     digests: dict[str, str] = {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,40 +16,16 @@ from thfr.data import Dataset
 from thfr.data.parallel import parallel_map, usable_cpus
 from thfr.errors import InputError
 from thfr.io import ImageInput, ReadOptions, file_sha256, read_both
+from thfr.predictions.arrays import ArrayScorer
 from thfr.predictions.findings import Finding
 from thfr.predictions.judging import Rules, judge
-from thfr.predictions.scale import ColourScale
 from thfr.predictions.sources import Item, name_of
 from thfr.predictions.tables import StoredScores, read_scores
-from thfr.runs.inputs import RunInputs
 from thfr.runs.threshold import Threshold
 
 _AHEAD = 2  # batches read while one is being scored
 KEPT = 1 << 23
 """Images of more pixels (8 millions) are not kept to be drawn, but read again, one at a time."""
-
-
-class Scorer(Protocol):
-    """What scores images: a :class:`thfr.methods.Detector`, or an exported model."""
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-    @property
-    def inputs(self) -> RunInputs: ...
-    @property
-    def threshold(self) -> Threshold | None: ...
-    @property
-    def scale(self) -> ColourScale | None: ...
-    @property
-    def digest(self) -> str | None: ...
-    @property
-    def precision(self) -> str: ...
-
-    def score_read(
-        self,
-        pixels: np.ndarray,  # uint8 [B,H,W,3]
-        sizes: Sequence[tuple[int, int]],
-    ) -> Iterable[tuple[np.ndarray, float]]: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +51,7 @@ class _Read:
 
 
 def score_items(
-    detector: Scorer,
+    detector: ArrayScorer,
     items: Sequence[Item],
     batch_size: int,
     failed: MutableMapping[str, str],
@@ -102,7 +78,7 @@ def score_items(
 
 
 def _score_batches(
-    detector: Scorer, batches: Sequence[Sequence[Item]], images: bool
+    detector: ArrayScorer, batches: Sequence[Sequence[Item]], images: bool
 ) -> Iterator[tuple[list[Scored], dict[str, str]]]:
     """For each batch what was scored, and which images cannot be read."""
     for batch in _read_ahead(detector, batches, images):
@@ -121,14 +97,16 @@ def _score_batches(
         yield scored, failed
 
 
-def help_to_score(detector: Scorer, items: Sequence[Item], batch_size: int, *, images: bool = False) -> None:
+def help_to_score(
+    detector: ArrayScorer, items: Sequence[Item], batch_size: int, *, images: bool = False
+) -> None:
     """What the processes of ``torchrun`` but the main one do while that one is in :func:`score_items`."""
     for _ in score_items(detector, items, batch_size, {}, images=images):
         raise RuntimeError("help_to_score: called by the main process")
 
 
 def _read_ahead(
-    detector: Scorer, batches: Sequence[Sequence[Item]], images: bool
+    detector: ArrayScorer, batches: Sequence[Sequence[Item]], images: bool
 ) -> Iterator[list[tuple[Item, _Read | InputError]]]:
     """The images of batches, decoded by threads, never more than a few batches ahead."""
     pool = ThreadPoolExecutor(max_workers=min(8, usable_cpus()))
@@ -142,7 +120,7 @@ def _read_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(detector: Scorer, item: Item, images: bool) -> _Read | InputError:
+def _read(detector: ArrayScorer, item: Item, images: bool) -> _Read | InputError:
     options, size = item_options(detector, item), detector.size
     try:
         found, image = read_both(item.path, size, options, KEPT if images else 0)
@@ -166,7 +144,7 @@ def judged(
     return found.shown, found.score, found.findings
 
 
-def item_options(detector: Scorer, item: Item) -> ReadOptions:
+def item_options(detector: ArrayScorer, item: Item) -> ReadOptions:
     """How the run reads that image."""
     return detector.inputs.options_of(None if item.sample is None else item.sample.oriented)
 
@@ -177,7 +155,7 @@ def unreadable(command: str, failed: Mapping[str, str]) -> str:
     return f"{command}: {len(failed)} image(s) cannot be read:\n{listed}"
 
 
-def source_of(detector: Scorer, images: Mapping[str, str]) -> dict[str, Any] | None:
+def source_of(detector: ArrayScorer, images: Mapping[str, str]) -> dict[str, Any] | None:
     """What scores of a data set's images depend on: the run and the images (name -> SHA-256); None for a
     detector that no run folder holds.
     """
@@ -193,7 +171,7 @@ def source_of(detector: Scorer, images: Mapping[str, str]) -> dict[str, Any] | N
     }
 
 
-def stored_scores(out: Path, detector: Scorer, dataset: Dataset) -> StoredScores | None:
+def stored_scores(out: Path, detector: ArrayScorer, dataset: Dataset) -> StoredScores | None:
     """The scores and maps of the data set's test images in ``out``; None unless they are all there and of
     this run and these very images.
     """

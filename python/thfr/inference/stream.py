@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from thfr import distributed
 from thfr.errors import InputError
-from thfr.inference.scoring import Scored, judged, score_items
+from thfr.inference.scoring import judged, score_items
 from thfr.io import atomic_write_json, storable, write_map
 from thfr.io.archives import archived, is_archive
 from thfr.io.remote import fetched, is_url, list_remote
 from thfr.methods import Detector
 from thfr.predictions import files
-from thfr.predictions.findings import Finding
 from thfr.predictions.judging import NothingToLookAt, Rules
 from thfr.predictions.rows import Table, rows_of
 from thfr.predictions.sources import Item, collect, listed, plain_item
+from thfr.predictions.tables import ImageResult, score_row
 from thfr.runs.json_file import read_object
 
 STATE = "stream.json"
@@ -88,7 +87,12 @@ def predict_stream(
                         continue
                     if maps:
                         write_map(target / scored.item.map, values)
-                    rows.add(_row(detector, scored, values, score, findings))
+                    found = ImageResult.of(
+                        scored.item, values, score, detector.threshold, scored.notes, findings
+                    )
+                    said = found.row()["findings"]
+                    objects = None if said is None else json.dumps(said, allow_nan=False)
+                    rows.add({**score_row(found), "findings_json": objects})
                     bar.update()
                 if main:
                     for name, reason in failed.items():
@@ -101,13 +105,13 @@ def predict_stream(
     if not main:
         distributed.barrier()
         return {}
-    found = {**rows.count(), "resumed": len(done)}
-    if found["images"] == 0:
+    counts = {**rows.count(), "resumed": len(done)}
+    if counts["images"] == 0:
         raise InputError(f"predict: none of the images can be read; see the column error in {target}")
     path = rows.finish()
     (target / STATE).unlink()
     distributed.barrier()
-    return {**found, "scores": str(path)}
+    return {**counts, "scores": str(path)}
 
 
 def _claim(target: Path, state: dict[str, Any]) -> None:
@@ -163,26 +167,3 @@ def _stored(found: list[tuple[str, Path | InputError]]) -> tuple[list[Item], dic
     """Names and files, or why there is none."""
     items = [plain_item(file, name) for name, file in found if isinstance(file, Path)]
     return items, {name: str(error) for name, error in found if not isinstance(error, Path)}
-
-
-def _row(
-    detector: Detector[Any],
-    scored: Scored,
-    values: np.ndarray,
-    score: float,
-    findings: Sequence[Finding] | None,
-) -> dict[str, Any]:
-    threshold = detector.threshold
-    objects = None if findings is None else json.dumps([one.as_dict() for one in findings], allow_nan=False)
-    return {
-        "file": scored.item.name,
-        "score": score,
-        "verdict": None if threshold is None else threshold.verdict(score),
-        "findings": None if findings is None else len(findings),
-        "mean": float(values.mean(dtype=np.float64)),
-        "max": float(values.max()),
-        "height": values.shape[0],
-        "width": values.shape[1],
-        "notes": "; ".join(scored.notes),
-        "findings_json": objects,
-    }

@@ -110,9 +110,7 @@ def read_input(
     Raises:
         InputError: missing, unreadable or truncated file, or too many pixels; names the file.
     """
-    with _decoding(path, options, size) as found:
-        pixels, notes = _ranged(found, options)
-        return ImageInput(framed(pixels, size, options, found.native), found.native, (*found.notes, *notes))
+    return read_both(path, size, options, keep=0)[0]
 
 
 def read_both(

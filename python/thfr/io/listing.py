@@ -7,6 +7,7 @@ an error, and files that are no image are listed so that commands can count and 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,3 +126,22 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
 
 def _what_is(path: Path) -> str:
     return "a file" if path.exists() else "which does not exist"
+
+
+def images_of(
+    caller: str, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], notes: list[str]
+) -> list[Path]:
+    """A list's files, a file, or the images of a folder with its sub-folders, where ``notes`` takes what is
+    not looked at. InputError if there is none.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        paths = [Path(path) for path in source]
+    elif Path(source).is_dir():
+        listing = find_images(source, recursive=True)
+        paths = list(listing.images)
+        notes += listing.notes(Path(source))
+    else:
+        paths = [Path(source)]
+    if not paths:
+        raise InputError(f"{caller}: no image in {source!r}")
+    return paths

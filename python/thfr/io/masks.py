@@ -42,8 +42,13 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         InputError: missing or unreadable file, a mask with coloured pixels or with larger values.
     """
-    _refuse_jpeg(Path(path))
-    values = _grey(_values(path), path)
+    if _is_jpeg(Path(path)):
+        raise InputError(f"read_mask: {printable(path)} is JPEG, which changes the values that name defects")
+    values = decode(path, reader="read_mask").pixels
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise InputError(f"read_mask: expected 8-bit grey pixels, got coloured ones in {printable(path)}")
+        values = np.ascontiguousarray(values[..., 0])
     if values.dtype != np.uint8:
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
             top = f"{values.dtype} up to {values.max():g}"
@@ -62,7 +67,7 @@ def read_binary_mask(path: str | os.PathLike[str]) -> BinaryMask:
     Raises:
         InputError: missing or unreadable file; several colours; greys or values without a clear meaning.
     """
-    values = _values(path)
+    values = decode(path, reader="read_mask").pixels
     if values.ndim == 3:
         values = _grey_or_one_colour(values, path)
     if values.dtype == bool:
@@ -123,19 +128,6 @@ def _noted(mask: np.ndarray, notes: list[str]) -> BinaryMask:
     return BinaryMask(mask, (*notes, *covering(mask)))
 
 
-def _values(path: str | os.PathLike[str]) -> np.ndarray:
-    return decode(path, reader="read_mask").pixels
-
-
-def _grey(values: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
-    """[H, W] of an image all of whose pixels are grey."""
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise InputError(f"read_mask: expected 8-bit grey pixels, got coloured ones in {printable(path)}")
-        values = np.ascontiguousarray(values[..., 0])
-    return values
-
-
 def _grey_or_one_colour(values: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
     """[H, W] of grey pixels, or bool where one colour lies on black."""
     if not (values != values[..., :1]).any():
@@ -152,8 +144,3 @@ def _grey_or_one_colour(values: np.ndarray, path: str | os.PathLike[str]) -> np.
 def _is_jpeg(file: Path) -> bool:
     with opened(file, "read_mask") as image:
         return image.format in ("JPEG", "MPO")
-
-
-def _refuse_jpeg(file: Path) -> None:
-    if _is_jpeg(file):
-        raise InputError(f"read_mask: {printable(file)} is JPEG, which changes the values that name defects")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,14 @@ from thfr.errors import InputError
 from thfr.io.decoding import container, decode, read_header
 from thfr.io.depths import BIT_DEPTHS
 from thfr.io.names import printable
+from thfr.plain import Plain
 
 _BEYOND = 0.001
 """Share of samples above white from which on a file is said to be outside of the range."""
 
 
 @dataclass(frozen=True)
-class PixelRange:
+class PixelRange(Plain):
     """``low`` is black, ``high`` is white; between them linear."""
 
     container: str
@@ -66,24 +66,6 @@ class PixelRange:
             bits = next(bits for bits in BIT_DEPTHS if high < 1 << bits)
             return cls(kind, 0.0, float((1 << bits) - 1))
         return cls(kind, low, high if high > low else low + 1)
-
-    @classmethod
-    def from_dict(cls, values: Any) -> PixelRange:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            InputError: something else.
-        """
-        try:
-            return cls(str(values["container"]), float(values["low"]), float(values["high"]))
-        except (TypeError, KeyError, ValueError) as error:
-            raise InputError(
-                f"PixelRange: expected container, low and high, got {values!r:.90}: {error}"
-            ) from error
-
-    def as_dict(self) -> dict[str, Any]:
-        """``container``, ``low``, ``high``; for JSON and YAML."""
-        return asdict(self)
 
     def in_words(self) -> str:
         """``12 bits`` or ``values from 0.5 to 3``."""

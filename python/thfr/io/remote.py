@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thfr.errors import InputError
+from thfr.extras import require
 from thfr.io.listing import IMAGE_SUFFIXES
 from thfr.io.names import printable
 
@@ -24,10 +25,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     Raises:
         InputError: fsspec, or what it needs for this protocol, is not installed.
     """
-    try:
-        import fsspec
-    except ImportError as error:
-        raise InputError("predict: URLs need fsspec: pip install thfr-ext[remote]") from error
+    fsspec = require("predict: a URL", "remote", "fsspec")
     try:
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
     except (ImportError, OSError, ValueError) as error:

@@ -4,7 +4,7 @@ stored.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 import thfr_ext
@@ -22,12 +21,14 @@ from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
 from thfr.data.mapped import give_back
 from thfr.errors import InputError
-from thfr.io import Region, atomic_write_text, framed
-from thfr.io.framing import box_of, counted, native_counted
+from thfr.io import atomic_write_text
+from thfr.io.framing import box_of, native_counted
 from thfr.methods.common.context import PRECISIONS, FitContext, Precision, resolve_device
+from thfr.methods.common.counting import Counting, native_map
 from thfr.methods.common.hooks import image_means, observe, observed_features, stage
 from thfr.methods.common.tiles import Score, score_tiles
 from thfr.methods.registry import detector_class, read_config
+from thfr.predictions.arrays import ArrayScorer
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs import files
 from thfr.runs.digest import check_files
@@ -49,16 +50,7 @@ class Scores:
     scores: np.ndarray  # float32 [B]
 
 
-def native_map(
-    single: Tensor,  # fp32 [H,W]
-    size: tuple[int, int],
-) -> np.ndarray:  # float32 [H,W]
-    """An anomaly map at its image's own size, (height, width): bilinear."""
-    native = F.interpolate(single[None, None], size, mode="bilinear", align_corners=False)
-    return native[0, 0].cpu().numpy()
-
-
-class Detector(ABC, Generic[ConfigT]):
+class Detector(ArrayScorer, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
     Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
@@ -68,24 +60,25 @@ class Detector(ABC, Generic[ConfigT]):
     the features are channels-last.
     """
 
+    speaker = "Detector"
+
     def __init__(
         self,
         config: ConfigT,
         extractor: FeatureExtractor | None,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
-        threshold: Threshold | None = None,
     ) -> None:
         self.device = torch.device(device)
         if precision not in PRECISIONS or (precision == "fp16" and self.device.type == "cpu"):
             got = f"{precision!r} on {self.device}"
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
-        self.config, self.precision, self.threshold = config, precision, threshold
-        self.scale: ColourScale | None = None
+        self.config, self.size = config, config.model.canvas
+        self.precision: Precision = precision
+        self.threshold = self.scale = self.digest = None
         self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
-        self.digest: str | None = None
-        self._region: tuple[Region | None, Tensor | None] | None = None
+        self._counting = Counting()
         self._extractor: FeatureExtractor | None = None if extractor is None else self._placed(extractor)
 
     @property
@@ -122,13 +115,6 @@ class Detector(ABC, Generic[ConfigT]):
         """The sum of maps of any resolution, up-sampled to the input size and blurred, and its maximum."""
         maps, scores = thfr_ext.upsample_blur(levels, self.config.model.size, sigma=4.0, combine="sum")
         return maps, scores
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of a prepared image in pixels. The network's own input, ``config.model.size``, is
-        smaller where the image is seen in tiles.
-        """
-        return self.config.model.canvas
 
     @property
     def label(self) -> str:
@@ -187,7 +173,7 @@ class Detector(ABC, Generic[ConfigT]):
         device: torch.device,
         precision: Precision,
     ) -> DetectorT:
-        """The inverse of :meth:`state`.
+        """The inverse of :meth:`state`; device and precision are the constructor's last arguments.
 
         Raises:
             InputError, KeyError, RuntimeError, ValueError: the state does not fit the configuration.
@@ -228,29 +214,8 @@ class Detector(ABC, Generic[ConfigT]):
         return None
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Bring RGB images [h,w,3] to the run's size as in training, anti-aliased bilinear, stretched or
-        letterboxed, blank outside of its region of interest: uint8 [B,3,H,W].
-
-        uint8 is taken as it is; a run on deeper images (:class:`thfr.runs.inputs.RunInputs`) also takes their
-        numbers and scales them by its range.
-
-        Raises:
-            InputError: no image, or one of another shape or number type.
-        """
-        if len(images) == 0:
-            raise InputError("Detector: images is empty")
-        prepared = torch.empty((len(images), 3, *self.size), dtype=torch.uint8)
-        for index, image in enumerate(images):
-            try:
-                pixels = self.inputs.pixels_of(image)
-            except ValueError as error:
-                raise InputError(
-                    f"Detector: images[{index}] must be a uint8 array [H,W,3], {error}"
-                ) from error
-            prepared[index] = torch.from_numpy(framed(pixels, self.size, self.inputs.options)).permute(
-                2, 0, 1
-            )
-        return prepared
+        """RGB images [h,w,3] as the network takes them, uint8 [B,3,H,W]; see :meth:`framed`."""
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.framed(images), 3, 1)))
 
     @torch.inference_mode()
     def features(
@@ -285,8 +250,7 @@ class Detector(ABC, Generic[ConfigT]):
 
         Args:
             sizes: (height, width) of each image before it was prepared: where a letterboxed one lies; None:
-            all
-                of a letterboxed input counts.
+                all of a letterboxed input counts.
 
         Raises:
             ValueError: images of another dtype or shape.
@@ -312,28 +276,13 @@ class Detector(ABC, Generic[ConfigT]):
         else:
             maps = in_tiles(images, model, score)
             scores = maps.amax((1, 2))
-        inside = self._inside(None if options.fit == "stretch" else sizes)
+        known = None if options.fit == "stretch" else sizes
+        inside = self._counting.inside(self.size, options, known, self.device)
         if inside is None:
             return maps, scores
         scores = maps.masked_fill(~inside, -torch.inf).amax((1, 2))
         least = maps.masked_fill(~inside, torch.inf).amin((1, 2), keepdim=True)
         return torch.where(inside, maps, least), scores
-
-    def _inside(self, sizes: Sequence[tuple[int, int]] | None) -> Tensor | None:  # bool [1 or B,H,W]
-        """Which pixels of prepared images count; None: all."""
-        options = self.inputs.options
-        if sizes is None and self._region is not None and self._region[0] is options.region:
-            return self._region[1]
-        natives: Sequence[tuple[int, int] | None] = sizes or [None]
-        masks = [counted(one, self.size, options.fit, options.region) for one in natives]
-        inside = None
-        if any(mask is not None for mask in masks):
-            full = np.ones(self.size, dtype=bool)
-            inside = torch.from_numpy(np.stack([full if mask is None else mask for mask in masks]))
-            inside = inside.to(self.device)
-        if sizes is None:  # kept: a CUDA graph cannot copy it
-            self._region = (options.region, inside)
-        return inside
 
     def native_map(
         self,
@@ -355,22 +304,13 @@ class Detector(ABC, Generic[ConfigT]):
         Raises:
             InputError: no image, or one that :meth:`prepare` refuses.
         """
-        prepared = self.prepare(images)
-        maps: list[np.ndarray] = []
-        scores: list[Tensor] = []
-        for start in range(0, len(prepared), batch_size):
-            sizes = [(image.shape[0], image.shape[1]) for image in images[start : start + batch_size]]
-            batch, values = self.score_prepared(prepared[start : start + batch_size], sizes)
-            scores.append(values.cpu())
-            maps += [self.native_map(single, size) for single, size in zip(batch, sizes, strict=True)]
-        return Scores(maps, torch.cat(scores).numpy())
+        return Scores(*self._scored(images, batch_size))
 
     def score_read(
         self,
-        pixels: np.ndarray,  # uint8 [B,H,W,3]: what thfr.io.read_input gives, at input size
+        pixels: np.ndarray,  # uint8 [B,H,W,3]
         sizes: Sequence[tuple[int, int]],
     ) -> Iterator[tuple[np.ndarray, float]]:
-        """For each image its map at ``sizes``, (height, width), one at a time, and its score."""
         images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
         maps, scores = self.score_prepared(images, sizes)
         for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):

@@ -247,15 +247,7 @@ class _Fitting:
             flow.get_buffer("mean").copy_(mean)
             flow.get_buffer("deviation").copy_(deviation.clamp(min=_FLAT))
         self.network.to(device)
-        settings = config.training
-        self.optimiser = Optimiser(
-            self.network,
-            device,
-            settings.steps(len(store)),
-            settings.learning_rate,
-            schedule=warm_up_and_cosine,
-            precision=settings.precision,
-        )
+        self.optimiser = Optimiser.of(config.training, self.network, len(store), device, warm_up_and_cosine)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         settings = self.settings

@@ -23,12 +23,11 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated
 from thfr.methods.registry import register_method
 from thfr.random_streams import generator
-from thfr.runs.threshold import Threshold
 
 _CHANNELS = 7  # independent random stream
 _CHUNK = 64 << 20  # bytes of one fp64 step of the factorisation
@@ -88,11 +87,9 @@ class PaDiMDetector(Detector[PaDiMConfig]):
         channels: Tensor,
         means: Tensor,
         whitenings: Tensor,
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
+        *options: Any,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, extractor, *options)
         self.channels, self.means = channels.to(self.device), means.to(self.device)
         self.whitenings = whitenings.to(self.device)
 
@@ -157,12 +154,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
 
     @classmethod
     def from_state(
-        cls,
-        config: PaDiMConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
+        cls, config: PaDiMConfig, extractor: FeatureExtractor, state: dict[str, Tensor], *options: Any
     ) -> PaDiMDetector:
         locations, dimension = math.prod(config.model.grid), config.model.embedding
         shapes = {
@@ -174,7 +166,7 @@ class PaDiMDetector(Detector[PaDiMConfig]):
             if state[name].shape != shape:
                 raise InputError(f"PaDiM: {name} must be {list(shape)}, got {list(state[name].shape)}")
         channels, means, whitenings = (state[name] for name in shapes)
-        return cls(config, extractor, channels, means, whitenings, device, precision)
+        return cls(config, extractor, channels, means, whitenings, *options)
 
 
 def embedding(

@@ -33,12 +33,11 @@ from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.distributed.coreset import greedy_coreset_of_group
 from thfr.errors import InputError
 from thfr.methods.base import Detector
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import concatenated, location_vectors
 from thfr.methods.registry import register_method
 from thfr.random_streams import drawn, generator
-from thfr.runs.threshold import Threshold
 
 _BATCH = 8  # images
 _PROJECTION, _CANDIDATES = 5, 6  # independent random streams
@@ -142,11 +141,9 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
         config: PatchCoreConfig,
         extractor: FeatureExtractor,
         patches: Tensor,  # fp16 [M,D]
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
+        *options: Any,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, extractor, *options)
         self.patches = patches.to(self.device)
         self.bank: PatchBank | None = None
 
@@ -227,19 +224,14 @@ class PatchCoreDetector(Detector[PatchCoreConfig]):
 
     @classmethod
     def from_state(
-        cls,
-        config: PatchCoreConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
+        cls, config: PatchCoreConfig, extractor: FeatureExtractor, state: dict[str, Tensor], *options: Any
     ) -> PatchCoreDetector:
         patches = state["patches"]
         width = sum(min(config.model.dimension // 2, channels) for channels in extractor.channels[1:])
         if patches.dim() != 2 or patches.shape[1] != width or patches.dtype != torch.float16:
             got = f"{patches.dtype} {list(patches.shape)}"
             raise InputError(f"PatchCore: patches must be fp16 [M,{width}], got {got}")
-        return cls(config, extractor, patches, device, precision)
+        return cls(config, extractor, patches, *options)
 
 
 def patch_features(

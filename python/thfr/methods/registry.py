@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from thfr.config import RunConfig, parse_yaml
+from thfr.config import RunConfig, parse_yaml, read_yaml
 from thfr.errors import InputError
 
 _LARGEST = 1 << 16  # bytes of a configuration
@@ -97,7 +97,6 @@ def read_config(path: Path) -> RunConfig:
     try:
         if path.stat().st_size > _LARGEST:  # deep nesting would keep the parser busy
             raise OSError(f"it holds {path.stat().st_size} bytes, a configuration less than {_LARGEST}")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"config: {path} cannot be read: {error}") from error
-    return config_from_yaml(text, str(path))
+    return config_from_values(read_yaml(path), str(path))

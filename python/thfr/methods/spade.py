@@ -23,12 +23,11 @@ from thfr.backbones import FeatureExtractor
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.errors import InputError
 from thfr.methods.base import Detector
-from thfr.methods.common.context import FitContext, Precision
+from thfr.methods.common.context import FitContext
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated, location_vectors
 from thfr.methods.common.tiles import current_places
 from thfr.methods.registry import register_method
-from thfr.runs.threshold import Threshold
 
 _TOGETHER = 4  # gallery images searched at once: their pyramids must fit into memory
 
@@ -78,11 +77,9 @@ class SPADEDetector(Detector[SPADEConfig]):
         extractor: FeatureExtractor,
         gallery: list[Tensor],
         keys: Tensor,
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
+        *options: Any,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, extractor, *options)
         self.gallery, self.keys = [level.to(self.device) for level in gallery], keys.to(self.device)
         self._place_length = float(keys.float().norm(dim=1).mean()) * (config.model.place_weight / 2) ** 0.5
 
@@ -166,12 +163,7 @@ class SPADEDetector(Detector[SPADEConfig]):
 
     @classmethod
     def from_state(
-        cls,
-        config: SPADEConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
+        cls, config: SPADEConfig, extractor: FeatureExtractor, state: dict[str, Tensor], *options: Any
     ) -> SPADEDetector:
         *gallery, keys = (state[name] for name in ("level0", "level1", "level2", "keys"))
         model, images = config.model, len(keys)
@@ -181,7 +173,7 @@ class SPADEDetector(Detector[SPADEConfig]):
             if found.shape != shape or found.dtype != torch.float16:
                 got = f"{found.dtype} {list(found.shape)}"
                 raise InputError(f"SPADE: the gallery must be fp16 {list(shape)}, got {got}")
-        return cls(config, extractor, gallery, keys, device, precision)
+        return cls(config, extractor, gallery, keys, *options)
 
 
 def image_keys(

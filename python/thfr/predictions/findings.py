@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from thfr.errors import InputError
+from thfr.plain import Plain
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Plain):
     """One 8-connected component of an anomaly map above the limit.
 
     Pixels count from the upper left corner; the millimetre fields are None without a scale.
@@ -39,10 +40,6 @@ class Finding:
     width_mm: float | None = None
     height_mm: float | None = None
     area_mm2: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def find(

@@ -10,10 +10,12 @@ import csv
 import io
 import os
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from thfr.errors import InputError
+from thfr.extras import require
 from thfr.io import atomic_path, csv_cell
 from thfr.predictions import files
 
@@ -64,11 +66,8 @@ class CsvRows:
 
     def count(self) -> dict[str, Any]:
         """``images``, ``failed`` and ``bad`` (None without a threshold): numbers of rows."""
-        counts = _Counts()
         with self._partial.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                counts.add(row["error"], row["verdict"])
-        return counts.as_dict()
+            return _counts((row["error"], row["verdict"]) for row in csv.DictReader(file))
 
     def finish(self) -> Path:
         """Give the table its name."""
@@ -84,7 +83,8 @@ class ParquetRows:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._arrow, self._parquet = _pyarrow()
+        self._arrow = require("predict: Parquet", "parquet", "pyarrow")
+        self._parquet = require("predict: Parquet", "parquet", "pyarrow.parquet")
         self._parts, self._final = folder / PARTIAL, folder / files.SCORES_PARQUET
         self._waiting: list[dict[str, Any]] = []
         numbers = dict.fromkeys(("score", "mean", "max"), self._arrow.float64())
@@ -124,12 +124,8 @@ class ParquetRows:
         """Nothing stays open."""
 
     def count(self) -> dict[str, Any]:
-        counts = _Counts()
-        for part in self._written():
-            columns = self._parquet.read_table(part, columns=["error", "verdict"]).to_pydict()
-            for error, verdict in zip(columns["error"], columns["verdict"], strict=True):
-                counts.add(error, verdict)
-        return counts.as_dict()
+        tables = (self._parquet.read_table(part, columns=["error", "verdict"]) for part in self._written())
+        return _counts((row["error"], row["verdict"]) for table in tables for row in table.to_pylist())
 
     def finish(self) -> Path:
         with (
@@ -142,25 +138,11 @@ class ParquetRows:
         return self._final
 
 
-class _Counts:
-    """What :meth:`CsvRows.count` gives, row by row."""
-
-    def __init__(self) -> None:
-        self._images = self._failed = self._bad = 0
-        self._judged = False
-
-    def add(self, error: str | None, verdict: str | None) -> None:
-        self._failed += bool(error)
-        self._images += not error
-        self._bad += verdict == "bad"
-        self._judged = self._judged or bool(verdict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "images": self._images,
-            "failed": self._failed,
-            "bad": self._bad if self._judged else None,
-        }
+def _counts(rows: Iterable[tuple[str | None, str | None]]) -> dict[str, Any]:
+    """What :meth:`CsvRows.count` gives, of each row's error and verdict."""
+    found = Counter("failed" if error else verdict or "" for error, verdict in rows)
+    failed, judged = found.pop("failed", 0), found["good"] + found["bad"] > 0
+    return {"images": found.total(), "failed": failed, "bad": found["bad"] if judged else None}
 
 
 def rows_of(table: Table, folder: Path) -> CsvRows | ParquetRows:
@@ -172,12 +154,3 @@ def _cell(value: Any) -> Any:
     """As :func:`thfr.io.csv_cell`, on one line: an interrupted file is cut behind its last line break."""
     cell = csv_cell(value)
     return cell.replace("\n", " ").replace("\r", " ") if isinstance(cell, str) else cell
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError("predict: Parquet needs pyarrow: pip install thfr-ext[parquet]") from error
-    return pyarrow, pyarrow.parquet

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.plain import Plain
 from thfr.runs import files
 from thfr.runs.json_file import read_object
 
@@ -20,7 +20,7 @@ _PIXELS_A_MAP = 1024  # evenly spread; enough for a median that only colours dep
 
 
 @dataclass(frozen=True)
-class ColourScale:
+class ColourScale(Plain):
     """Where colours begin, where the outline runs, and where colours end, in units of the anomaly map.
 
     Below ``low`` nothing is drawn, at ``high`` and above the colour is the strongest; the outline of a
@@ -49,19 +49,6 @@ class ColourScale:
         """The same colours of calm, but with a limit that good images have set, as ``source`` says."""
         low = min(self.low, threshold - max(abs(threshold), 1.0) * 1e-3)
         return ColourScale(low, threshold, low + _REACH * (threshold - low), source, True)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Any, source: Path) -> ColourScale:
-        """The inverse of :meth:`as_dict`; InputError, naming the file ``source``, if it is no scale."""
-        try:
-            low, threshold, high = (float(values[name]) for name in ("low", "threshold", "high"))
-            return cls(low, threshold, high, str(values["source"]), bool(values["from_good"]))
-        except (InputError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"ColourScale: {source} holds no colour scale: {error}") from error
 
     def save(self, run: Path) -> None:
         """Write the scale into a run folder."""

@@ -50,6 +50,23 @@ class ImageResult:
     drawn: bool = False
     """Whether there is a picture of it at ``item.overlay``."""
 
+    @classmethod
+    def of(
+        cls,
+        item: Item,
+        anomaly_map: np.ndarray,  # float32 [H,W]
+        score: float,
+        threshold: Threshold | None,
+        notes: Sequence[str] = (),
+        findings: Sequence[Finding] | None = None,
+    ) -> ImageResult:
+        """The figures of an image by its map and score."""
+        verdict = None if threshold is None else threshold.verdict(score)
+        mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
+        height, width = anomaly_map.shape
+        found = None if findings is None else tuple(findings)
+        return cls(item, score, verdict, mean, peak, height, width, tuple(notes), found)
+
     def row(self) -> dict[str, Any]:
         """For JSON and CSV, the keys being :data:`COLUMNS`; ``kind`` is None outside of data sets. A CSV has
         the number of findings.
@@ -128,11 +145,7 @@ class ResultsWriter:
         write_map(self.out / item.map, anomaly_map)
         if self._scale is None:
             self._builder.add(anomaly_map)
-        mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
-        verdict = None if self._threshold is None else self._threshold.verdict(score)
-        height, width = anomaly_map.shape
-        found = None if findings is None else tuple(findings)
-        result = ImageResult(item, score, verdict, mean, peak, height, width, tuple(notes), found)
+        result = ImageResult.of(item, anomaly_map, score, self._threshold, notes, findings)
         self.images.append(result)
         return result
 
@@ -161,7 +174,7 @@ class ResultsWriter:
         """Write the tables. ``drawn``: the names of the images whose overlay is there."""
         images = tuple(replace(image, drawn=image.item.name in drawn) for image in self.images)
         results = Results(self.out, images, self.scale, self.failed, self._threshold, self.notes, source)
-        _write_csv(self.out / files.SCORES_CSV, COLUMNS, map(_score_row, images))
+        _write_csv(self.out / files.SCORES_CSV, COLUMNS, map(score_row, images))
         if any(image.findings is not None for image in images):
             _write_csv(self.out / files.FINDINGS_CSV, FINDING_COLUMNS, _finding_rows(images))
         values = results.as_dict()
@@ -171,7 +184,8 @@ class ResultsWriter:
         return results
 
 
-def _score_row(image: ImageResult) -> dict[str, Any]:
+def score_row(image: ImageResult) -> dict[str, Any]:
+    """Of a table: the number of findings, and all notes in one text."""
     count = None if image.findings is None else len(image.findings)
     return {**image.row(), "findings": count, "notes": "; ".join(image.notes)}
 

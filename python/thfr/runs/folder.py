@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thfr.errors import InputError
-from thfr.io import atomic_write_json, atomic_write_text
+from thfr.errors import InputError, located
+from thfr.io import atomic_write_json
+from thfr.plain import Plain
 from thfr.runs import files
 from thfr.runs.json_file import read_object
 
@@ -50,7 +51,7 @@ class RunMetadata(BaseModel):
 
 
 @dataclass(frozen=True)
-class RunData:
+class RunData(Plain):
     """What ``data.json`` holds: the data set that the run was trained on, so that it need not be named again."""
 
     dataset: str
@@ -71,8 +72,7 @@ def read_metadata(run: Path) -> RunMetadata:
     try:
         return RunMetadata.model_validate(read_object(path, "run"))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise InputError(f"run: {path} is damaged: {wrong}") from error
+        raise InputError(f"run: {path} is damaged: {located(error)}") from error
 
 
 def write_metadata(run: Path, metadata: RunMetadata) -> None:
@@ -82,22 +82,12 @@ def write_metadata(run: Path, metadata: RunMetadata) -> None:
 
 def read_data(run: Path) -> RunData:
     """Where the run's data lie; InputError if the run does not say so."""
-    values = read_object(run / files.DATA, "run")
-    try:
-        train = values.get("train")
-        data = RunData(
-            values["dataset"], values["root"], values["category"], None if train is None else tuple(train)
-        )
-        if not all(isinstance(one, str) for one in (data.dataset, data.root, data.category, *(train or ()))):
-            raise TypeError("expected texts")
-        return data
-    except (KeyError, TypeError) as error:
-        raise InputError(f"run: {run / files.DATA} is damaged: {type(error).__name__}: {error}") from error
+    return RunData.from_dict(read_object(run / files.DATA, "run"), run / files.DATA)
 
 
 def write_data(run: Path, data: RunData) -> None:
     """Write ``data.json``."""
-    atomic_write_json(run / files.DATA, asdict(data))
+    atomic_write_json(run / files.DATA, data.as_dict())
 
 
 def append_log(run: Path, **values: Any) -> None:
@@ -119,8 +109,3 @@ def is_claimed(run: Path) -> bool:
     if run.is_dir() and any(path.name != files.LOCK for path in run.iterdir()):
         raise InputError(f"train: {run} is not empty and not a run folder (no {files.CONFIG})")
     return False
-
-
-def claim(run: Path, config: str) -> None:
-    """Make an empty or new folder the run folder of this configuration, YAML text."""
-    atomic_write_text(run / files.CONFIG, config)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scipy.stats import beta
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.plain import Plain
 from thfr.runs import files
 from thfr.runs.digest import combined, file_digests
 from thfr.runs.json_file import read_object
@@ -24,7 +25,7 @@ _RUN = "run"  # the key, in the file, of the digest
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Plain):
     """A limit on the image score, set by scores of good images that training has not seen.
 
     It is one of those scores. A new good image of the same kind lies above the j-th lowest of n such scores
@@ -86,10 +87,6 @@ class Threshold:
     def falls_short(self) -> bool:
         """Whether there were too few images for the rate asked for."""
         return self.expected_rate > self.wanted_rate
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     def save(self, run: Path) -> None:
         """Write ``threshold.json`` beside the model, with the digest of the run that it belongs to."""

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from thfr.errors import InputError
+from thfr.extras import require
 
 _TRIES = 3  # again, after a worker or its machine died
 
@@ -32,10 +33,7 @@ def run_on_ray(
     Raises:
         InputError: Ray is not installed, or no cluster answers at the address.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("study: --ray needs Ray: pip install thfr-ext[ray]") from error
+    ray = require("study: --ray", "ray", "ray")
     try:
         ray.init(
             address=address,

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from thfr.config import RunConfig
+from thfr.config import RunConfig, read_yaml
 from thfr.errors import InputError
 from thfr.io import atomic_write_json, atomic_write_text
 from thfr.io.names import csv_text
 from thfr.methods.registry import config_class
 from thfr.study.grids import Category, make_trials
-from thfr.study.presets import changed, read_changes
+from thfr.study.presets import changed
 from thfr.study.report import origin
 from thfr.study.runner import Outcome
 from thfr.study.summary import PLAIN, Row, show_spread, summarise
@@ -58,7 +58,7 @@ def read_method_changes(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: it cannot be read, or names no method.
     """
-    values = read_changes(path)
+    values = read_yaml(path)
     for method, fields in values.items():
         config_class(method, str(path))
         if not isinstance(fields, dict):

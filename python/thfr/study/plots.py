@@ -3,7 +3,7 @@ deviation over the seeds. One figure a category, as PDF and PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +109,19 @@ def _lines(rows: Sequence[Row], field: str, xlabel: str) -> Figure:
         ):
             _points(axes, [row["setting"][field] for row in members], members, name, label=text, **style)
         _percent(axes, name)
-    values = sorted({row["setting"][field] for row in rows})
-    if min(values) > 0:
-        panels[-1].set_xscale("log")
-    panels[-1].xaxis.set_minor_locator(NullLocator())
-    panels[-1].set_xticks(values, [f"{value:g}" for value in values])
-    panels[-1].set_xlabel(xlabel)
+    _across(panels[-1], {row["setting"][field] for row in rows}, xlabel)
     if control:
         _legend(figure, panels[0])
     return figure
+
+
+def _across(axes: Axes, values: Collection[float], label: str) -> None:
+    """The axis to the right, logarithmic where it can be, with a tick at each value."""
+    if min(values) > 0:
+        axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
+    axes.set_xlabel(label)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -146,12 +150,9 @@ def _templates(rows: Sequence[Row]) -> Figure:
                 axes.axhline(mean, color=BLACK, lw=0.9, ls=":", label="shuffled templates")
                 axes.axhspan(mean - std, mean + std, color=BLACK, alpha=0.1, lw=0)
         _percent(axes, name)
-    ticks = sorted({100 * (row["evaluation"]["bank_ratio"] or 1) for row in plain})
-    panels[-1].set_xscale("log")
+    ticks = {100 * (row["evaluation"]["bank_ratio"] or 1) for row in plain}
+    _across(panels[-1], ticks, "share of the training images in the bank [%]")
     panels[-1].invert_xaxis()
-    panels[-1].xaxis.set_minor_locator(NullLocator())
-    panels[-1].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    panels[-1].set_xlabel("share of the training images in the bank [%]")
     _legend(figure, panels[0])
     return figure
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,7 +12,6 @@ from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.methods.registry import config_from_values
 
-PRESETS = ("mvtec_ad", "mvtec_loco")
 _SECTIONS = ("model", "training")
 
 
@@ -31,13 +29,11 @@ class Preset:
 
 
 def load_preset(dataset: str) -> Preset:
-    """The packaged preset of a data set; one without a preset of its own has the default of ``mvtec_ad``."""
-    if dataset not in PRESETS:
-        return replace(load_preset("mvtec_ad"), categories={})
-    text = (files("thfr.study") / "presets" / f"{dataset}.yaml").read_text(encoding="utf-8")
+    """The packaged preset, with what differs in categories of this data set."""
+    text = (files("thfr.study") / "presets" / "pinned.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    default = config_from_values(values["default"], f"preset {dataset}")
-    return Preset(default, tuple(values["seeds"]), values.get("categories") or {})
+    default = config_from_values(values["default"], "preset")
+    return Preset(default, tuple(values["seeds"]), values["categories"].get(dataset, {}))
 
 
 def changed(config: RunConfig, values: dict[str, Any], source: str) -> RunConfig:
@@ -52,18 +48,3 @@ def changed(config: RunConfig, values: dict[str, Any], source: str) -> RunConfig
             raise InputError(f"config: {source}: expected the sections model and training, got {section!r}")
         merged[section] = merged[section] | fields
     return config_from_values(merged, source)
-
-
-def read_changes(path: Path) -> dict[str, Any]:
-    """A YAML file of fields to change, in the layout of a run's ``config.yaml``.
-
-    Raises:
-        InputError: it cannot be read or is no YAML mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"config: {path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"config: {path} must hold a mapping, got {type(values).__name__}")
-    return values

@@ -60,15 +60,8 @@ class Trial:
 
     def definition(self) -> dict[str, Any]:
         """The trial as plain values, from which :meth:`from_definition` makes it again."""
-        return {
-            "dataset": self.dataset,
-            "category": self.category,
-            "setting": self.setting,
-            "config": self.config.model_dump(mode="json"),
-            "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
-            "data": self.data,
-            "weights_file": self.weights_file,
-        }
+        evaluations = [asdict(evaluation) for evaluation in self.evaluations]
+        return {**vars(self), "config": self.config.model_dump(mode="json"), "evaluations": evaluations}
 
     @classmethod
     def from_definition(cls, values: dict[str, Any]) -> Trial:

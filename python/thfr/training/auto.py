@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from thfr.data import Dataset, Sample
+from thfr.data.base import as_sample
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
 from thfr.io import image_size
@@ -31,14 +32,11 @@ def auto_size(
     Raises:
         InputError: no training image can be read.
     """
-    samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
+    samples = dataset.train if isinstance(dataset, Dataset) else [as_sample(one) for one in dataset]
 
-    def shape(sample: Sample | str | os.PathLike[str]) -> float | None:
+    def shape(sample: Sample) -> float | None:
         try:
-            if isinstance(sample, Sample):
-                height, width = image_size(sample.path, sample.oriented)
-            else:
-                height, width = image_size(sample, True)
+            height, width = image_size(sample.path, sample.oriented)
         except InputError:  # training names all that cannot be read
             return None
         return width / height

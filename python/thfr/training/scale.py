@@ -8,28 +8,22 @@ from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs.threshold import Threshold
 
 
-def good_scale(detector: Detector) -> ColourScale:
+def good_scale(detector: Detector) -> ColourScale | None:
     """The colour scale of good images, from what the detector keeps of them alone: no image is needed; see
-    :meth:`thfr.methods.Detector.good_maps`.
-
-    Raises:
-        InputError: the detector keeps too little of them.
+    :meth:`thfr.methods.Detector.good_maps`. None where it keeps too little of them.
     """
     maps = detector.good_maps()
     if maps is None:
-        raise InputError(
-            "good_scale: expected a detector that can score its own training images, got "
-            f"{detector.config.label} with {detector.template_count} template(s)"
-        )
+        return None
     builder, images = ScaleBuilder(), 0
     for batch in maps:
         images += len(batch)
         for anomaly_map in batch.cpu().numpy():
             builder.add(anomaly_map)
-    what = (
-        "good training images" if detector.config.model.tile_count == 1 else "tiles of good training images"
+    what = "" if detector.config.model.tile_count == 1 else "tiles of "
+    return builder.from_good(
+        f"the highest score of {images} {what}good training images, each as if it were new"
     )
-    return builder.from_good(f"the highest score of {images} {what}, each as if it were new")
 
 
 def calibrate_without_itself(detector: Detector, rate: float) -> Threshold:

@@ -20,11 +20,12 @@ from thfr import distributed
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
+from thfr.data.base import as_sample
 from thfr.data.images import Loaded
 from thfr.data.mapped import pieces
 from thfr.data.parallel import parallel_map
 from thfr.errors import InputError
-from thfr.io import Region, file_sha256, image_size, read_region
+from thfr.io import Region, atomic_write_text, file_sha256, image_size, read_region
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
 from thfr.methods.common.tiles import tiles_of
@@ -35,7 +36,6 @@ from thfr.runs.folder import (
     RunData,
     RunMetadata,
     append_log,
-    claim,
     is_claimed,
     is_finished,
     read_metadata,
@@ -96,9 +96,10 @@ def train(
     out, where = Path(out), resolve_device(device)
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
-    samples, indices, unseen = divide(dataset, config.training, config.least_images)
+    given = dataset if isinstance(dataset, Dataset) else [as_sample(one) for one in dataset]
+    samples, indices, unseen = divide(given, config.training, config.least_images)
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
-    region = None if roi is None else read_region(roi, _native_size(samples[0]))
+    region = None if roi is None else read_region(roi, image_size(samples[0].path, samples[0].oriented))
     config = _with_region(config, region)
     loaded, good, inputs, notes = _read(
         samples, unseen, config.model, bit_depth, region, progress, cache_budget, out.parent
@@ -121,7 +122,7 @@ def train(
         if distributed.world() == 1 and _finished_before(out, config):
             return Detector.load(out, device)
         if main and not is_claimed(out):
-            claim(out, config.to_yaml())
+            atomic_write_text(out / files.CONFIG, config.to_yaml())
         distributed.barrier()
         count = config.model.tile_count
         tiles = (indices[:, None] * count + torch.arange(count)).flatten()
@@ -142,7 +143,7 @@ def train(
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
         elif config.leaves_out and len(images) > 1:
             calibrate_without_itself(detector, false_alarm_rate)
-        elif detector.good_maps() is not None:
+        else:
             detector.scale = good_scale(detector)
         detector.save(out)
         if isinstance(dataset, Dataset):
@@ -153,8 +154,8 @@ def train(
 
 
 def _read(
-    samples: Sequence[Any],
-    unseen: Sequence[Any],
+    samples: Sequence[Sample],
+    unseen: Sequence[Sample],
     model: ModelConfig,
     bit_depth: int | None,
     region: Region | None,
@@ -164,8 +165,7 @@ def _read(
 ) -> tuple[Loaded, Loaded | None, RunInputs, list[str]]:
     """The images to learn from, those that set the threshold, how both are read, and notes."""
     every = [*samples, *unseen]
-    paths = [Path(one.path if isinstance(one, Sample) else one) for one in every]
-    oriented = [one.oriented if isinstance(one, Sample) else True for one in every]
+    paths, oriented = [one.path for one in every], [one.oriented for one in every]
     options, size = find_options(paths, oriented, bit_depth, model.fit, region), model.canvas
     loaded = load_inputs(samples, size, options, progress=progress, budget=budget, folder=folder)
     notes = [*loaded.notes]
@@ -179,12 +179,6 @@ def _read(
 def _with_region(config: RunConfig, region: Region | None) -> RunConfig:
     digest = None if region is None else region.digest
     return config.model_copy(update={"model": config.model.model_copy(update={"region": digest})})
-
-
-def _native_size(sample: Any) -> tuple[int, int]:
-    if isinstance(sample, Sample):
-        return image_size(sample.path, sample.oriented)
-    return image_size(sample, True)
 
 
 def _finish(

@@ -1,21 +1,10 @@
 """Pictures of results: heat-map overlays, a report in one HTML file, a contact sheet in one PNG."""
 
-from __future__ import annotations
-
-from thfr.predictions.scale import ColourScale
-from thfr.visualization.gallery import Entry, Report
-from thfr.visualization.inspection import inspect
-from thfr.visualization.overlay import outlined, overlay
-from thfr.visualization.report import write_report
-from thfr.visualization.sheet import write_contact_sheet
-
-__all__ = [
-    "ColourScale",
-    "Entry",
-    "Report",
-    "inspect",
-    "outlined",
-    "overlay",
-    "write_contact_sheet",
-    "write_report",
-]
+from thfr.predictions.scale import ColourScale as ColourScale
+from thfr.visualization.gallery import Entry as Entry
+from thfr.visualization.gallery import Report as Report
+from thfr.visualization.inspection import inspect as inspect
+from thfr.visualization.overlay import outlined as outlined
+from thfr.visualization.overlay import overlay as overlay
+from thfr.visualization.report import write_report as write_report
+from thfr.visualization.sheet import write_contact_sheet as write_contact_sheet

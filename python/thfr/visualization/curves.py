@@ -9,7 +9,7 @@ import numpy as np
 
 from thfr.data import Dataset, Sample
 from thfr.data.base import GOOD
-from thfr.evaluation.region import regions_of, within
+from thfr.evaluation.region import within
 from thfr.io import Region
 from thfr_ext import pro_curve, spro_curve
 
@@ -51,7 +51,7 @@ def overlap_curves(
             [maps[sample] for sample in dataset.test], [dataset.mask(sample) for sample in dataset.test]
         )
         return [OverlapCurves("PRO", limit, {"all regions": thinned(fpr, overlap, limit)})]
-    held = {sample: (maps[sample], regions_of(dataset, sample)) for sample in dataset.test}
+    held = {sample: (maps[sample], dataset.regions(sample)) for sample in dataset.test}
     if region is not None:
         held = {
             sample: within(*both, region.scaled((both[0].shape[0], both[0].shape[1])))

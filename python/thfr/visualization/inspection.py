@@ -67,17 +67,6 @@ def inspect(
     return results
 
 
-def draw_overlay(
-    result: ImageResult,
-    image: np.ndarray,  # uint8 [H,W,3]
-    anomaly_map: np.ndarray,  # float32 [H,W]
-    scale: ColourScale,
-    truth: np.ndarray | None,  # bool [H,W]
-) -> np.ndarray:  # uint8 [H,W,3]
-    """:func:`thfr.visualization.overlay` as :func:`thfr.inference.predict` takes it."""
-    return overlay(image, anomaly_map, scale, truth)
-
-
 class _Highest:
     """Draws overlays, and keeps those of the highest scores, reduced, so that the report reads no image
     again.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thfr.methods.common.residual import conv_bn
+
 _NARROWEST, _WIDEST = 64, 256
 
 
@@ -16,9 +18,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, up: bool = True) -> None:
         super().__init__()
-        self.before = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-        )
+        self.before = conv_bn(inputs, outputs)
         self.after = nn.Sequential(
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
         )

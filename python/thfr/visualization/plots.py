@@ -78,11 +78,7 @@ def draw_scores(axes: Axes, report: Report, theme: Theme) -> None:
     axes.set_xlabel("anomaly score")
     axes.grid(axis="x", color=theme.faint, lw=0.8)
     if report.scale.from_good:
-        axes.axvline(report.scale.threshold, color=theme.line, lw=1.2, ls="--")
-        axes.text(
-            report.scale.threshold, 1.01, "decision threshold", color=theme.ink, ha="center", va="bottom",
-            transform=axes.get_xaxis_transform(), fontsize="small",
-        )  # fmt: skip
+        _mark(axes, report.scale.threshold, "decision threshold", theme)
     _plain(axes, theme)
 
 
@@ -130,11 +126,7 @@ def draw_overlap(axes: Axes, overlap: OverlapCurves, theme: Theme) -> None:
         axes.plot(fpr, values, color=colour, lw=2, label=kind_label(label))
         within = fpr <= overlap.limit
         axes.fill_between(fpr[within], values[within], color=colour, alpha=0.12, lw=0)
-    axes.axvline(overlap.limit, color=theme.line, lw=1.2, ls="--")
-    axes.text(
-        overlap.limit, 1.01, f"limit {overlap.limit:g}", color=theme.ink, ha="center", va="bottom",
-        transform=axes.get_xaxis_transform(), fontsize="small",
-    )  # fmt: skip
+    _mark(axes, overlap.limit, f"limit {overlap.limit:g}", theme)
     axes.set_xlabel("false-positive rate of pixels")
     axes.set_ylabel(f"{overlap.name}, mean over regions")
     axes.set_xlim(0, most)
@@ -170,6 +162,15 @@ def as_png(report: Report, which: str, theme: Theme) -> bytes:
 def _colour(kinds: Sequence[str], kind: str, theme: Theme) -> str:
     others = [other for other in kinds if other != GOOD]
     return theme.kinds[others.index(kind) % len(theme.kinds)] if len(others) <= 5 else theme.kinds[0]
+
+
+def _mark(axes: Axes, at: float, words: str, theme: Theme) -> None:
+    """A dashed line upwards, with words at its end."""
+    axes.axvline(at, color=theme.line, lw=1.2, ls="--")
+    axes.text(
+        at, 1.01, words, color=theme.ink, ha="center", va="bottom", transform=axes.get_xaxis_transform(),
+        fontsize="small",
+    )  # fmt: skip
 
 
 def _plain(axes: Axes, theme: Theme) -> None:

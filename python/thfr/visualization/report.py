@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from thfr.data.base import GOOD
+from thfr.evaluation.table import by_kind
 from thfr.io import atomic_write_text
 from thfr.visualization.findings import boxes, listed
 from thfr.visualization.gallery import UNKNOWN, Entry, Report, pictures
@@ -89,14 +90,8 @@ def _figures(report: Report) -> Iterator[str]:
 
 def _by_kind(metrics: Mapping[str, Any]) -> Iterator[str]:
     """The figures of each kind of anomaly, in a table."""
-    if "classification" in metrics:
-        auc_roc, auc_spro = metrics["classification"]["auc_roc"], metrics["localization"]["auc_spro"]
-        names = ["image AUROC", *(f"AU-sPRO {limit}" for limit in auc_spro["mean"])]
-        rows = {kind: [auc_roc[kind], *auc_spro[kind].values()] for kind in auc_roc}
-    elif metrics.get("defects"):
-        names = ["image AUROC"]
-        rows = {kind: [entry["image_auroc"]] for kind, entry in metrics["defects"].items()}
-    else:
+    names, rows = by_kind(metrics)
+    if not rows:
         return
     yield '<div class="scroll"><table><thead><tr><th>against good images</th>'
     yield "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr></thead><tbody>"

@@ -142,11 +142,14 @@ def results_of(
     these are of another state of the run or its data.
 
     Raises:
-        InputError: see :func:`thfr.inference.predict`, or a test image cannot be read.
+        InputError: see :func:`thfr.inference.predict`, a test image cannot be read, or no ``maps`` and a run
+            that cannot be written into.
     """
     out = run / files.RESULTS if maps is None else maps
     stored = stored_scores(out, detector, dataset)
     if stored is None:
+        if maps is None and not os.access(run, os.W_OK):
+            raise InputError(f"predict: cannot write into {run}; say where: --maps DIR")
         results = predict(detector, dataset, out, draw=draw, progress=progress)
         stored = read_scores(out)
         if results.failed or stored is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,14 @@ def make_report(
     per_kind: int | None = None,
     progress: bool = False,
     rules: Rules | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Report:
-    """The figures, curves, images and findings of a run's test split."""
+    """The figures (``metrics``, if they are known), curves, images and findings of a run's test split."""
     dataset, config = results.dataset, results.detector.config
     model = config.model
     maps = {sample: read_map(path) for sample, path in results.maps.items()}
     limit, region = results.detector.threshold, results.detector.inputs.options.region
-    metrics = evaluate_maps(
+    metrics = metrics or evaluate_maps(
         dataset,
         maps,
         results.scores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from thfr.random_streams import Stream, generator
+from thfr.random_streams import Stream, generator, integer
 
 _PATCHES = 4
 
@@ -26,20 +26,11 @@ def scrambled(
     low, high = max(edge // 10, 1), max(edge // 2, 1)
     for index in range(len(images)):
         rng = generator(seed, Stream.SCRAMBLING, index)
-
-        def draw(most: int, rng: torch.Generator = rng) -> int:
-            return int(torch.randint(0, most + 1, (1,), generator=rng))
-
         for _ in range(_PATCHES):
-            height, width = low + draw(high - low), low + draw(high - low)
-            y, x, v, u = (
-                draw(rows - height),
-                draw(columns - width),
-                draw(rows - height),
-                draw(columns - width),
-            )
-            patch = images[draw(len(images) - 1), :, v : v + height, u : u + width]
-            mirrored = [axis for axis in (1, 2) if draw(1)]
+            height, width = (integer(rng, low, high) for _ in range(2))
+            y, x, v, u = (integer(rng, 0, free) for free in 2 * (rows - height, columns - width))
+            patch = images[integer(rng, 0, len(images) - 1), :, v : v + height, u : u + width]
+            mirrored = [axis for axis in (1, 2) if integer(rng, 0, 1)]
             gain = 0.5 + torch.rand(3, 1, 1, generator=rng)
             coloured = (patch.flip(mirrored).float() * gain).clamp(0, 255)
             result[index, :, y : y + height, x : x + width] = coloured.to(torch.uint8)

@@ -262,8 +262,5 @@ def _normal(results: RunResults) -> np.ndarray | None:
     good = [sample for sample in results.dataset.test if sample.kind == GOOD]
     if not good:
         return None
-    return _read(results, typical(good, lambda sample: results.scores[sample])[0])
-
-
-def _read(results: RunResults, sample: Sample) -> np.ndarray:
+    sample = typical(good, lambda sample: results.scores[sample])[0]
     return read_image(sample.path, results.detector.inputs.options_of(sample.oriented))

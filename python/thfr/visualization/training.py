@@ -7,7 +7,6 @@ being trained.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from thfr.data import Dataset, load_images
-from thfr.errors import InputError
+from thfr.errors import InputError, located
 from thfr.io import atomic_write_json
 from thfr.io.sizes import plain
 from thfr.methods import Detector, FitContext
@@ -27,6 +26,7 @@ from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
 from thfr.methods.common.tiles import tiles_of
 from thfr.runs import files
+from thfr.runs.json_file import read_object
 from thfr.runs.tensors import load_tensors, save_tensors
 from thfr.training.trainer import divide, pixels_sha256
 from thfr.visualization.network import VisualizationNetwork
@@ -231,8 +231,7 @@ def _claim(
     try:
         config = VisualizationConfig.model_validate({**there, **asked})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"visualize: {problems}") from error
+        raise InputError(f"visualize: {located(error)}") from error
     if metadata:
         _check_belongs(run, metadata, detector)
         differing = [
@@ -273,10 +272,7 @@ def _check_images(run: Path, detector: Detector, dataset: Dataset, images: Tenso
 
 def _read_metadata(run: Path) -> dict[str, Any]:
     path = run / files.VISUALIZER_METADATA
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(metadata, dict) or not isinstance(metadata.get("config"), dict):
-            raise ValueError("no configuration in it")
-    except (OSError, ValueError) as error:
-        raise InputError(f"visualize: {path} is damaged ({error}); remove it to train a new one") from error
+    metadata = read_object(path, "visualize", "remove it to train a new one")
+    if not isinstance(metadata.get("config"), dict):
+        raise InputError(f"visualize: {path} holds no configuration; remove it to train a new one")
     return metadata

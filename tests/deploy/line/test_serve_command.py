@@ -123,9 +123,7 @@ def test_unfit_tokens(
 def test_without_the_extra_it_says_what_to_install(
     run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from thfr.deploy import extras
-
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "fastapi" else object())
+    monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["serve", str(run_folder)]) == 2
     assert capsys.readouterr().err == "thfr serve: error: needs fastapi: pip install thfr-ext[serve]\n"
 

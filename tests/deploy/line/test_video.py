@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from thfr.cli import main
-from thfr.deploy import extras
 from thfr.deploy.watch.video import Camera, VideoSettings, VideoWatcher
 from thfr.errors import InputError
 from thfr.io import PixelRange, ReadOptions, read_image
@@ -148,6 +148,6 @@ def test_the_command(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--once: only for a folder" in capsys.readouterr().err
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
-        patched.setattr(extras, "find_spec", lambda name: None)
+        patched.setitem(sys.modules, "cv2", None)
         assert main([*command[:2], "camera:0", *command[3:]]) == 2
     assert "thfr watch: error: needs cv2: pip install thfr-ext[video]" in capsys.readouterr().err

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thfr.data.base import GOOD, ComponentDataset
-from thfr.data.formats.mvtec_ad import with_ground_truth
-from thfr.data.layout import collect, collect_kinds
+from thfr.data.layout import collect, collect_kinds, with_ground_truth
 from thfr.data.registry import register_dataset
 
 

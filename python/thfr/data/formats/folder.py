@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thfr.data.base import GOOD, ComponentDataset, Sample
-from thfr.data.folders import as_folder, named, subfolders
-from thfr.data.layout import check_ids, has_images, with_masks
+from thfr.data.base import GOOD, Sample, WholeDataset
+from thfr.data.folders import subfolders
+from thfr.data.layout import check_ids, with_ground_truth
 from thfr.data.registry import register_dataset
 from thfr.errors import InputError
 from thfr.io import IMAGE_SUFFIXES, find_images, printable
@@ -22,7 +22,7 @@ _EVERY = 5
 
 @register_dataset("folder")
 @dataclass(frozen=True)
-class ImageFolder(ComponentDataset):
+class ImageFolder(WholeDataset):
     """Images with their sub-folders; EXIF orientations are applied. Names count in any case:
 
     - ``train`` (all good; or ``train/good``) and ``test`` with ``good`` and any other folders, the kinds;
@@ -55,18 +55,11 @@ class ImageFolder(ComponentDataset):
         if not train:
             raise InputError(f"folder: no image ({' '.join(IMAGE_SUFFIXES)}) in {printable(folder)}")
         check_ids("folder", [*test])
-        truth = _first(parts, _MASKS) if test else None
-        if truth is not None and has_images(truth):
-            test = _masked(truth, test)
-        elif any(sample.is_anomalous for sample in test):
-            notes.append("no ground_truth: there are no masks, pixel figures are undefined")
+        truth = _first(parts, _MASKS)
+        if truth is not None:
+            test.sort(key=lambda sample: sample.is_anomalous)
+        test = with_ground_truth("folder", folder, test, notes, truth.name if truth else _MASKS[0])
         return cls("folder", root, category, tuple(train), (), tuple(test), tuple(notes))
-
-    @classmethod
-    def locate(cls, root: Path, category: str | None) -> tuple[Path, str]:
-        folder = as_folder(root, "load_dataset")
-        chosen = folder if category is None else named(folder, category)
-        return chosen.parent, chosen.name
 
 
 def _first(parts: dict[str, Path], names: tuple[str, ...]) -> Path | None:
@@ -119,11 +112,3 @@ def _kinds_of(folder: Path, notes: list[str], beside: str | None = None) -> list
     if not samples:
         raise InputError(f"folder: the test split is empty: no image in {printable(folder)}")
     return samples
-
-
-def _masked(truth: Path, samples: list[Sample]) -> list[Sample]:
-    found = [sample for sample in samples if not sample.is_anomalous]
-    for kind in dict.fromkeys(sample.kind for sample in samples if sample.is_anomalous):
-        of_kind = [sample for sample in samples if sample.kind == kind]
-        found += with_masks("folder", truth / kind, of_kind)
-    return found

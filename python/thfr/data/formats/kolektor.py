@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thfr.data.base import GOOD, ComponentDataset, Sample
-from thfr.data.folders import as_folder, named, subfolders
+from thfr.data.base import GOOD, Sample, WholeDataset
+from thfr.data.folders import subfolders
 from thfr.data.parallel import parallel_map
 from thfr.data.registry import register_dataset
 from thfr.errors import InputError
@@ -24,7 +24,7 @@ KIND = "crack"
 
 @register_dataset("kolektor")
 @dataclass(frozen=True)
-class KolektorSDD(ComponentDataset):
+class KolektorSDD(WholeDataset):
     """``kos01/Part0.jpg`` with ``kos01/Part0_label.bmp``; the whole set is one category."""
 
     @classmethod
@@ -34,27 +34,16 @@ class KolektorSDD(ComponentDataset):
         if len(items) < 2:
             raise InputError(f"kolektor: expected folders kos01, kos02, ... in {printable(folder)}")
         half = (len(items) + 1) // 2
-        train = labelled("kolektor", items[:half], "train", "_label", KIND)
+        train, notes = good_only(labelled("kolektor", items[:half], "train", "_label", KIND))
         test = labelled("kolektor", items[half:], "test", "_label", KIND)
-        good = tuple(sample for sample in train if not sample.is_anomalous)
-        left_out = len(train) - len(good)
-        notes = (
-            (f"{left_out} defective image(s) of the items that are learnt from are left out",)
-            if left_out
-            else ()
-        )
-        return cls("kolektor", root, category, good, (), tuple(test), notes)
-
-    @classmethod
-    def locate(cls, root: Path, category: str | None) -> tuple[Path, str]:
-        return locate_whole(root, category)
+        return cls("kolektor", root, category, train, (), tuple(test), notes)
 
 
-def locate_whole(root: Path, category: str | None) -> tuple[Path, str]:
-    """For sets that are one category: ``root`` is its folder, or holds the folder ``category``."""
-    folder = as_folder(root, "load_dataset")
-    chosen = folder if category is None else named(folder, category)
-    return chosen.parent, chosen.name
+def good_only(samples: list[Sample]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """The good ones of training images, and a note on how many are not."""
+    good = tuple(sample for sample in samples if not sample.is_anomalous)
+    left_out = len(samples) - len(good)
+    return good, (f"{left_out} defective training image(s) are left out",) if left_out else ()
 
 
 def labelled(name: str, folders: list[Path], split: str, suffix: str, kind: str) -> list[Sample]:

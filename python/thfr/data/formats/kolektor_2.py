@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from thfr.data.base import ComponentDataset
+from thfr.data.base import WholeDataset
 from thfr.data.folders import describe
-from thfr.data.formats.kolektor import labelled, locate_whole
+from thfr.data.formats.kolektor import good_only, labelled
 from thfr.data.registry import register_dataset
 from thfr.errors import InputError
 from thfr.io import printable
@@ -22,7 +22,7 @@ KIND = "defect"
 
 @register_dataset("kolektor_2")
 @dataclass(frozen=True)
-class KolektorSDD2(ComponentDataset):
+class KolektorSDD2(WholeDataset):
     """``{train,test}/<id>.png`` with ``<id>_GT.png``; the whole set is one category."""
 
     @classmethod
@@ -32,13 +32,6 @@ class KolektorSDD2(ComponentDataset):
             if not (folder / split).is_dir():
                 got = describe(folder)
                 raise InputError(f"kolektor_2: expected the folder {split} in {printable(folder)}, got {got}")
-        train = labelled("kolektor_2", [folder / "train"], "train", "_GT", KIND)
+        train, notes = good_only(labelled("kolektor_2", [folder / "train"], "train", "_GT", KIND))
         test = labelled("kolektor_2", [folder / "test"], "test", "_GT", KIND)
-        good = tuple(sample for sample in train if not sample.is_anomalous)
-        left_out = len(train) - len(good)
-        notes = (f"{left_out} defective training image(s) are left out",) if left_out else ()
-        return cls("kolektor_2", root, category, good, (), tuple(test), notes)
-
-    @classmethod
-    def locate(cls, root: Path, category: str | None) -> tuple[Path, str]:
-        return locate_whole(root, category)
+        return cls("kolektor_2", root, category, train, (), tuple(test), notes)

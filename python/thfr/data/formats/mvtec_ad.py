@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from thfr.data.base import GOOD, ComponentDataset, Sample
-from thfr.data.layout import collect, collect_kinds, has_images, with_masks
+from thfr.data.base import GOOD, ComponentDataset
+from thfr.data.layout import collect, collect_kinds, with_ground_truth
 from thfr.data.registry import register_dataset
 
 _Set = TypeVar("_Set", bound=ComponentDataset)
@@ -31,21 +31,3 @@ def open_as(cls: type[_Set], name: str, root: Path, category: str) -> _Set:
     found = collect_kinds(name, folder, "test", "test", notes)
     test = with_ground_truth(name, folder, found, notes)
     return cls(name, root, category, tuple(train), (), tuple(test), tuple(notes))
-
-
-def with_ground_truth(name: str, folder: Path, samples: list[Sample], notes: list[str]) -> list[Sample]:
-    """The samples, anomalous ones with their masks of ``folder / "ground_truth" / kind``.
-
-    Raises:
-        InputError: there are masks, but not for every anomalous sample.
-    """
-    truth = folder / "ground_truth"
-    if not has_images(truth):
-        if any(sample.is_anomalous for sample in samples):
-            notes.append("no ground_truth: there are no masks, pixel figures are undefined")
-        return samples
-    found: list[Sample] = []
-    for kind in dict.fromkeys(sample.kind for sample in samples):
-        of_kind = [sample for sample in samples if sample.kind == kind]
-        found += of_kind if kind == GOOD else with_masks(name, truth / kind, of_kind)
-    return found

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from thfr.data.base import GOOD, ComponentDataset, Sample
-from thfr.data.layout import collect, collect_kinds, has_images, with_masks
+from thfr.data.base import GOOD, ComponentDataset
+from thfr.data.layout import collect, collect_kinds, with_ground_truth
 from thfr.data.registry import register_dataset
 
 _PUBLIC = "test_public"
@@ -32,11 +32,5 @@ class MVTecAD2(ComponentDataset):
         train = collect(name, folder, "train", GOOD, "train/good", notes)
         validation = collect(name, folder, "validation", GOOD, "validation/good", notes)
         found = collect_kinds(name, folder, "test", _PUBLIC, notes, skip=("ground_truth",))
-        truth = folder / _PUBLIC / "ground_truth"
-        test: list[Sample] = [sample for sample in found if not sample.is_anomalous]
-        for kind in dict.fromkeys(sample.kind for sample in found if sample.is_anomalous):
-            samples = [sample for sample in found if sample.kind == kind]
-            test += with_masks(name, truth / kind, samples) if has_images(truth) else samples
-        if not has_images(truth):
-            notes.append(f"no {_PUBLIC}/ground_truth: there are no masks, pixel figures are undefined")
+        test = with_ground_truth(name, folder, found, notes, f"{_PUBLIC}/ground_truth")
         return cls(name, root, category, tuple(train), tuple(validation), tuple(test), tuple(notes))

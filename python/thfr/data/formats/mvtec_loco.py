@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from thfr.data.base import GOOD, Dataset, Regions, Sample
 from thfr.data.folders import quoted_list
-from thfr.data.layout import collect, collect_kinds, has_images
+from thfr.data.layout import collect, collect_kinds, with_ground_truth
 from thfr.data.registry import register_dataset
 from thfr.errors import InputError
 from thfr.io import list_images, printable, read_mask
@@ -118,15 +118,8 @@ class MVTecLOCO(Dataset):
             if kind not in (GOOD, *KINDS):
                 place = f"{printable(kind)} in {printable(folder)}"
                 raise InputError(f"mvtec_loco: test/ may hold good, {', '.join(KINDS)}; got {place}")
-        masked = has_images(folder / "ground_truth")
-        if not masked:
-            notes.append("no ground_truth: there are no masks, pixel figures are undefined")
-        test: list[Sample] = []
-        for kind in dict.fromkeys(sample.kind for sample in found):
-            samples = [sample for sample in found if sample.kind == kind]
-            plain = kind == GOOD or not masked
-            test += samples if plain else _with_channels(folder / "ground_truth" / kind, samples)
-        config = folder / CONFIG_NAME
+        test = with_ground_truth(name, folder, found, notes, masks=_with_channels)
+        config, masked = folder / CONFIG_NAME, any(sample.mask_paths for sample in test)
         defects = read_defects_config(config) if masked or config.is_file() else {}
         splits = tuple(train), tuple(validation), tuple(test)
         return cls(name, root, category, *splits, tuple(notes), defects)
@@ -179,7 +172,7 @@ class MVTecLOCO(Dataset):
         return saturation
 
 
-def _with_channels(folder: Path, samples: list[Sample]) -> list[Sample]:
+def _with_channels(name: str, folder: Path, samples: Sequence[Sample]) -> list[Sample]:
     """The samples of one anomalous kind with the PNGs of ``folder / <id>`` as their masks."""
     found, missing = [], []
     for sample in samples:
@@ -194,5 +187,5 @@ def _with_channels(folder: Path, samples: list[Sample]) -> list[Sample]:
             )
     if missing:
         more = [f"and {len(missing) - 20} more"] if len(missing) > 20 else []
-        raise InputError("mvtec_loco: " + "\n  ".join([*missing[:20], *more]))
+        raise InputError(f"{name}: " + "\n  ".join([*missing[:20], *more]))
     return found

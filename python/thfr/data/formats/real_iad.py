@@ -14,6 +14,7 @@ from typing import Any
 
 from thfr.data.base import GOOD, ComponentDataset, Sample
 from thfr.data.folders import as_folder, quoted_list, subfolders
+from thfr.data.layout import check_listed
 from thfr.data.registry import register_dataset
 from thfr.errors import InputError
 from thfr.io import printable
@@ -49,15 +50,7 @@ class RealIAD(ComponentDataset):
             raise InputError(
                 f"real_iad: cannot read {printable(path)}: {type(error).__name__}: {error}"
             ) from error
-        files = [file for split in splits.values() for one in split for file in (one.path, *one.mask_paths)]
-        missing = [printable(file) for file in files if not file.is_file()]
-        if missing:
-            some = ", ".join(missing[:5])
-            raise InputError(f"real_iad: {len(missing)} file(s) of {printable(path)} are missing: {some}")
-        if not splits["train"] or not splits["test"]:
-            raise InputError(f"real_iad: {printable(path)} lists no training or no test image")
-        if any(sample.is_anomalous for sample in splits["train"]):
-            raise InputError(f"real_iad: {printable(path)} lists anomalous training images; expected none")
+        check_listed("real_iad", printable(path), splits)
         return cls("real_iad", root, category, tuple(splits["train"]), (), tuple(splits["test"]))
 
     @classmethod

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thfr.data.base import GOOD, ComponentDataset, Sample
+from thfr.data.layout import check_listed
 from thfr.data.registry import register_dataset
 from thfr.errors import InputError
 from thfr.io import printable
@@ -30,29 +31,14 @@ class VisA(ComponentDataset):
     def open(cls, root: Path, category: str) -> VisA:
         rows = [row for row in _rows(root / SPLIT) if row["object"] == category]
         samples = {"train": list[Sample](), "test": list[Sample]()}
-        missing = []
         for row in rows:
-            image, mask = root / row["image"], root / row["mask"]
-            missing += [
-                printable(path) for path in (image, *([mask] if row["mask"] else [])) if not path.is_file()
-            ]
+            image, masks = root / row["image"], (root / row["mask"],) if row["mask"] else ()
             kind = GOOD if row["label"] == "normal" else row["label"]
-            masks = (mask,) if row["mask"] else ()
             split = samples.get(row["split"])
             if split is None:
                 raise InputError(f"visa: split must be train or test, got {row['split']!r} in {root / SPLIT}")
             split.append(Sample(image, row["split"], kind, image.stem, masks))
-        if missing:
-            raise InputError(
-                f"visa: {len(missing)} file(s) of {SPLIT} are missing: {', '.join(missing[:5])}"
-                f"{', ...' if len(missing) > 5 else ''}"
-            )
-        if not samples["train"] or not samples["test"]:
-            raise InputError(f"visa: {SPLIT} lists no training or no test image of {category}")
-        if any(sample.is_anomalous for sample in samples["train"]):
-            raise InputError(
-                f"visa: {SPLIT} lists anomalous training images of {category}; expected a one-class split"
-            )
+        check_listed("visa", f"{SPLIT} ({category})", samples)
         return cls("visa", root, category, tuple(samples["train"]), (), tuple(samples["test"]))
 
     @classmethod

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from thfr import extras
 from thfr.deploy import files
 from thfr.deploy.export.int8 import quantise
 from thfr.errors import InputError
 
 OPSET = 20
 _ONE_FILE = 1_900_000_000  # bytes; protobuf ends at 2 GiB
-_EXTRAS = {
-    "onnx": ("onnx", ("onnx", "onnxscript", "onnxruntime")),
-    "openvino": ("openvino", ("onnx", "onnxscript", "openvino")),
-    "torch": (None, ()),
+_EXTRAS: dict[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torch": (),
 }
 FORMATS = tuple(_EXTRAS)
 _PRECISIONS = {"fp32": FORMATS, "bf16": ("openvino",), "int8": ("onnx",)}
@@ -36,15 +36,8 @@ def require(format: str, precision: str = "fp32") -> None:
     if format not in _PRECISIONS[precision]:
         expected = " or ".join(_PRECISIONS[precision])
         raise InputError(f"export: --{precision}: expected --format {expected}, got {format}")
-    extra, modules = _EXTRAS[format]
-    for name in modules:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise InputError(
-                f"export: --format {format} needs the package {name} ({error}): "
-                f"pip install 'thfr-ext[{extra}]'"
-            ) from error
+    if format != "torch":
+        extras.require(f"export: --format {format}", format, *_EXTRAS[format])
 
 
 def write(

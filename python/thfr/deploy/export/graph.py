@@ -16,7 +16,6 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector
 from thfr.methods.common.patches import averaged, averaged_grids, concatenated
 from thfr.methods.common.tiles import score_tiles_together
-from thfr.methods.registry import method_names
 
 LARGEST_BATCH = 1024
 
@@ -131,8 +130,3 @@ def _places(features: Tensor) -> Tensor:  # [B,C,H,W] -> [B,HW,C]
 
 
 _SCORERS: dict[str, Scorer] = {"spade": _score_spade}
-
-
-def exportable() -> dict[str, str | None]:
-    """Every method, and None or why it cannot be exported."""
-    return {name: NOT_EXPORTABLE.get(name) for name in method_names()}

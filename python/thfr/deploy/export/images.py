@@ -4,7 +4,6 @@ good ones.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from thfr.data.planted import PLANTED, plant
 from thfr.errors import InputError
 from thfr.io import ReadOptions, read_image
 from thfr.methods.base import Detector
-from thfr.runs import files
+from thfr.runs.folder import read_data
 from thfr.training.trainer import divide
 
 PLANTED_COUNT = 20
@@ -35,12 +34,10 @@ def calibration_paths(
     """
     if images is not None:
         return [sample.path for sample in load_dataset("folder", images).train], f"{Path(images).name}"
-    path = run / files.DATA
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        dataset = load_dataset(held["dataset"], held["root"], held["category"])
-        unseen = divide(dataset, detector.config.training)[2]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        held = read_data(run)
+        unseen = divide(load_dataset(held.dataset, held.root, held.category), detector.config.training)[2]
+    except InputError as error:
         raise InputError(
             f"export: the calibration images of {run} are not to be found ({error}); "
             "give good images to compare on: --images FOLDER"

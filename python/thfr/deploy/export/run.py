@@ -123,7 +123,7 @@ def _calibration(detector: Detector[Any], paths: Sequence[Path]) -> list[np.ndar
     """Good images as the graph takes them, uint8 [H,W,3]: at most :data:`_CALIBRATION`, evenly spread."""
     step = max(1, len(paths) // _CALIBRATION)
     some = [read_image(path, detector.inputs.options) for path in paths[::step][:_CALIBRATION]]
-    return list(detector.prepare(some).permute(0, 2, 3, 1).contiguous().numpy())
+    return list(detector.framed(some))
 
 
 def _remove_left_over(target: Path) -> None:
@@ -142,9 +142,7 @@ def _metadata(
     written: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    scale = detector.scale
-    if scale is None and detector.good_maps() is not None:  # a run that did not store its scale
-        scale = good_scale(detector)
+    scale = detector.scale or good_scale(detector)  # of a run that did not store its own
     return {
         "version": files.FORMAT_VERSION,
         "format": format,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -28,9 +28,9 @@ from thfr.deploy.serve.page import add_page
 from thfr.deploy.serve.schema import Batch, Drift, Health, Inspection, ModelInfo, Models, Problem, problems
 from thfr.deploy.serve.settings import Settings
 from thfr.deploy.serve.swapping import Swapper, add_swapping
-from thfr.deploy.serve.teaching import Teacher, add_teaching
+from thfr.deploy.serve.teaching import Busy, Teacher, add_teaching
 from thfr.deploy.sinks.sender import Sender
-from thfr.errors import InputError
+from thfr.errors import InputError, located
 from thfr.predictions.judging import EVERYWHERE, Box, NothingToLookAt, Rules
 
 _STATUS: dict[type[Exception], int] = {
@@ -39,13 +39,15 @@ _STATUS: dict[type[Exception], int] = {
     OversizedImage: 422,
     DamagedImage: 422,
     NothingToLookAt: 422,
+    InputError: 422,
+    Busy: 409,
     Closed: 503,
     QueueFull: 503,
     asyncio.TimeoutError: 504,
 }
 _REFUSALS = (400, 401, 404, 408, 413, 415, 422, 503, 504)
 _RAW = {"", "application/octet-stream", "application/x-www-form-urlencoded"}  # the last: curl --data-binary
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_BYTES = {"type": "string", "format": "binary"}
 
 ModelName = Annotated[str | None, Query(description="default: the first one served", max_length=255)]
 MapWish = Annotated[MapKind, Query(description="png: heat map over the image; tiff: the map as float32")]
@@ -134,8 +136,7 @@ def _add_errors(app: FastAPI, inspector: Inspector) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return refuse(422, told)
+        return refuse(422, located(error))
 
     for kind in _STATUS:
         app.add_exception_handler(kind, known)
@@ -147,37 +148,31 @@ def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
     settings = inspector.settings
 
     def wish(
-        model: str | None, map: MapKind, min_area: int | None, region: list[str], ignore: list[str]
-    ) -> Wish:
-        name = inspector.worker(model).name  # an unknown one is told before the body is read
-        where = settings.where.get(name, EVERYWHERE)
-        try:
-            where = where.with_boxes(
-                tuple(Box.parse("inspect: region", text) for text in region),
-                tuple(Box.parse("inspect: ignore", text) for text in ignore),
-            )
-        except InputError as error:
-            raise HTTPException(422, str(error)) from error
-        area = settings.min_area if min_area is None else min_area
-        return Wish(model, map, Rules(area, settings.pixels_per_mm, where))
-
-    @app.post(
-        "/v1/inspect",
-        response_model=Inspection,
-        responses=problems(*_REFUSALS),
-        openapi_extra={"requestBody": _body_of_one()},
-        tags=["inspect"],
-    )
-    async def inspect(
-        request: Request,
         model: ModelName = None,
         map: MapWish = "none",
         min_area: MinArea = None,
         region: Regions = (),
         ignore: Ignores = (),
-    ) -> Inspection:
+    ) -> Wish:
+        name = inspector.worker(model).name  # an unknown one is told before the body is read
+        where = settings.where.get(name, EVERYWHERE).with_boxes(
+            tuple(Box.parse("inspect: region", text) for text in region),
+            tuple(Box.parse("inspect: ignore", text) for text in ignore),
+        )
+        area = settings.min_area if min_area is None else min_area
+        return Wish(model, map, Rules(area, settings.pixels_per_mm, where))
+
+    asked = Depends(wish)
+
+    @app.post(
+        "/v1/inspect",
+        response_model=Inspection,
+        responses=problems(*_REFUSALS),
+        openapi_extra=_body(_BYTES, "image/png", "image/jpeg", "application/octet-stream"),
+        tags=["inspect"],
+    )
+    async def inspect(request: Request, wanted: Wish = asked) -> Inspection:
         """Inspect one image: the body is its bytes, or a form with the file `image`."""
-        wanted = wish(model, map, min_area, list(region), list(ignore))
         uploads = await _in_time(lambda: _uploads(request), settings.timeout)
         if len(uploads) != 1:
             raise HTTPException(422, f"inspect: expected one file `image`, got {len(uploads)}")
@@ -190,21 +185,13 @@ def _add_inspection(app: FastAPI, inspector: Inspector) -> None:
         "/v1/inspect/batch",
         response_model=Batch,
         responses=problems(*_REFUSALS),
-        openapi_extra={"requestBody": _body_of_many()},
+        openapi_extra=_body({"type": "array", "minItems": 1, "items": _BYTES}),
         tags=["inspect"],
     )
-    async def inspect_batch(
-        request: Request,
-        model: ModelName = None,
-        map: MapWish = "none",
-        min_area: MinArea = None,
-        region: Regions = (),
-        ignore: Ignores = (),
-    ) -> Batch:
+    async def inspect_batch(request: Request, wanted: Wish = asked) -> Batch:
         """Inspect several images, each a file `image` of a form; one that cannot be used does not stop the
         others.
         """
-        wanted = wish(model, map, min_area, list(region), list(ignore))
         uploads = await _in_time(lambda: _form_uploads(request), settings.timeout)
         if not uploads:
             raise HTTPException(422, "inspect: expected files `image`, got none")
@@ -268,8 +255,13 @@ async def _in_time(
         raise HTTPException(408, f"the body did not arrive within {seconds:g} s") from None
 
 
+def _kind(request: Request) -> str:
+    """Of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def _uploads(request: Request) -> list[Upload]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind == "multipart/form-data":
         return await _form_uploads(request)
     if kind not in _RAW and not kind.startswith("image/"):
@@ -280,8 +272,7 @@ async def _uploads(request: Request) -> list[Upload]:
 
 
 async def _form_uploads(request: Request) -> list[Upload]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
+    if (kind := _kind(request)) != "multipart/form-data":
         raise HTTPException(415, f"inspect: expected multipart/form-data, got {kind!r}")
     async with request.form(max_files=1000, max_fields=1000) as form:
         files = [value for value in form.getlist("image") if isinstance(value, UploadFile)]
@@ -293,24 +284,9 @@ def _printable(name: str | None) -> str | None:
     return "".join(filter(str.isprintable, name or ""))[:255] or None
 
 
-def _body_of_one() -> dict[str, Any]:
-    form = {
-        "type": "object",
-        "required": ["image"],
-        "properties": {"image": {"type": "string", "format": "binary"}},
-    }
-    return {
-        "required": True,
-        "content": {
-            "image/png": _BYTES,
-            "image/jpeg": _BYTES,
-            "application/octet-stream": _BYTES,
-            "multipart/form-data": {"schema": form},
-        },
-    }
-
-
-def _body_of_many() -> dict[str, Any]:
-    images = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
-    form = {"type": "object", "required": ["image"], "properties": {"image": images}}
-    return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+def _body(image: dict[str, Any], *raw: str) -> dict[str, Any]:
+    """OpenAPI's words for a form with ``image``, or the bytes of one of these types."""
+    form = {"type": "object", "required": ["image"], "properties": {"image": image}}
+    schemas = {**dict.fromkeys(raw, _BYTES), "multipart/form-data": form}
+    content = {kind: {"schema": schema} for kind, schema in schemas.items()}
+    return {"requestBody": {"required": True, "content": content}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,30 +11,20 @@ from starlette.exceptions import HTTPException
 
 from thfr.deploy.inspections import InspectionLog
 from thfr.deploy.serve.inspector import Inspector
-from thfr.deploy.serve.schema import problems
-from thfr.predictions.findings import Finding
+from thfr.deploy.serve.schema import Inspected, problems
+from thfr.runs.threshold import Verdict
 
 _LARGEST = 2**31 - 1
-Verdict = Literal["good", "bad"]
 Number = Annotated[int, Path(ge=1, le=_LARGEST)]
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*\S[^\x00]*$")]
 
 
-class Logged(BaseModel):
+class Logged(Inspected):
     """An inspection in the log."""
 
     id: int
     time: float = Field(description="seconds since 1970, UTC")
-    model: str
-    file: str | None
     sha256: str = Field(description="of the file's bytes")
-    score: float
-    verdict: Verdict | None
-    threshold: float | None
-    findings: list[Finding]
-    height: int
-    width: int
-    ms: float
     truth: Verdict | None = Field(description="what a person said of it last")
 
 

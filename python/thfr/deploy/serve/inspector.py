@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -149,12 +149,13 @@ class Inspector:
             if self.workers.get(worker.name) is worker:
                 raise  # the service shuts down
             return await self.inspect(uploads, replace(wish, model=worker.name))  # to the new one
-        scored = iter(await asyncio.wait_for(_all(waiting), self.settings.timeout))
+        answers = asyncio.gather(*map(asyncio.wrap_future, waiting))
+        scored = iter(await asyncio.wait_for(answers, self.settings.timeout))
         ms = round((time.monotonic() - started) * 1000, 3)
         tasks: list[Any] = []
         for upload, image in zip(uploads, images, strict=True):
             if isinstance(image, InputError):
-                tasks.append(_itself(image))
+                tasks.append(asyncio.sleep(0, image))
             else:
                 done = next(scored)
                 tasks.append(self._in_thread(self._describe, worker, upload, image, done, wish, ms))
@@ -222,11 +223,3 @@ class Inspector:
             _LOGGER.exception("serve: an inspection could not be logged")
             self.metrics.log_errors.inc()
             return None
-
-
-async def _all(waiting: Sequence[Future[Scored]]) -> list[Scored]:
-    return list(await asyncio.gather(*map(asyncio.wrap_future, waiting)))
-
-
-async def _itself(error: InputError) -> InputError:
-    return error

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from thfr.predictions.findings import Finding
+from thfr.runs.threshold import Verdict
 
 
 class Problem(BaseModel):
@@ -15,14 +16,13 @@ class Problem(BaseModel):
     detail: str
 
 
-class Inspection(BaseModel):
-    """What was found on one image."""
+class Inspected(BaseModel):
+    """What is known of an image that was inspected."""
 
-    id: int | None = Field(description="number in the inspection log; null without a log")
     model: str
     file: str | None = Field(description="the file name that the client gave")
     score: float = Field(description="larger is more anomalous")
-    verdict: Literal["good", "bad"] | None = Field(description="null if the model has no threshold")
+    verdict: Verdict | None = Field(description="null if the model has no threshold")
     threshold: float | None = Field(description="a score above it is bad")
     findings: list[Finding] = Field(
         description="parts of the map above the threshold, the highest peak first"
@@ -30,6 +30,12 @@ class Inspection(BaseModel):
     height: int
     width: int
     ms: float = Field(description="milliseconds from the decoded image to its score, waiting included")
+
+
+class Inspection(Inspected):
+    """What was found on one image."""
+
+    id: int | None = Field(description="number in the inspection log; null without a log")
     map: str | None = Field(description="base64: the PNG or TIFF asked for by `map`")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from thfr.deploy.inspections import InspectionLog
 from thfr.deploy.model import FolderModel, Model
@@ -122,8 +121,4 @@ def add_swapping(app: FastAPI, inspector: Inspector, swapper: Swapper) -> None:
         """Let another run answer under this name, or the same one read anew. What the old one has taken it
         still answers; if the new one cannot be used, the old one stays.
         """
-        inspector.worker(name)
-        try:
-            return await run_in_threadpool(swapper.swap, inspector, name, swap)
-        except InputError as error:
-            raise HTTPException(422, str(error)) from error
+        return await run_in_threadpool(swapper.swap, inspector, name, swap)

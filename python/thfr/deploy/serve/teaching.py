@@ -10,16 +10,16 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from thfr.deploy.exported import is_exported
 from thfr.deploy.inspections import InspectionLog
 from thfr.deploy.model import FolderModel, Model
-from thfr.deploy.serve.history import Text, Verdict
+from thfr.deploy.serve.history import Text
 from thfr.deploy.serve.inspector import Inspector
 from thfr.deploy.serve.schema import problems
 from thfr.deploy.teach import Taught, teach
 from thfr.errors import InputError
+from thfr.runs.threshold import Verdict
 
 
 class Busy(Exception):
@@ -80,7 +80,7 @@ class Teacher:
         if not isinstance(model, FolderModel) or not self.can_teach(model):
             raise InputError(f"teach: {model.name} is no run: teach the run that it was exported from")
         if not self._at_work.acquire(blocking=False):
-            raise Busy
+            raise Busy("teach: another teaching is at work")
         try:
             return self._teach(name, model, lesson)
         finally:
@@ -150,11 +150,6 @@ def add_teaching(app: FastAPI, inspector: Inspector, teacher: Teacher) -> None:
         under a name of its own. It takes seconds to minutes.
         """
         model = inspector.worker(name).model
-        try:
-            taught, learnt = await run_in_threadpool(teacher.teach, name, model, lesson)
-        except Busy:
-            raise HTTPException(409, "teach: another teaching is at work") from None
-        except InputError as error:
-            raise HTTPException(422, str(error)) from error
+        taught, learnt = await run_in_threadpool(teacher.teach, name, model, lesson)
         await run_in_threadpool(inspector.put, taught.name, taught)
         return learnt

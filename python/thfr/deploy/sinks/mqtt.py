@@ -7,6 +7,7 @@ import urllib.parse
 from typing import Any
 
 from thfr.errors import InputError
+from thfr.extras import require
 
 _SECONDS = 10.0
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -24,11 +25,7 @@ class Mqtt:
     """
 
     def __init__(self, url: str, password: str | None = None) -> None:
-        try:
-            from paho.mqtt import client as paho
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError as error:
-            raise InputError("--mqtt: needs paho-mqtt: pip install thfr-ext[mqtt]") from error
+        paho = require("--mqtt:", "mqtt", "paho.mqtt.client")
         parts, topic = urllib.parse.urlsplit(url), ""
         try:
             port = parts.port or _PORTS.get(parts.scheme, 0)
@@ -48,7 +45,7 @@ class Mqtt:
         self.name = f"{parts.scheme}://{parts.hostname}:{port}/{topic}"
         self._answered = threading.Event()
         self._refusal = "no answer"
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         if parts.scheme == "mqtts":

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from thfr.deploy.extras import require
 from thfr.deploy.model import Model
 from thfr.deploy.sinks.sender import Sender
 from thfr.deploy.watch.journal import Arrival
 from thfr.deploy.watch.recorder import AFTER_AN_ERROR, PictureChoice, Recorder
 from thfr.errors import InputError
+from thfr.extras import require
 from thfr.io import printable
 from thfr.predictions.judging import Rules
 
@@ -55,9 +55,7 @@ def opened(source: Path | Camera) -> Any:
     Raises:
         InputError: OpenCV is not installed, or cannot open it.
     """
-    require("watch", "cv2", extra="video")
-    import cv2
-
+    cv2 = require("watch:", "video", "cv2")
     capture = cv2.VideoCapture(source.index if isinstance(source, Camera) else str(source))
     if not capture.isOpened():
         raise InputError(f"watch: OpenCV cannot open {_in_words(source)}")

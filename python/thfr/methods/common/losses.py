@@ -20,18 +20,9 @@ def restoration_losses(
     """The loss of each level, location: mean cosine distance of its locations; flattened: cosine distance of
     whole levels, as one vector an image.
     """
-    return {
-        f"level{number}": level_loss(*pair, kind)
-        for number, pair in enumerate(zip(wanted, restored, strict=True), 1)
-    }
-
-
-def level_loss(
-    wanted: Tensor,  # [B,C,H,W]
-    restored: Tensor,  # [B,C,H,W]
-    kind: LossKind,
-) -> Tensor:  # []
-    """The loss of one level; see :func:`restoration_losses`."""
     if kind == "flattened":
-        wanted, restored = (x.flatten(1)[:, :, None, None] for x in (wanted, restored))
-    return thfr_ext.cosine_distance(wanted, restored).mean()
+        wanted, restored = (
+            [level.flatten(1)[:, :, None, None] for level in one] for one in (wanted, restored)
+        )
+    pairs = enumerate(zip(wanted, restored, strict=True), 1)
+    return {f"level{number}": thfr_ext.cosine_distance(*pair).mean() for number, pair in pairs}

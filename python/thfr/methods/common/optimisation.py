@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -53,16 +54,9 @@ class AdamConfig(OptimisationConfig):
 
     def optimiser(self, network: nn.Module, images: int, device: torch.device) -> Optimiser:
         """These settings for a network on ``device`` and a training set of ``images`` images."""
-        return Optimiser(
-            network,
-            device,
-            self.steps(images),
-            self.learning_rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            schedule=warm_up_and_decay if self.decay else constant,
-            precision=self.precision,
-        )
+        schedule = warm_up_and_decay if self.decay else constant
+        options = {"betas": self.betas, "weight_decay": self.weight_decay}
+        return Optimiser.of(self, network, images, device, schedule, **options)
 
 
 class Optimiser:
@@ -97,6 +91,20 @@ class Optimiser:
             weight_decay=weight_decay,
             fused=True,
         )
+
+    @classmethod
+    def of(
+        cls,
+        settings: OptimisationConfig,
+        network: nn.Module,
+        images: int,
+        device: torch.device,
+        schedule: Schedule = constant,
+        **options: Any,
+    ) -> Optimiser:
+        """That of a method's settings, for a training set of ``images`` images."""
+        options |= {"schedule": schedule, "precision": settings.precision}
+        return cls(network, device, settings.steps(images), settings.learning_rate, **options)
 
     def computing(self) -> torch.autocast:
         """Where the network computes in the precision of training."""

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor, nn
 
 
-class Standardiser(nn.Module):
-    """Each channel of a level minus its mean, by its standard deviation over the training images."""
+class _Statistics(nn.Module):
+    """Mean and standard deviation of ``count`` numbers."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("deviation", torch.ones(count))
+
+
+class Standardiser(_Statistics):
+    """Each channel of a level minus its mean, by its standard deviation over the training images."""
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:  # [C] each
         """A channel that never changes (a dead ReLU) keeps the smallest deviation there is, not 0."""
@@ -32,16 +36,8 @@ class Standardiser(nn.Module):
         return (level - self.mean.view(-1, 1, 1)) / self.deviation.view(-1, 1, 1)
 
 
-class MapScale(nn.Module):
+class MapScale(_Statistics):
     """Brings error maps to one scale: minus mean, by standard deviation of all locations of good images."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, maps: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(maps))
-        self.register_buffer("deviation", torch.ones(maps))
 
     def fit(self, batches: Sequence[Sequence[Tensor]]) -> None:
         """``batches``: of each batch of good images all its maps, each [B,h,w]."""

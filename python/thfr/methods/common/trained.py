@@ -47,13 +47,8 @@ class TrainedDetector(Detector[ConfigT]):
 
     @classmethod
     def from_state(
-        cls: type[TrainedT],
-        config: Any,
-        extractor: Any,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
+        cls: type[TrainedT], config: Any, extractor: Any, state: dict[str, Tensor], *options: Any
     ) -> TrainedT:
         network = cls.make_network(config, extractor)
         network.load_state_dict(state)
-        return cls(config, extractor, network, device, precision)
+        return cls(config, extractor, network, *options)

@@ -74,15 +74,7 @@ class _Fitting:
         self.images = shrunk(context.images, config.model.seen)
         self.textures = TextureSource(self.images, config.training.textures)
         self.network: DRAEMNetwork = DRAEMDetector.seeded_network(config, None, context.device)
-        settings = config.training
-        self.optimiser = Optimiser(
-            self.network,
-            context.device,
-            settings.steps(len(self.images)),
-            settings.learning_rate,
-            schedule=drops,
-            precision=settings.precision,
-        )
+        self.optimiser = Optimiser.of(self.settings, self.network, len(self.images), self.device, drops)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         good, given, masks = (part.to(self.device) for part in self._batch(step))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thfr.methods.common.residual import conv_bn
+
 RECONSTRUCTION_WIDTHS = (1, 2, 4, 8, 8)
 DISCRIMINATION_WIDTHS = (1, 2, 4, 8, 8, 8)
 """Channels of the encoder's stages, in multiples of the base width; each stage halves the edge."""
@@ -31,7 +33,7 @@ class UShaped(nn.Module):
         self.decoder = nn.ModuleList()
         below = widths[-1]
         for width in reversed(widths[:-1]):
-            self.up.append(_convolution(below, width))
+            self.up.append(conv_bn(below, width))
             self.decoder.append(_block(2 * width if skips else width, width))
             below = width
         self.head = nn.Conv2d(below, outputs, 3, padding=1)
@@ -67,11 +69,5 @@ class DRAEMNetwork(nn.Module):
         return restored, self.discrimination(torch.cat([restored, images], dim=1))
 
 
-def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
-
-
 def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(_convolution(inputs, outputs), _convolution(outputs, outputs))
+    return nn.Sequential(conv_bn(inputs, outputs), conv_bn(outputs, outputs))

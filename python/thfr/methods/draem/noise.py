@@ -13,11 +13,6 @@ def uniform(rng: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
-def integer(rng: torch.Generator, low: int, high: int) -> int:
-    """A whole number from ``low`` to ``high``, both included."""
-    return int(torch.randint(low, high + 1, (), generator=rng))
-
-
 def random_gradients(rows: int, columns: int, rng: torch.Generator) -> Tensor:
     """Unit vectors at the corners of a lattice of ``rows`` x ``columns`` cells, [rows+1,columns+1,2]."""
     angles = 2 * math.pi * torch.rand(rows + 1, columns + 1, generator=rng)

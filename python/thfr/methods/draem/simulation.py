@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thfr.methods.draem.noise import integer, perlin_noise, random_gradients, uniform
+from thfr.methods.draem.noise import perlin_noise, random_gradients, uniform
 from thfr.methods.draem.textures import TextureSource
+from thfr.random_streams import integer
 
 _THRESHOLD = 0.5
 _LARGEST_EXPONENT = 5  # of two: lattices of 1 to 32 cells an edge

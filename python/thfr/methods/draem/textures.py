@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from thfr.errors import InputError
 from thfr.io import list_images, read_resized
-from thfr.methods.draem.noise import integer, perlin_noise, random_gradients, uniform
+from thfr.methods.draem.noise import perlin_noise, random_gradients, uniform
+from thfr.random_streams import integer
 
 _Pattern = Callable[[int, torch.Generator], Tensor]
 

@@ -13,16 +13,14 @@ from thfr.errors import InputError
 from thfr.methods.base import Detector
 from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
-from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference, weighted
-from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
+from thfr.methods.template.config import TemplateConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
-from thfr.runs.threshold import Threshold
 
 _BANK = "bank."  # prefix in the state
 _GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
@@ -48,11 +46,9 @@ class TemplateDetector(Detector[TemplateConfig]):
         memories: list[PatchMemory],
         peaks: Tensor,  # fp32 [P]
         say: Tensor,  # fp32 [P]
-        device: torch.device | str = "cpu",
-        precision: Precision = "fp32",
-        threshold: Threshold | None = None,
+        *options: Any,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, extractor, *options)
         self.bank = bank.to(self.device)
         self.memories = [memory.to(self.device) for memory in memories]
         self.peaks, self.say = peaks.to(self.device), say.to(self.device)
@@ -69,7 +65,7 @@ class TemplateDetector(Detector[TemplateConfig]):
             indices = indices.repeat(1 + len(copies))
         store = context.compute_features(extractor, images)
         levels = [level.clone() for level in store.levels] if store.mapped else store.levels
-        bank = _bank(levels, indices, config.model)
+        bank = TemplateBank.of(levels, indices, config.model)
         detector = cls.from_bank(config, extractor, bank, context.device)
         metadata = {
             "templates": len(context.images),
@@ -223,22 +219,15 @@ class TemplateDetector(Detector[TemplateConfig]):
         return (self._smoothed(self._weighted(parts))[0] for parts in self._leaving_out(originals))
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
-        model = self.config.model
-        if not model.uses_templates:
-            return None
-        found = [
-            self.bank.indices[self.bank.nearest(self.features(tiles))[:, 0].cpu()] // model.tile_count
-            for tiles, _, _ in each_place(images, model)
-        ]
-        return torch.stack(found).mode(0).values  # of an image in tiles: that of most of them
+        return self.bank.nearest_images(self, images) if self.config.model.uses_templates else None
 
     @property
     def template_count(self) -> int:
         return len(self.bank.indices.unique()) if self.config.model.uses_templates else 0
 
     def state(self) -> dict[str, Tensor]:
-        state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-        state |= {f"{_BANK}rows": self.bank.indices, "peaks": self.peaks, "say": self.say}
+        state = {f"{_BANK}{name}": tensor for name, tensor in self.bank.state().items()}
+        state |= {"peaks": self.peaks, "say": self.say}
         for number, memory in enumerate(self.memories):
             prefix = _memory(number)
             state |= {f"{prefix}patches": memory.patches, f"{prefix}owners": memory.owners}
@@ -246,23 +235,13 @@ class TemplateDetector(Detector[TemplateConfig]):
 
     @classmethod
     def from_state(
-        cls,
-        config: TemplateConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
+        cls, config: TemplateConfig, extractor: FeatureExtractor, state: dict[str, Tensor], *options: Any
     ) -> TemplateDetector:
-        held, model = part(state, _BANK), config.model
-        levels = [held[f"level{number}"] for number in range(len(extractor.channels))]
-        for level, channels, grid in zip(levels, extractor.channels, model.grids, strict=True):
-            wanted = (len(held["rows"]), channels, *grid)
-            if level.shape != wanted or level.dtype != torch.float16:
-                got = f"{level.dtype} {list(level.shape)}"
-                raise InputError(f"template: the bank must be fp16 {list(wanted)}, got {got}")
-        memories, count = [], len(levels) if model.uses_templates else 0
+        model = config.model
+        bank = TemplateBank.from_state(part(state, _BANK), model, extractor.channels, "template")
+        memories, count = [], len(bank.features) if model.uses_templates else 0
         if model.parts != "arrangement":
-            for number, of in enumerate(by_backbone(levels)):
+            for number, of in enumerate(by_backbone(bank.features)):
                 prefix = _memory(number)
                 memories.append(PatchMemory(state[f"{prefix}patches"], state[f"{prefix}owners"]))
                 memories[-1].check(of)
@@ -270,8 +249,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         for name in ("peaks", "say"):
             if state[name].shape != (count,):
                 raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
-        bank = _bank(levels, held["rows"], model)
-        return cls(config, extractor, bank, memories, state["peaks"], state["say"], device, precision)
+        return cls(config, extractor, bank, memories, state["peaks"], state["say"], *options)
 
 
 def by_backbone(levels: list[Tensor]) -> list[list[Tensor]]:
@@ -282,7 +260,3 @@ def by_backbone(levels: list[Tensor]) -> list[list[Tensor]]:
 def _memory(number: int) -> str:
     """Prefix in the state of a backbone's memory."""
     return f"memory{number or ''}."
-
-
-def _bank(levels: list[Tensor], indices: Tensor, model: TemplateModelConfig) -> TemplateBank:
-    return TemplateBank(levels, indices, model.key_cells, model.tile_count, model.place_weight)

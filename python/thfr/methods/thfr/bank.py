@@ -7,12 +7,16 @@ random.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import thfr_ext
-from thfr.methods.common.tiles import current_places
+from thfr.errors import InputError
+from thfr.methods.common.tiles import current_places, each_place
 
 
 class TemplateBank:
@@ -58,14 +62,49 @@ class TemplateBank:
     def build(
         cls,
         features: list[Tensor],  # three [N,C_l,H_l,W_l], of N training images
-        indices: Tensor | None = None,  # int64 [N], of the images; None: 0 to N - 1
-        key_cells: int | None = None,
-        tiles: int = 1,
-        place_weight: float = 0.2,
     ) -> TemplateBank:
         """A bank of all these images. The tensors are shared, not copied, if they are fp16 already."""
-        given = torch.arange(len(features[0])) if indices is None else indices
-        return cls([level.to(torch.float16) for level in features], given, key_cells, tiles, place_weight)
+        return cls([level.to(torch.float16) for level in features], torch.arange(len(features[0])))
+
+    @classmethod
+    def of(cls, features: list[Tensor], indices: Tensor, model: Any) -> TemplateBank:
+        """A bank of fp16 features with the kind of key that a method's ``model`` asks for."""
+        return cls(features, indices, model.key_cells, model.tile_count, model.place_weight)
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint: ``level0``, ``level1``, ... and ``rows``, the indices."""
+        levels = {f"level{number}": level for number, level in enumerate(self.features)}
+        return {**levels, "rows": self.indices}
+
+    @classmethod
+    def from_state(
+        cls, held: dict[str, Tensor], model: Any, channels: Sequence[int], method: str
+    ) -> TemplateBank:
+        """The inverse of :meth:`state`.
+
+        Raises:
+            InputError: the levels are not those of ``model`` and ``channels``; begins with ``method``.
+        """
+        levels = [held[f"level{number}"] for number in range(len(channels))]
+        for level, width, grid in zip(levels, channels, model.grids, strict=True):
+            wanted = (len(held["rows"]), width, *grid)
+            if level.shape != wanted or level.dtype != torch.float16:
+                got = f"{level.dtype} {list(level.shape)}"
+                raise InputError(f"{method}: the bank must be fp16 {list(wanted)}, got {got}")
+        return cls.of(levels, held["rows"], model)
+
+    def nearest_images(
+        self,
+        detector: Any,
+        images: Tensor,  # uint8 [B,3,H,W]
+    ) -> Tensor:  # int64 [B]
+        """See :meth:`thfr.methods.Detector.nearest_templates`; of an image in tiles that of most of them."""
+        model = detector.config.model
+        found = [
+            self.indices[self.nearest(detector.features(tiles))[:, 0].cpu()] // model.tile_count
+            for tiles, _, _ in each_place(images, model)
+        ]
+        return torch.stack(found).mode(0).values
 
     def extended(
         self,
@@ -148,7 +187,14 @@ class TemplateBank:
         places = (
             current_places(features[2].shape[0]) if exclude is None else exclude.clamp_min(0) % self.tiles
         )
-        queries = self._placed(key_of(features, self.key_cells), places)
+        return self._search(self._placed(key_of(features, self.key_cells), places), own, count)
+
+    def _search(
+        self,
+        queries: Tensor,  # fp32 [B,D]
+        own: Tensor | None,  # int64 [B], in the bank, or -1
+        count: int,
+    ) -> Tensor:  # int64 [B,count]
         return thfr_ext.nearest_templates(queries, self.keys, k=count, metric="cosine", exclude=own)[1]
 
     def random(self, images: int, seed: int, count: int = 1) -> Tensor:

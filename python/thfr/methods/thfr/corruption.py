@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from thfr.random_streams import Stream, generator
+from thfr.random_streams import Stream, generator, integer
 
 
 def corrupted(
@@ -27,12 +26,12 @@ def corrupted(
     height, width = features[2].shape[2:]
     pasted = [level.clone() for level in features]
     for item in range(len(features[0])):
-        for _ in range(_draw(rng, 1, 2)):
-            rows, columns = (min(_draw(rng, 2, largest), edge) for edge in (height, width))
-            to = from_ = (_draw(rng, 0, height - rows), _draw(rng, 0, width - columns))
-            if _draw(rng, 0, 1):
-                from_ = (_draw(rng, 0, height - rows), _draw(rng, 0, width - columns))
-            other = _draw(rng, 0, len(source[0]) - 1)
+        for _ in range(integer(rng, 1, 2)):
+            rows, columns = (min(integer(rng, 2, largest), edge) for edge in (height, width))
+            to = from_ = (integer(rng, 0, height - rows), integer(rng, 0, width - columns))
+            if integer(rng, 0, 1):
+                from_ = (integer(rng, 0, height - rows), integer(rng, 0, width - columns))
+            other = integer(rng, 0, len(source[0]) - 1)
             for level, stock in zip(pasted, source, strict=True):
                 scale = level.shape[2] // height
                 y, x = _window(to, (rows, columns), scale)
@@ -45,8 +44,3 @@ def _window(corner: tuple[int, int], extent: tuple[int, int], scale: int) -> tup
     """Rows and columns, at ``scale`` times the coarse resolution, of a rectangle in cells."""
     (top, left), (rows, columns) = corner, extent
     return slice(top * scale, (top + rows) * scale), slice(left * scale, (left + columns) * scale)
-
-
-def _draw(rng: torch.Generator, low: int, high: int) -> int:
-    """A whole number from ``low`` to ``high``, both included."""
-    return int(torch.randint(low, high + 1, (1,), generator=rng))

@@ -15,14 +15,12 @@ from thfr.errors import InputError
 from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.restoring import RestoringDetector
-from thfr.methods.common.tiles import each_place
 from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.fitting import fit_restoration
 from thfr.methods.thfr.network import THFRNetwork
 from thfr.runs.tensors import part
-from thfr.runs.threshold import Threshold
 
 __all__ = ["THFRConfig", "THFRDetector"]
 
@@ -47,9 +45,8 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         bank: TemplateBank | None,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
-        threshold: Threshold | None = None,
     ) -> None:
-        super().__init__(config, extractor, device, precision, threshold)
+        super().__init__(config, extractor, device, precision)
         self.network: THFRNetwork = self._placed(network)
         self.bank = None if bank is None else bank.to(self.device)
         self._next_random: int | None = None  # seed of the next image's random templates; None: the nearest
@@ -120,14 +117,7 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         return chosen
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
-        if self.bank is None:
-            return None
-        bank, model = self.bank, self.config.model
-        found = [
-            bank.indices[bank.nearest(self.features(tiles))[:, 0].cpu()] // model.tile_count
-            for tiles, _, _ in each_place(images, model)
-        ]
-        return torch.stack(found).mode(0).values  # of an image in tiles: that of most of them
+        return None if self.bank is None else self.bank.nearest_images(self, images)
 
     @property
     def template_count(self) -> int:
@@ -168,33 +158,19 @@ class THFRDetector(RestoringDetector[THFRConfig]):
     def state(self) -> dict[str, Tensor]:
         state = {f"{_NETWORK}{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.bank is not None:
-            state |= {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
-            state[f"{_BANK}rows"] = self.bank.indices
+            state |= {f"{_BANK}{name}": tensor for name, tensor in self.bank.state().items()}
         return state
 
     @classmethod
     def from_state(
-        cls,
-        config: THFRConfig,
-        extractor: FeatureExtractor,
-        state: dict[str, Tensor],
-        device: torch.device,
-        precision: Precision,
+        cls, config: THFRConfig, extractor: FeatureExtractor, state: dict[str, Tensor], *options: Any
     ) -> THFRDetector:
         network = THFRNetwork(config.model, extractor.channels)
         network.load_state_dict(part(state, _NETWORK), strict=True)
         bank = None
         if config.model.uses_templates:
-            held = part(state, _BANK)
-            levels = [held[f"level{number}"] for number in range(3)]
-            for level, channels, grid in zip(levels, extractor.channels, config.model.grids, strict=True):
-                wanted = (len(held["rows"]), channels, *grid)
-                if level.shape != wanted or level.dtype != torch.float16:
-                    got = f"{level.dtype} {list(level.shape)}"
-                    raise InputError(f"THFR: the bank must be fp16 {list(wanted)}, got {got}")
-            model = config.model
-            bank = TemplateBank(levels, held["rows"], model.key_cells, model.tile_count, model.place_weight)
-        return cls(config, extractor, network, bank, device, precision)
+            bank = TemplateBank.from_state(part(state, _BANK), config.model, extractor.channels, "THFR")
+        return cls(config, extractor, network, bank, *options)
 
 
 def nearer(

@@ -39,7 +39,7 @@ def fit_restoration(
         seconds = fitting.optimiser.run(fitting.losses, context, started)
         bank = fitting.bank
         if bank is not None and store.mapped:  # it must not point into the file about to be removed
-            bank = TemplateBank([level.clone() for level in bank.features], bank.indices, bank.key_cells)
+            bank = TemplateBank.of([level.clone() for level in bank.features], bank.indices, config.model)
     finally:
         store.close()
     metadata = {
@@ -61,14 +61,8 @@ class _Fitting:
         self.count, self.indices = len(context.images), context.indices
         self.network = self._make_network(extractor.channels)
         settings = config.training
-        self.optimiser = Optimiser(
-            self.network,
-            context.device,
-            settings.steps(self.count),
-            settings.learning_rate,
-            betas=settings.betas,
-            schedule=warm_up_and_decay,
-            precision=settings.precision,
+        self.optimiser = Optimiser.of(
+            settings, self.network, self.count, self.device, warm_up_and_decay, betas=settings.betas
         )
         self.bank, self.nearest = self._make_bank()
 
@@ -106,9 +100,7 @@ class _Fitting:
         if not model.uses_templates:
             return None, None
         originals = [level[: self.count] for level in self.store.levels]
-        bank = TemplateBank.build(
-            originals, self.indices, model.key_cells, model.tile_count, model.place_weight
-        )
+        bank = TemplateBank.of(originals, self.indices, model)
         bank = bank.subsample(model.bank_ratio, model.bank_method, self.config.training.seed)
         if len(bank) < 2:
             raise InputError(

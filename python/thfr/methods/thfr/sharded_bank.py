@@ -16,7 +16,6 @@ import thfr_ext
 from thfr.banks import BankWriter, ShardedBank
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.methods.common.tiles import current_places
 from thfr.methods.thfr.bank import TemplateBank, key_of
 from thfr.runs.json_file import read_object
 from thfr.runs.tensors import read_tensors, save_tensors
@@ -150,23 +149,13 @@ class ShardedTemplateBank(TemplateBank):
         """Itself: it is on disk, and gives features where the indices are."""
         return self
 
-    def nearest(
-        self,
-        features: list[Tensor],  # three [B,C_l,H_l,W_l]
-        exclude: Tensor | None = None,  # int64 [B]
-        count: int = 1,
-    ) -> Tensor:
-        """As :meth:`TemplateBank.nearest`, to the bit: rounded keys say which templates may be the nearest,
-        and those are compared by their features.
+    def _search(self, queries: Tensor, own: Tensor | None, count: int) -> Tensor:
+        """As in memory, to the bit: rounded keys say which templates may be the nearest, and those are
+        compared by their features.
         """
-        own = torch.full((len(features[2]),), -1) if exclude is None else self._indices_of(exclude)
-        places = current_places(len(features[2])) if exclude is None else exclude.clamp_min(0) % self.tiles
-        queries = self._placed(key_of(features, self.key_cells), places).cpu()
-        count = min(count, len(self) if exclude is None else max(len(self) - 1, 1))
-        found = [
-            self._nearest_of_one(query, int(row), count) for query, row in zip(queries, own, strict=True)
-        ]
-        return torch.stack(found).to(features[2].device)
+        rows = [-1] * len(queries) if own is None else own.tolist()
+        pairs = zip(queries.cpu(), rows, strict=True)
+        return torch.stack([self._nearest_of_one(*pair, count) for pair in pairs]).to(queries.device)
 
     def _nearest_of_one(self, query: Tensor, own: int, count: int) -> Tensor:
         wanted = min(count + 8, len(self))

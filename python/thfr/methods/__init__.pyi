@@ -1,0 +1,11 @@
+from .base import Detector as Detector
+from .base import Scores as Scores
+from .common.context import FitContext as FitContext
+from .common.context import resolve_device as resolve_device
+from .registry import config_class as config_class
+from .registry import config_from_values as config_from_values
+from .registry import config_from_yaml as config_from_yaml
+from .registry import detector_class as detector_class
+from .registry import method_names as method_names
+from .registry import read_config as read_config
+from .registry import register_method as register_method
