@@ -29,9 +29,11 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     rows = [[label.format(limit=limit), _figure(metrics.get(key))] for label, key in _ROWS]
     lines += columns(["", "all kinds"], rows)
     names, kinds = by_kind(metrics)
+    table = [["kind against good", *names], *([kind, *map(_figure, one)] for kind, one in kinds.items())]
+    if len(names) > 1:
+        table = [list(row) for row in zip(*table, strict=True)]  # few kinds, many figures
     if kinds:
-        rows = [[kind, *map(_figure, values)] for kind, values in kinds.items()]
-        lines += ["", *columns(["kind against good", *names], rows)]
+        lines += ["", *columns(table[0], table[1:])]
     return "\n".join(lines)
 
 
@@ -39,7 +41,7 @@ def by_kind(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[float
     """The figures of each kind of anomaly against the good images: their names, and kind -> values."""
     if "classification" in metrics:
         auc_roc, auc_spro = metrics["classification"]["auc_roc"], metrics["localization"]["auc_spro"]
-        names = ["image AUROC", *(f"AU-sPRO {limit}" for limit in auc_spro["mean"])]
+        names = ["image AUROC", *(f"AU-sPRO at FPR {limit}" for limit in auc_spro["mean"])]
         return names, {kind: [auc_roc[kind], *auc_spro[kind].values()] for kind in auc_roc}
     defects = metrics.get("defects") or {}
     return ["image AUROC"], {kind: [entry["image_auroc"]] for kind, entry in defects.items()}

@@ -66,7 +66,7 @@ class ScaleBuilder:
 
     def __init__(self, maps: Iterable[np.ndarray] = ()) -> None:
         self._pixels: list[np.ndarray] = []
-        self._peaks: list[float] = []
+        self.peaks: list[float] = []
         for anomaly_map in maps:
             self.add(anomaly_map)
 
@@ -74,7 +74,7 @@ class ScaleBuilder:
         """Take in a map, float32 [H,W]."""
         flat = anomaly_map.reshape(-1)
         self._pixels.append(flat[:: max(1, flat.size // _PIXELS_A_MAP)].copy())
-        self._peaks.append(float(flat.max()))
+        self.peaks.append(float(flat.max()))
 
     def from_good(self, source: str) -> ColourScale:
         """The scale of maps of good images.
@@ -85,7 +85,7 @@ class ScaleBuilder:
         Raises:
             InputError: there is no map.
         """
-        low, peaks = self._median(), np.array(self._peaks)
+        low, peaks = self._median(), np.array(self.peaks)
         threshold = float(np.quantile(peaks, 0.99, method="higher"))
         return _spread(low, threshold, low + _REACH * (threshold - low), source, True)
 
@@ -98,7 +98,7 @@ class ScaleBuilder:
         Raises:
             InputError: there is no map.
         """
-        low, high = self._median(), max(self._peaks, default=0.0)
+        low, high = self._median(), max(self.peaks, default=0.0)
         return _spread(low, (low + high) / 2, high, source, False)
 
     def _median(self) -> float:

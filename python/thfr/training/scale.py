@@ -15,14 +15,10 @@ def good_scale(detector: Detector) -> ColourScale | None:
     maps = detector.good_maps()
     if maps is None:
         return None
-    builder, images = ScaleBuilder(), 0
-    for batch in maps:
-        images += len(batch)
-        for anomaly_map in batch.cpu().numpy():
-            builder.add(anomaly_map)
+    builder = ScaleBuilder(one for batch in maps for one in batch.cpu().numpy())
     what = "" if detector.config.model.tile_count == 1 else "tiles of "
     return builder.from_good(
-        f"the highest score of {images} {what}good training images, each as if it were new"
+        f"the highest score of {len(builder.peaks)} {what}good training images, each as if it were new"
     )
 
 
@@ -39,12 +35,8 @@ def calibrate_without_itself(detector: Detector, rate: float) -> Threshold:
     maps = detector.good_maps() if detector.config.leaves_out else None
     if maps is None:
         raise InputError(f"calibrate: {detector.config.label} cannot score a training image as a new one")
-    builder, scores = ScaleBuilder(), []
-    for batch in maps:
-        scores += batch.amax((1, 2)).tolist()
-        for anomaly_map in batch.cpu().numpy():
-            builder.add(anomaly_map)
+    builder = ScaleBuilder(one for batch in maps for one in batch.cpu().numpy())
     source = "training images, each scored without itself"
-    detector.threshold = Threshold.from_scores(scores, rate, source)
-    detector.scale = builder.from_good(f"the highest score of {len(scores)} {source}")
+    detector.threshold = Threshold.from_scores(builder.peaks, rate, source)
+    detector.scale = builder.from_good(f"the highest score of {len(builder.peaks)} {source}")
     return detector.threshold
