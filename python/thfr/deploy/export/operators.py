@@ -105,7 +105,8 @@ def nearest_rows(
     rough = bank.square().sum(2)[:, None] - 2 * queries @ bank.transpose(1, 2)
     some = rough.topk(min(k + _SPARE, bank.shape[1]), 2, largest=False).indices  # [B,Q,n]
     first = torch.arange(bank.shape[0])[:, None, None] * bank.shape[1]  # of each image's rows
-    exact = (bank.flatten(0, 1)[some + first] - queries[:, :, None]).square().sum(3)
+    rows = bank.flatten(0, 1).index_select(0, (some + first).flatten()).unflatten(0, some.shape)
+    exact = (rows - queries[:, :, None]).square().sum(3)
     squared, order = exact.topk(k, 2, largest=False)
     return squared, some.gather(2, order)
 

@@ -163,8 +163,10 @@ class TemplateBank:
         found = []
         for level in self.features:
             at = indices.to(level.device)
-            features = level[at.clamp_min(0)].float()
-            found.append(features.masked_fill((at < 0).reshape(*at.shape, 1, 1, 1), torch.nan))
+            features = level.index_select(0, at.clamp_min(0).flatten()).unflatten(0, at.shape).float()
+            # added, not filled in: an exported graph does that on the way
+            missing = torch.where(at < 0, torch.nan, 0.0).reshape(*at.shape, 1, 1, 1)
+            found.append(features + missing)
         return found
 
     def retrieve(
