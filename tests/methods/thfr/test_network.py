@@ -79,7 +79,7 @@ def closed_bottlenecks(net: RestorationNetwork) -> RestorationNetwork:
             local.body[-1].weight.zero_()
         if net.globally is not None:
             for block in net.globally.blocks:
-                for part in (block.body, block.shortcut):
+                for part in (block.body, block.shortcut):  # each ends with a norm or a convolution
                     last = [module for module in part.modules() if hasattr(module, "weight")][-1:]
                     for module in last:
                         module.weight.zero_()
@@ -254,7 +254,10 @@ def test_the_nearer_of_two_equal_templates_makes_no_difference(decoder: str) -> 
         ({"compensation_levels": (1, 1)}, "each level once"),
         ({"compensation_levels": (4,)}, "compensation_levels"),
         ({"global_stride": 128, "size": 192}, "divisor of size, 192, got 128"),
-        ({"attention_heads": 5, "decoder": "full"}, "attention_heads: expected a divisor of the width, 64, got 5"),
+        (
+            {"attention_heads": 5, "decoder": "full"},
+            "attention_heads: expected a divisor of the width, 64",
+        ),
         ({"attention_heads": 2}, "attention_heads: expected 1, since decoder is light, got 2"),
         ({"attention_pool": 1}, "attention_pool: expected 2, since decoder is light, got 1"),
     ],

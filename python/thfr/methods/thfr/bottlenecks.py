@@ -4,6 +4,8 @@ detail.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +66,7 @@ class LightGlobalBottleneck(nn.Module):
 
     def forward(self, features: list[Tensor], scales: list[Scale]) -> Tensor:
         given = zip(self.joins, features, scales, strict=True)
-        joined = [scale.of_standardised(join, feature) for join, feature, scale in given]
+        joined = [scale.of_standardised(cast(nn.Conv2d, join), feature) for join, feature, scale in given]
         x = self.blocks(torch.cat(joined, dim=1))
         return cut(x, tuple(-(-edge // 2) for edge in features[2].shape[2:]))
 

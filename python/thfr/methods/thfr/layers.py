@@ -68,24 +68,25 @@ class BottleneckBlock(nn.Module):
 
 class LeanBlock(nn.Module):
     """1x1 reduce to a quarter, 3x3, 1x1 expand, added to a shortcut, with one norm where it is narrow; may
-    halve the resolution.
+    halve the resolution. What else it shall see is added where it is narrow.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
         width = outputs // 4
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, width, 1),
-            nn.ReLU(),
-            conv_norm(width, width, 3, stride),
-            nn.Conv2d(width, outputs, 1),
-        )
+        self.reduce = nn.Conv2d(inputs, width, 1)
+        self.body = nn.Sequential(nn.ReLU(), conv_norm(width, width, 3, stride), nn.Conv2d(width, outputs, 1))
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.body(x)
+    def forward(
+        self,
+        x: Tensor,  # [B,inputs,H,W]
+        beside: Tensor | None = None,  # [B,outputs/4,H,W]
+    ) -> Tensor:  # [B,outputs,H/stride,W/stride]
+        narrow = self.reduce(x)
+        return self.shortcut(x) + self.body(narrow if beside is None else narrow + beside)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """The light network: what :mod:`thfr.methods.thfr.network` does at a fifth of its multiplications.
 
-Features are never scaled: the convolutions that read them carry the scale, and what the template shows goes to the
-output as it is. The nearest templates are told apart at the coarse level only: each location of the finer ones has
-one template, mixed as the coarse attention saw fit. The finest level is restored in the cells of the middle one,
-its squares folded into channels, and shares its attention.
+Features are never scaled: the convolutions that read them carry the scale, and what the template shows goes
+to the output as it is. The nearest templates are told apart at the coarse level only: each location of the
+finer ones has one template, mixed as the coarse attention saw fit. The finest level is restored in the cells
+of the middle one, its squares folded into channels, and shares its attention.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -95,12 +96,14 @@ class Stage(nn.Module):
         self.enter, self.before = None, None
         if enters is not None:
             self.enter, self.before = conv_norm(enters, width, 1), LeanBlock(width, width)
-        self.compensation = nn.Conv2d(outputs, width, 1) if compensated else None
+        self.compensation = nn.Conv2d(outputs, width // 4, 1) if compensated else None
         self.after = LeanBlock(width, width)
         self.head = nn.Conv2d(width, outputs, 1)
 
     def begun(self, x: Tensor, local: Tensor | None, size: tuple[int, ...] | None) -> Tensor:
-        """``x`` [B,D,H,W] of the level before with the bottleneck; ``size``: of twice the resolution, if it is."""
+        """``x`` [B,D,H,W] of the level before with the bottleneck; ``size``: that of twice the resolution, if
+        it is.
+        """
         if self.enter is not None:
             x = self.enter(x)
         if size is not None:
@@ -117,9 +120,10 @@ class Stage(nn.Module):
         residual: bool,
     ) -> tuple[Tensor, Tensor]:  # [B,D,H,W] and fp32 [B,C,H,W]
         """``x`` with the template, and the restored features."""
+        shown = None
         if self.compensation is not None and matched is not None:
-            x = x + scale.of_standardised(self.compensation, matched)
-        x = self.after(x)
+            shown = scale.of_standardised(self.compensation, matched)
+        x = self.after(x, shown)
         base = matched if residual and matched is not None else scale.mean
         return x, self.head(x).float() * scale.deviation + base
 
@@ -162,7 +166,7 @@ class LightNetwork(RestorationNetwork):
             pairs = zip(self.locally, reversed(given), (coarse, middle, fine), strict=True)
             local = [bottleneck(level, scale) for bottleneck, level, scale in pairs]
         x = self.started(features[2]) if self.globally is None else self.globally(given, self.scales())
-        third, second, first = self.stages
+        third, second, first = (cast(Stage, stage) for stage in self.stages)
 
         x, matched = third.begun(x, local[0], features[2].shape[2:]), None
         if self.coarse is not None and templates is not None:
