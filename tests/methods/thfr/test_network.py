@@ -32,7 +32,18 @@ DECODERS = ("light", "full")
 def network(variant: Variant, **options: Any) -> RestorationNetwork:
     torch.manual_seed(0)
     config = {"variant": variant, "backbone": "resnet18", "bottleneck_channels": 16, "size": 64, **options}
-    return make_network(THFRModelConfig.from_values(config), CHANNELS)
+    net = make_network(THFRModelConfig.from_values(config), CHANNELS)
+    for stage in net.stages:
+        torch.nn.init.normal_(stage.head.weight, std=0.2)  # a light one begins with zeros
+    return net
+
+
+def test_a_light_network_begins_with_the_template() -> None:
+    config = {"backbone": "resnet18", "bottleneck_channels": 16, "size": 64}
+    net = make_network(THFRModelConfig.from_values(config), CHANNELS)
+    shown = [level[:, :1, :, :1, :1].expand_as(level) for level in templates()]
+    for restored, level in zip(net(features(), shown), shown, strict=True):
+        torch.testing.assert_close(restored, level[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def templates(seed: int = 1, count: int = 1, batch: int = 2, size: int = 64) -> list[Tensor]:

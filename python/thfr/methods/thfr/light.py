@@ -46,31 +46,31 @@ class Relation(nn.Module):
     ) -> Weights:
         count, grid = templates.shape[1], x.shape[2:]
         keys = scale.of_standardised(self.key, templates.flatten(0, 1)).unflatten(0, templates.shape[:2])
-        key = F.normalize(_in_rows(keys), dim=1)
+        # mixed precision would cast each band by itself, and bands overlap
+        key = F.normalize(_in_rows(keys), dim=1).to(keys.dtype)
         query = F.normalize(self.query(x).flatten(2), dim=1).transpose(1, 2) * self.temperature
+        query = query.to(keys.dtype)
         bands = self.bands.of(grid, cell, grid, cell, count, x.device)
-        weights = [
-            (query[:, rows] @ key[:, :, near] + prior.to(query.dtype)).softmax(2)
-            for rows, near, prior in bands
-        ]
-        return Weights(bands, weights, count, grid)
+        weights = [(query[:, rows] @ key[:, :, near] + prior).softmax(2) for rows, near, prior in bands]
+        return Weights(bands, weights, keys.dtype, count, grid)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight of each template's locations, [B,queries,keys] a band."""
+    """The weight of each template's locations, [B,queries,keys] a band; ``dtype``: to multiply in."""
 
     bands: list[Band]
     weights: list[Tensor]
+    dtype: torch.dtype
     count: int
     grid: torch.Size
 
     def matched(self, templates: Tensor) -> Tensor:  # [B,K,C,H,W] -> [B,C,H,W]
         """The templates' features at the matching locations."""
-        values = _in_rows(templates)
-        bands = zip(self.bands, self.weights, strict=True)
+        values = _in_rows(templates).to(self.dtype)
         found = [
-            values[:, :, near] @ weights.to(values.dtype).transpose(1, 2) for (_, near, _), weights in bands
+            values[:, :, near] @ weights.to(self.dtype).transpose(1, 2)
+            for (_, near, _), weights in zip(self.bands, self.weights, strict=True)
         ]
         return torch.cat(found, 2).unflatten(2, self.grid)
 
@@ -99,6 +99,8 @@ class Stage(nn.Module):
         self.compensation = nn.Conv2d(outputs, width // 4, 1) if compensated else None
         self.after = LeanBlock(width, width)
         self.head = nn.Conv2d(width, outputs, 1)
+        nn.init.zeros_(self.head.weight)  # training begins at what the template shows
+        nn.init.zeros_(cast(Tensor, self.head.bias))
 
     def begun(self, x: Tensor, local: Tensor | None, size: tuple[int, ...] | None) -> Tensor:
         """``x`` [B,D,H,W] of the level before with the bottleneck; ``size``: that of twice the resolution, if
