@@ -23,9 +23,11 @@ from thfr.methods.thfr.making import make_network
 TEMPLATES = 350  # as many as a category of MVTec LOCO AD has
 
 
-def random_detector(backbone: str, device: str, precision: Any, size: int, templates: int) -> THFRDetector:
+def random_detector(
+    backbone: str, device: str, precision: Any, size: int, templates: int, **model_options: Any
+) -> THFRDetector:
     torch.manual_seed(0)
-    model = THFRModelConfig(variant="thfr", backbone=backbone, size=size, pretrained=False)
+    model = THFRModelConfig(variant="thfr", backbone=backbone, size=size, pretrained=False, **model_options)
     extractor = create_backbone(backbone, pretrained=False)
     network = make_network(model, extractor.channels)
     detector = THFRDetector(THFRConfig(model=model), extractor, network, None, device, precision)
