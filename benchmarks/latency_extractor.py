@@ -86,7 +86,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--decoder", default="light", choices=("light", "full"))
+    parser.add_argument("--decoder", default="light", choices=("full", "light"))
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--templates", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=40)

@@ -239,16 +239,6 @@ class RunConfig(_Base):
     dataset: dict[str, str | int] = Field(default_factory=dict)
     """The training data: name, category, number of images, SHA-256 of their pixels; filled in by training."""
 
-    @classmethod
-    def from_record(cls: type[_Config], values: dict[str, Any], source: str = "config") -> _Config:
-        """Build from what was once written with every field of its time: a field that is missing has what was
-        meant before it existed, not today's default.
-
-        Raises:
-            InputError: as :meth:`from_values`.
-        """
-        return cls.from_values(values, source)
-
     @property
     def label(self) -> str:
         """The method, and its variant where it has several, for tables and captions."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 from support.images import products, write_images
 from support.methods import run
 from support.old_runs import filled, images
 from thfr.backbones import create_backbone
 from thfr.methods import Detector, read_config
-from thfr.methods.registry import config_from_values, method_names
+from thfr.methods.registry import method_names
+from thfr.methods.thfr import THFRConfig
 from thfr.runs.threshold import Threshold
 
 HERE = Path(__file__).parent / "old_runs"
@@ -67,15 +67,10 @@ def test_scores_are_those_of_then(method: str, tmp_path: Path) -> None:
 
 
 def test_a_run_of_thfr_without_a_decoder_has_the_full_one(tmp_path: Path) -> None:
-    """What a record leaves out is what was meant then; what a person leaves out is today's default."""
-    values = yaml.safe_load(record("thfr")["config.yaml"])
-    assert "decoder" not in values["model"]
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    assert read_config(tmp_path / "config.yaml").model.decoder == "full"
-    assert config_from_values(values).model.decoder == "light"
-    values["model"]["decoder"] = "light"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    assert read_config(tmp_path / "config.yaml").model.decoder == "light"
+    assert "decoder" not in record("thfr")["config.yaml"]
+    config = read_config(rebuilt("thfr", tmp_path) / "config.yaml")
+    assert isinstance(config, THFRConfig)
+    assert config.model.decoder == "full"
 
 
 def test_a_checkpoint_of_then_is_resumed(tmp_path: Path) -> None:

@@ -85,13 +85,6 @@ def config_from_values(values: dict[str, Any], source: str = "config") -> RunCon
     return config_class(values.get("method", "thfr"), source).from_values(values, source)
 
 
-def config_from_record(values: dict[str, Any], source: str = "config") -> RunConfig:
-    """As :func:`config_from_values`, of a run or trial, perhaps of an earlier version
-    (:meth:`thfr.config.RunConfig.from_record`).
-    """
-    return config_class(values.get("method", "thfr"), source).from_record(values, source)
-
-
 def config_from_yaml(text: str, source: str = "config") -> RunConfig:
     """As :func:`config_from_values`, from YAML text."""
     return config_from_values(parse_yaml(text, source), source)
@@ -107,4 +100,4 @@ def read_config(path: Path) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config: {path} cannot be read: {error}") from error
-    return config_from_record(parse_yaml(text, str(path)), str(path))
+    return config_from_yaml(text, str(path))

@@ -11,7 +11,7 @@ from typing import Any
 
 from thfr.config import RunConfig
 from thfr.errors import InputError
-from thfr.methods.registry import config_from_record, read_config
+from thfr.methods.registry import config_from_values, read_config
 from thfr.runs import files
 from thfr.runs.json_file import read_object
 from thfr.study.published import official_metadata
@@ -92,7 +92,7 @@ def _of_trial(path: Path) -> Result | None:
     trial = read_trial(path)
     for one in trial["results"]:
         if Evaluation(**one["evaluation"]).is_plain:
-            config = config_from_record(trial["trained"], str(path))
+            config = config_from_values(trial["trained"], str(path))
             # a preset may differ between categories, which are one row all the same
             row = trial["setting"].get("preset") or configuration_key(config)
             found = figures(one["metrics"])

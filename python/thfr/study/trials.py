@@ -12,7 +12,7 @@ from typing import Any, Literal
 from thfr.config import RunConfig
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.methods.registry import config_from_record
+from thfr.methods.registry import config_from_values
 from thfr.runs.json_file import read_object
 
 FORMAT = "thfr-trial-1"
@@ -73,7 +73,7 @@ class Trial:
     @classmethod
     def from_definition(cls, values: dict[str, Any]) -> Trial:
         """The inverse of :meth:`definition`."""
-        config = config_from_record(values["config"], "trial")
+        config = config_from_values(values["config"], "trial")
         evaluations = tuple(Evaluation(**one) for one in values["evaluations"])
         return cls(**{**values, "config": config, "evaluations": evaluations})
 

@@ -26,7 +26,7 @@ def features(batch: int = 2, seed: int = 0, size: int = 64) -> list[Tensor]:
     ]
 
 
-DECODERS = ("light", "full")
+DECODERS = ("full", "light")
 
 
 def network(variant: Variant, **options: Any) -> RestorationNetwork:
@@ -34,12 +34,12 @@ def network(variant: Variant, **options: Any) -> RestorationNetwork:
     config = {"variant": variant, "backbone": "resnet18", "bottleneck_channels": 16, "size": 64, **options}
     net = make_network(THFRModelConfig.from_values(config), CHANNELS)
     for stage in net.stages:
-        torch.nn.init.normal_(stage.head.weight, std=0.2)  # a light one begins with zeros
+        torch.nn.init.normal_(stage.head.weight, std=0.2)  # which in a light one begin as zeros
     return net
 
 
 def test_a_light_network_begins_with_the_template() -> None:
-    config = {"backbone": "resnet18", "bottleneck_channels": 16, "size": 64}
+    config = {"backbone": "resnet18", "bottleneck_channels": 16, "size": 64, "decoder": "light"}
     net = make_network(THFRModelConfig.from_values(config), CHANNELS)
     shown = [level[:, :1, :, :1, :1].expand_as(level) for level in templates()]
     for restored, level in zip(net(features(), shown), shown, strict=True):
@@ -194,17 +194,17 @@ def test_statistics_scale_input_and_output(decoder: str) -> None:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "a light decoder": {},
-    "a light decoder without residual": {"template_residual": False},
-    "a light decoder, 4 cells a side": {"global_stride": 64, "size": 128},
-    "a light decoder, two levels": {"compensation_levels": (1, 3)},
-    "a deeper global bottleneck": {"decoder": "full", "global_blocks": 5},
-    "4 cells a side": {"decoder": "full", "global_stride": 64, "size": 128},
-    "one vector": {"decoder": "full", "global_stride": 128, "size": 128},
-    "heads": {"decoder": "full", "attention_heads": 4},
-    "all keys": {"decoder": "full", "attention_pool": 1},
-    "few keys": {"decoder": "full", "attention_pool": 4},
-    "one level": {"decoder": "full", "compensation_levels": (2,)},
+    "a light decoder": {"decoder": "light"},
+    "a light decoder without residual": {"decoder": "light", "template_residual": False},
+    "a light decoder, 4 cells a side": {"decoder": "light", "global_stride": 64, "size": 128},
+    "a light decoder, two levels": {"decoder": "light", "compensation_levels": (1, 3)},
+    "a deeper global bottleneck": {"global_blocks": 5},
+    "4 cells a side": {"global_stride": 64, "size": 128},
+    "one vector": {"global_stride": 128, "size": 128},
+    "heads": {"attention_heads": 4},
+    "all keys": {"attention_pool": 1},
+    "few keys": {"attention_pool": 4},
+    "one level": {"compensation_levels": (2,)},
 }
 
 
@@ -269,8 +269,14 @@ def test_the_nearer_of_two_equal_templates_makes_no_difference(decoder: str) -> 
             {"attention_heads": 5, "decoder": "full"},
             "attention_heads: expected a divisor of the width, 64",
         ),
-        ({"attention_heads": 2}, "attention_heads: expected 1, since decoder is light, got 2"),
-        ({"attention_pool": 1}, "attention_pool: expected 2, since decoder is light, got 1"),
+        (
+            {"attention_heads": 2, "decoder": "light"},
+            "attention_heads: expected 1, since decoder is light",
+        ),
+        (
+            {"attention_pool": 1, "decoder": "light"},
+            "attention_pool: expected 2, since decoder is light",
+        ),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
