@@ -1,15 +1,18 @@
 """Memory and time of `thfr train` and `thfr predict --stream` as the number of images grows.
 
-    python benchmarks/images_scale.py --folder SCRATCH [--counts 1000 10000 100000] [--only train|predict]
+    python benchmarks/images_scale.py --folder SCRATCH [--counts 1000 10000 100000] [--only STEP]
 
 The images are 64 x 64 PNG files, hard links to 64 made-up ones. PatchCore is trained on them with 8 MB of
 memory for pixels and a coreset of 2,000 patches out of 20,000; then a run of 1,000 images scores all of them.
 Each step is a process of its own; `memory` is its peak, `before` what it held once torch was imported.
+`--only killed`: a prediction into CSV, then one into Parquet, is killed (SIGKILL) once half of the rows are
+there, and called again; every image must have one row in the end. It needs `run1000`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import multiprocessing
@@ -22,6 +25,7 @@ from typing import Any
 import numpy as np
 from bank_scale import peak_memory
 from PIL import Image
+from thfr.predictions.rows import PARTIAL, PARTIAL_CSV
 
 _SETTINGS = {
     "method": "patchcore",
@@ -77,6 +81,54 @@ def predict(root: Path, count: int, images: Path) -> dict[str, Any]:
     return {"seconds": round(time.monotonic() - started, 1), "before": before, "memory": peak_memory()}
 
 
+def stream(root: Path, images: Path, out: Path, table: Any, answer: Any) -> None:
+    import torch
+    from thfr.inference.stream import predict_stream
+    from thfr.methods import Detector
+
+    torch.set_num_threads(1)
+    found = predict_stream(Detector.load(root / "run1000", "cpu"), images, out, table=table)
+    answer.send({"resumed": found["resumed"], "scores": found["scores"]})
+
+
+def rows_there(out: Path) -> int:
+    """Rows of an unfinished table, at least."""
+    if (out / PARTIAL_CSV).is_file():
+        return (out / PARTIAL_CSV).read_bytes().count(b"\n") - 1
+    return 512 * len(list((out / PARTIAL).glob("*.parquet")))
+
+
+def killed(context: Any, root: Path, count: int, images: Path, table: str) -> dict[str, Any]:
+    out, (ours, theirs) = root / f"killed{count}-{table}", context.Pipe()
+    for wanted in (count // 2, None):
+        child = context.Process(target=stream, args=(root, images, out, table, theirs))
+        child.start()
+        while wanted is not None and child.is_alive():
+            child.join(timeout=0.2)
+            if rows_there(out) >= wanted:
+                child.kill()
+        child.join()
+    found = ours.recv()
+    if table == "csv":
+        with Path(found["scores"]).open(newline="", encoding="utf-8") as file:
+            names = [row["file"] for row in csv.DictReader(file)]
+    else:
+        from pyarrow.parquet import read_table
+
+        names = read_table(found["scores"], columns=["file"])["file"].to_pylist()
+    expected = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+    assert sorted(names) == expected, "an image has no row, or several"
+    assert 0 < found["resumed"] < count, "not killed in its middle"
+    shutil.rmtree(out)
+    return {
+        "step": "killed",
+        "images": count,
+        "table": table,
+        "rows": len(names),
+        "resumed": found["resumed"],
+    }
+
+
 def step(name: str, root: Path, count: int, images: Path, answer: Any) -> None:
     import torch
 
@@ -98,7 +150,7 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    parser.add_argument("--only", choices=("train", "predict"))
+    parser.add_argument("--only", choices=("train", "predict", "killed"))
     options = parser.parse_args()
     context, root = multiprocessing.get_context("spawn"), options.folder
     lines: dict[str, list[dict[str, Any]]] = {"train": [], "predict": []}
@@ -106,6 +158,10 @@ def main() -> int:
         images = root / f"images{count}"
         if not images.exists():
             make_images(root, count)
+        if options.only == "killed":
+            for table in ("csv", "parquet"):
+                print(json.dumps(killed(context, root, count, images, table)), flush=True)
+            continue
         for name in [options.only] if options.only else lines:
             ours, theirs = context.Pipe()
             child = context.Process(target=step, args=(name, root, count, images, theirs))

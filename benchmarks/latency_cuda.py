@@ -18,16 +18,18 @@ from thfr.evaluation.latency import measure_latency
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig
 from thfr.methods.thfr.detector import THFRDetector
-from thfr.methods.thfr.network import THFRNetwork
+from thfr.methods.thfr.making import make_network
 
 TEMPLATES = 350  # as many as a category of MVTec LOCO AD has
 
 
-def random_detector(backbone: str, device: str, precision: Any, size: int, templates: int) -> THFRDetector:
+def random_detector(
+    backbone: str, device: str, precision: Any, size: int, templates: int, **model_options: Any
+) -> THFRDetector:
     torch.manual_seed(0)
-    model = THFRModelConfig(variant="thfr", backbone=backbone, size=size, pretrained=False)
+    model = THFRModelConfig(variant="thfr", backbone=backbone, size=size, pretrained=False, **model_options)
     extractor = create_backbone(backbone, pretrained=False)
-    network = THFRNetwork(model, extractor.channels)
+    network = make_network(model, extractor.channels)
     detector = THFRDetector(THFRConfig(model=model), extractor, network, None, device, precision)
     image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8)
     levels = [level.float().expand(templates, -1, -1, -1) for level in detector.features(image)]

@@ -12,6 +12,7 @@ beside torch; anomalib is used if it is there.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -63,8 +64,10 @@ def load_before() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def all_cases() -> dict[str, harness.Case]:
-    return {case.name: case for module in ALL_COMPONENTS.values() for case in module.cases()}
+def all_cases(threads: int | None = None) -> dict[str, harness.Case]:
+    """Each with the threads of its own unless told."""
+    cases = [case for module in ALL_COMPONENTS.values() for case in module.cases()]
+    return {case.name: dataclasses.replace(case, threads=threads or case.threads) for case in cases}
 
 
 def in_process(*arguments: str) -> Any:
@@ -80,11 +83,12 @@ def in_process(*arguments: str) -> Any:
 def run_case(case: harness.Case, budget: float, with_memory: bool) -> dict[str, Any]:
     """On the CPU each has a process of its own: memory that another one has left would be used again."""
     apart = case.device == "cpu"
-    time = ("--time", case.name, "--budget", str(budget))
+    threads = ("--threads", str(case.threads))
+    time = ("--time", case.name, "--budget", str(budget), *threads)
     result = in_process(*time) if apart else harness.measure(case, budget)
     if with_memory:
         for name, one in result["contenders"].items():
-            memory = ("--memory", case.name, name)
+            memory = ("--memory", case.name, name, *threads)
             one["peak_bytes"] = in_process(*memory) if apart else harness.memory(case, name)
     return result
 
@@ -101,6 +105,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--cases", metavar="TEXT", default="", help="only cases with TEXT in their name")
     parser.add_argument("--budget", type=float, default=6, metavar="SECONDS", help="for a case, about")
+    parser.add_argument("--threads", type=int, metavar="N", help="of every case (default: its own)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
     parser.add_argument("--growth", action="store_true", help="how cost grows, instead of the cases")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the record as JSON")
@@ -118,11 +123,12 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     if arguments.time:
-        print(json.dumps(harness.measure(all_cases()[arguments.time], arguments.budget)))
+        case = all_cases(arguments.threads)[arguments.time]
+        print(json.dumps(harness.measure(case, arguments.budget)))
         return
     if arguments.memory:
         name, contender = arguments.memory
-        print(json.dumps(harness.memory(all_cases()[name], contender)))
+        print(json.dumps(harness.memory(all_cases(arguments.threads)[name], contender)))
         return
 
     record: dict[str, Any] = {"machine": machine(), "load_before": load_before()}
@@ -131,7 +137,8 @@ def main() -> None:
         record["growth"] = growth.measure_all()
     else:
         modules = [ALL_COMPONENTS[component] for component in arguments.components or COMPONENTS]
-        chosen = [c for module in modules for c in module.cases() if arguments.cases in c.name]
+        names = [c.name for module in modules for c in module.cases() if arguments.cases in c.name]
+        chosen = [all_cases(arguments.threads)[name] for name in names]
         record["cases"] = []
         for i, case in enumerate(chosen):
             print(f"[{i + 1}/{len(chosen)}] {case.name} ...", file=sys.stderr, flush=True)

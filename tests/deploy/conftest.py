@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from thfr.backbones import create_backbone
-from thfr.methods.thfr import THFRConfig, THFRDetector, THFRNetwork
+from thfr.methods.thfr import THFRConfig, THFRDetector, make_network
 from thfr.methods.thfr.bank import TemplateBank
 
 SIZE = 64
@@ -53,7 +53,7 @@ def detector() -> THFRDetector:
         }
     )
     extractor = create_backbone("resnet18", pretrained=False)
-    network = THFRNetwork(config.model, extractor.channels)
+    network = make_network(config.model, extractor.channels)
     made = THFRDetector(config, extractor, network, None)
     prepared = made.prepare(pictures(10))
     made.bank = TemplateBank.build([level.clone() for level in made.features(prepared[:6])])

@@ -16,15 +16,32 @@ from thfr.cli import main
 from thfr.deploy import files
 from thfr.deploy.export import formats
 from thfr.deploy.export import run as export
+from thfr.deploy.export.graph import trace
 from thfr.deploy.export.parity import LIMITS
 from thfr.deploy.export.resizing import NativeInput, largest_edge, require_plain, resized
 from thfr.deploy.exported import load
 from thfr.errors import InputError
 from thfr.io import PixelRange, ReadOptions, resize_for_model
+from thfr.methods.thfr import THFRDetector, make_network
 from thfr.runs.inputs import RunInputs
+from thfr.study.presets import changed
 from torch import Tensor, nn
 
 from .conftest import SIZE, pictures
+
+
+def test_the_graph_of_a_light_network(detector: THFRDetector) -> None:
+    config = changed(detector.config, {"model": {"decoder": "light"}}, "test")
+    torch.manual_seed(0)
+    network = make_network(config.model, detector.extractor.channels)
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.head.weight, std=0.1)
+    light = THFRDetector(config, detector.extractor, network, detector.bank)
+    images = light.prepare(pictures(3))
+    maps, scores, _ = trace(light, 0.5).module()(images.permute(0, 2, 3, 1))
+    expected = light.score_prepared(images)
+    torch.testing.assert_close(maps, expected[0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)
 
 
 @exporting

@@ -162,6 +162,29 @@ def test_every_image_is_scored_once_and_figures_are_the_same(groups: Path, alone
             assert (groups / place / row["map"]).read_bytes() == (alone / place / row["map"]).read_bytes()
 
 
+def test_figures_of_shared_maps_are_those_of_one_process(groups: Path, alone: Path) -> None:
+    assert read(groups / "exact.json") == read(alone / "exact.json")
+    exact = read(groups / "exact.json")
+    for name in ("bounded.json", "sketched.json"):  # of maps, and of a run whose maps nobody collects
+        figures = read(groups / name)
+        assert figures["image_auroc"] == exact["image_auroc"]
+        for figure in ("pixel_auroc", "au_pro"):
+            assert abs(figures[figure] - exact[figure]) <= figures["error_bounds"][figure] + 1e-12
+    assert read(groups / "sketched.json")["notes"] == read(alone / "sketched.json")["notes"]
+    assert not (groups / "damaged.json").exists()
+
+
+def test_states_of_pixels_are_merged(groups: Path, alone: Path) -> None:
+    found, one = read(groups / "pixels.json"), read(alone / "pixels.json")
+    assert found["exact"] == one["exact"]
+    flat = [found["exact"][0], *found["exact"][1], *found["exact"][2]]
+    values = [found["bounded"][0], *found["bounded"][1], *found["bounded"][2]]
+    bounds = list(found["bounded_bounds"].values())
+    for value, exact, bound in zip(values, flat, [*bounds, bounds[-1]], strict=True):
+        assert 0 < bound < 5e-3  # more scores than bins, and yet close
+        assert abs(value - exact) <= bound
+
+
 def test_other_commands_do_not_share_their_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from thfr.backbones import create_backbone
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig
 from thfr.methods.thfr.detector import THFRDetector
-from thfr.methods.thfr.network import THFRNetwork
+from thfr.methods.thfr.making import make_network
 
 SIZE = 64
 
@@ -28,7 +28,7 @@ def make_detector(variant: str) -> THFRDetector:
     )
     extractor = create_backbone(model.backbone, pretrained=False)
     detector = THFRDetector(
-        THFRConfig(model=model), extractor, THFRNetwork(model, extractor.channels), None, "cpu"
+        THFRConfig(model=model), extractor, make_network(model, extractor.channels), None, "cpu"
     )
     if variant == "thfr":
         images = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8)

@@ -16,6 +16,7 @@ from support.old_runs import filled, images
 from thfr.backbones import create_backbone
 from thfr.methods import Detector, read_config
 from thfr.methods.registry import method_names
+from thfr.methods.thfr import THFRConfig
 from thfr.runs.threshold import Threshold
 
 HERE = Path(__file__).parent / "old_runs"
@@ -63,6 +64,13 @@ def test_scores_are_those_of_then(method: str, tmp_path: Path) -> None:
     assert detector.threshold.value == held["threshold.json"]["value"]
     assert Threshold.load(tmp_path) == detector.threshold
     assert detector.state().keys() == held["model.safetensors"].keys()
+
+
+def test_a_run_of_thfr_without_a_decoder_has_the_full_one(tmp_path: Path) -> None:
+    assert "decoder" not in record("thfr")["config.yaml"]
+    config = read_config(rebuilt("thfr", tmp_path) / "config.yaml")
+    assert isinstance(config, THFRConfig)
+    assert config.model.decoder == "full"
 
 
 def test_a_checkpoint_of_then_is_resumed(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from thfr.config import RunConfig
 from thfr.deploy.export.graph import trace
 from thfr.methods import Detector
 from thfr.methods.registry import config_class, config_from_values, method_names
+from thfr.study.presets import changed
 from thfr.training import train
 from torch.nn import functional as F
 
@@ -92,6 +93,16 @@ def test_the_traced_program_says_the_same(method: str, runs: Any) -> None:
     expected = detector.score_prepared(images)
     torch.testing.assert_close(maps, expected[0], rtol=1e-3, atol=1e-3 * float(expected[0].max()))
     torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_light_decoder_on_patches_of_14_pixels(paths: list[Path], tmp_path: Path) -> None:
+    config = config_of("thfr", "eva02_tiny_patch14_224", (70, 98))
+    config = changed(config, {"model": {"decoder": "light"}}, "test")
+    detector = train(config, paths, tmp_path / "run", progress=False, device="cpu")
+    images = F.interpolate(spotted(1, 1), (70, 98))
+    maps, scores = Detector.load(tmp_path / "run", "cpu").score_prepared(images)
+    assert maps.isfinite().all()
+    torch.testing.assert_close(scores, detector.score_prepared(images)[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["gcad", "rd4ad", "student_teacher", "thfr"])

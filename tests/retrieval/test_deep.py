@@ -12,7 +12,7 @@ WIDTH = 4096 + 260  # ragged in every block
 
 def made(kind: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(0)
-    queries, bank = torch.randn(61, WIDTH, generator=rng), torch.randn(131, WIDTH, generator=rng)
+    queries, bank = torch.randn(61, WIDTH, generator=rng), torch.randn(401, WIDTH, generator=rng)
     if kind == "offset":  # so alike that rows are centred
         queries, bank = queries * 1e-3 + 3, bank * 1e-3 + 3
     bank[100] = bank[7]  # equal rows: the lower index wins
@@ -24,7 +24,7 @@ def made(kind: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return queries.to(torch.float64 if dtype == torch.float64 else torch.float32), bank.to(dtype)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3])  # several share the depth
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
@@ -55,11 +55,18 @@ def test_many_queries_give_what_single_ones_give(kind: str, dtype: torch.dtype, 
         torch.set_num_threads(before)
 
 
-def test_rows_that_are_not_finite_are_named() -> None:
-    queries, bank = made("plain", torch.float32)
-    bank[130, 4300] = torch.inf
-    with pytest.raises(ValueError, match=r"bank.*130"):
-        thfr_ext.nearest_templates(queries, bank)
-    queries[60, 4355] = torch.nan
-    with pytest.raises(ValueError, match=r"queries.*60"):
-        thfr_ext.nearest_templates(queries, bank)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["plain", "offset"])
+def test_rows_that_are_not_finite_are_named(kind: str, threads: int) -> None:
+    queries, bank = made(kind, torch.float32)
+    bank[390, 4300] = torch.inf
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.raises(ValueError, match=r"bank.*390"):
+            thfr_ext.nearest_templates(queries, bank)
+        queries[60, 4355] = torch.nan
+        with pytest.raises(ValueError, match=r"queries.*60"):
+            thfr_ext.nearest_templates(queries, bank)
+    finally:
+        torch.set_num_threads(before)

@@ -1,25 +1,45 @@
-"""A study on a Ray cluster: the files of a local one, also when a worker is killed."""
+"""Programs that start a Ray cluster: a study, of which a worker is killed, and the recipe for Ray Data."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from thfr.inference.stream import predict_stream
+from thfr.methods import Detector
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
-    pytest.mark.skipif("THFR_TEST_RAY" not in os.environ, reason="starts a cluster: THFR_TEST_RAY=1 runs it"),
 ]
+RECIPE = Path(__file__).resolve().parents[2] / "examples" / "score_on_ray.py"
+# Ray's workers are nice 15 unless told: beside a busy test suite one then takes many minutes to import torch.
+ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@contextmanager
+def started(log: Path, *command: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that starts a cluster, whose processes end with it."""
+    with log.open("w") as said:
+        environment = {**os.environ, **ENVIRONMENT}
+        words = [sys.executable, *map(str, command)]
+        with subprocess.Popen(words, stdout=said, stderr=said, env=environment) as program:
+            try:
+                yield program
+            finally:
+                program.terminate()
 
 
 def workers(parent: int) -> list[int]:
@@ -43,11 +63,8 @@ def test_a_killed_worker_is_started_again(data: Path, tiny: list[str], tmp_path:
     command = ["ablate", "bottleneck", "--data", data, *tiny, "--epochs", 20, "--seeds", 0]
     command = [*map(str, command), "--category", "plate", "--channels", "16", "32", "--out"]
     remote, local = tmp_path / "remote", tmp_path / "local"
-    with (tmp_path / "log.txt").open("w") as log:
-        parent = subprocess.Popen(
-            [sys.executable, "-m", "thfr", *command, str(remote), "--ray", "local"], stdout=log, stderr=log
-        )
-        deadline = time.monotonic() + 200
+    with started(tmp_path / "log.txt", "-m", "thfr", *command, remote, "--ray", "local") as parent:
+        deadline = time.monotonic() + 500
         killed: list[int] = []
         while parent.poll() is None and time.monotonic() < deadline:
             if not killed and list(remote.glob("runs/*/log.jsonl")):
@@ -55,9 +72,9 @@ def test_a_killed_worker_is_started_again(data: Path, tiny: list[str], tmp_path:
                 for one in killed:
                     os.kill(one, signal.SIGKILL)
             time.sleep(0.02)
-    said = (tmp_path / "log.txt").read_text()[-2000:]
-    assert killed, said
-    assert parent.wait(timeout=10) == 0, said
+        said = (tmp_path / "log.txt").read_text()[-2000:]
+        assert killed, said
+        assert parent.poll() == 0, said
     assert call(*command, str(local))[0] == 0
     trials = [sorted(path.name for path in out.glob("trials/*.json")) for out in (remote, local)]
     assert trials[0] == trials[1]
@@ -66,3 +83,32 @@ def test_a_killed_worker_is_started_again(data: Path, tiny: list[str], tmp_path:
         one, other = (json.loads((out / "trials" / name).read_text()) for out in (remote, local))
         assert one["trained"] == other["trained"]
         assert [each["metrics"] for each in one["results"]] == [each["metrics"] for each in other["results"]]
+
+
+def test_the_recipe_gives_the_scores_of_predict(tmp_path: Path) -> None:
+    for name in ("ray", "pandas", "pyarrow"):
+        pytest.importorskip(name, reason="needs thfr-ext[ray]")
+    from pyarrow.parquet import read_table
+
+    spec = importlib.util.spec_from_file_location("recipe", RECIPE)
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    run, images = recipe.small_run(tmp_path)
+    (images / "torn.png").write_bytes(next(images.rglob("*.png")).read_bytes()[:200])
+
+    given = ["--run", run, "--images", images, "--out", tmp_path / "scores", "--batch-size", 3]
+    with started(tmp_path / "log.txt", RECIPE, *given) as program:
+        assert program.wait(timeout=500) == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    rows = read_table(tmp_path / "scores").to_pylist()
+    found = {Path(row["file"]).relative_to(images).as_posix(): row for row in rows}
+    assert len(found) == len(rows)
+    predict_stream(Detector.load(run, "cpu"), images, tmp_path / "expected", table="parquet")
+    expected = {row["file"]: row for row in read_table(tmp_path / "expected" / "scores.parquet").to_pylist()}
+    assert found.keys() == expected.keys()
+    assert found.pop("torn.png")["error"] is not None
+    for name in found:
+        row = expected[name]
+        assert found[name]["score"] == pytest.approx(row["score"], rel=1e-6), name
+        assert found[name]["verdict"] == row["verdict"], name

@@ -5,21 +5,26 @@ python group_child.py OUT DATA CONFIG_FOLDER METHOD...
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch._dynamo
 from thfr import distributed
 from thfr.banks import ShardedBank
 from thfr.banks.processes import search_of_group
 from thfr.cli import main
+from thfr.data.base import Regions
 from thfr.distributed.coreset import greedy_coreset_of_group
 from thfr.evaluation import evaluate_run
+from thfr.evaluation.localisation import BoundedPixels, Question, TestPixels
 from thfr.methods.common.optimisation import Optimiser
 from thfr.training import train
 from thfr.visualization.inspection import inspect
@@ -43,6 +48,49 @@ def shared_kernels(out: Path) -> None:
     nearest = search_of_group(ShardedBank(out.parent / "bank"), rows()[:5], 4)
     if distributed.is_main():
         torch.save((chosen, nearest), out / "kernels.pt")
+
+
+QUESTIONS = (Question(("good", "dent"), "area", (0.3,)), Question(("good", "part"), "own", (0.05, 1.0)))
+
+
+def shared_pixels(out: Path) -> None:
+    """11 images in turns: of three processes one has the regions of a kind, another one those of another."""
+    draws = np.random.default_rng(8)
+    found = {}
+    for name, pixels in {"exact": TestPixels(), "bounded": BoundedPixels(3_000_000, QUESTIONS)}.items():
+        for number in range(11):
+            values = draws.normal(size=(90, 130)).astype(np.float32)
+            masks = np.zeros((2, 90, 130), bool)
+            masks[0, 5:30, 10:40] = masks[1, 20:60, 30:80] = True
+            values += masks.any(0)
+            kind = ("dent", "part", "good")[number % 3]
+            truth = Regions(masks, (100, 2000)) if kind != "good" else masks[0] & False
+            if number % distributed.world() == distributed.rank():
+                pixels.add(number, kind, values, truth)
+        pixels.collect()
+        if distributed.is_main():
+            figures = pixels.figures(QUESTIONS)
+            found[name] = [figures.auroc, *(list(areas.values()) for areas in figures.areas)]
+            found[f"{name}_bounds"] = figures.error_bounds
+        draws = np.random.default_rng(8)  # the same images again
+    if distributed.is_main():
+        (out / "pixels.json").write_text(json.dumps(found))
+
+
+def evaluate_maps(out: Path, data: Path) -> None:
+    """The maps that a run gave, also with one that is damaged: a process that does not read it fails, too."""
+    distributed.barrier()
+    given = ["--dataset", "mvtec_ad", "--data", data, "--category", "plate"]
+    command("evaluate", "--maps", out / "maps", *given, "--out", out / "exact.json")
+    more = ["--memory", "2M", "--out", out / "bounded.json"]
+    command("evaluate", "--maps", out / "maps", *given, *more)
+    damaged = out / "damaged"
+    if distributed.is_main():
+        shutil.copytree(out / "maps", damaged)
+        (damaged / "plate" / "test" / "good" / "001.tiff").write_bytes(b"II*")
+    distributed.barrier()
+    words = ["evaluate", "--maps", damaged, *given, "--out", out / "damaged.json"]
+    assert main([str(word) for word in words]) == 2
 
 
 class Broken(BaseException):
@@ -85,10 +133,14 @@ def run_broken(out: Path, data: Path, configs: Path) -> None:
 
 def run(out: Path, data: Path, configs: Path, methods: list[str]) -> None:
     shared_kernels(out)
+    shared_pixels(out)
     for method in methods:
         train_method(method, out / method, data, configs)
     train_method("thfr", out / "resumed", data, configs)
     command("evaluate", out / methods[0], "--device", "cpu", "--maps-out", out / "maps")
+    sketched = ["--memory", "2M", "--out", out / "sketched.json"]
+    command("evaluate", out / methods[0], "--device", "cpu", *sketched)
+    evaluate_maps(out, data)
     command("predict", out / methods[0], data / "plate" / "test", "--device", "cpu", "--out", out / "results")
 
 

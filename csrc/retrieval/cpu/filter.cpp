@@ -168,8 +168,8 @@ bool Filter::end(Side side, std::int64_t first, std::int64_t count, FilterRows& 
   return true;
 }
 
-void Filter::pack(Side side, std::int64_t row, std::int64_t count, FilterRows& known, std::int64_t place, std::int64_t d,
-                  std::int64_t run, int wide, int panel, float* out) const {
+void Filter::pack(Side side, std::int64_t row, std::int64_t count, const FilterRows& known, std::int64_t place, double* squares,
+                  std::int64_t d, std::int64_t run, int wide, int panel, float* out) const {
   const Packing job{rows(side),
                     row,
                     static_cast<int>(count),
@@ -178,7 +178,7 @@ void Filter::pack(Side side, std::int64_t row, std::int64_t count, FilterRows& k
                     d,
                     run,
                     out,
-                    known.squares.data() + place,
+                    squares,
                     factor_[side],
                     known.scale.data() + place,
                     known.shift.data() + place,

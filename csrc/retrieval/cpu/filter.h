@@ -44,9 +44,9 @@ class Filter {
   bool begin(Side side, std::int64_t first, std::int64_t count, FilterRows& known, std::int64_t place, BadRow& bad) const;
   bool end(Side side, std::int64_t first, std::int64_t count, FilterRows& known, std::int64_t place, BadRow& bad) const;
   // Elements [d, d + run) of up to four rows, as `wide` rows at `out` of a panel of `panel` rows; with `panel` 0 of any number of
-  // rows, each by itself.
-  void pack(Side side, std::int64_t row, std::int64_t count, FilterRows& known, std::int64_t place, std::int64_t d,
-            std::int64_t run, int wide, int panel, float* out) const;
+  // rows, each by itself. Their squares are added to `squares`, from the first row's on.
+  void pack(Side side, std::int64_t row, std::int64_t count, const FilterRows& known, std::int64_t place, double* squares,
+            std::int64_t d, std::int64_t run, int wide, int panel, float* out) const;
   // Instead of packing, for few queries: the products with queries packed in panels of one.
   void few_products(std::int64_t first, std::int64_t count, FilterRows& known, const float* queries, float* products,
                     std::int64_t row) const;

@@ -24,6 +24,7 @@ constexpr std::int64_t kQueryPart = 144;                   // queries whose dept
 constexpr std::int64_t kBankBlock = 128;                   // rows of the bank in a task, at most
 constexpr std::int64_t kDeepBlock = 384;                   // the same for deep rows, of which a block is laid out as it is used
 constexpr std::int64_t kDeepWidth = 4096, kDeepQueries = 256;
+constexpr std::int64_t kDepthParts = 4;  // pieces of the depth for each thread, where they share it
 constexpr std::int64_t kLeastGroup = 4;  // panels of queries in a task, at least, where there are as many
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -50,6 +51,7 @@ struct Task {
 struct Scratch {
   FilterRows known, asked;  // of the bank; of deep queries, which each task packs for itself
   std::unique_ptr<float[]> packed, queries, products, by_row;
+  std::vector<double> row_squares, query_squares;  // of the depth that this thread has multiplied
   std::vector<Neighbour> found;
 
   Scratch(std::int64_t rows, std::int64_t group, bool deep)
@@ -59,6 +61,8 @@ struct Scratch {
         queries(new float[deep ? at(group * kDepthBlock) : 0]),
         products(new float[at(rows * group)]),
         by_row(new float[deep ? at(rows * group) : 0]),
+        row_squares(deep ? at(rows) : 0),
+        query_squares(deep ? at(group) : 0),
         found(at(rows)) {}
 };
 
@@ -74,6 +78,7 @@ class Search {
         threads_(std::max(threads, 1)),
         few_(queries_.count <= kFewQueries),
         deep_(!few_ && deep()),
+        by_depth_(deep_ && threads_ > 1 && bank_.width >= kDepthParts * threads_ * kDepthBlock),
         score_(queries_, bank_, metric),
         filter_(queries_, bank_, metric, few_),
         storage_(at(queries_.count * k)) {
@@ -106,9 +111,11 @@ class Search {
   void pack_queries(QueryBlock& block, BadRow& bad) const;
   void search(QueryBlock& block, const Task& task, Scratch& scratch, BadRow& bad_query, BadRow& bad);
   void multiply(const QueryBlock& block, const Task& task, Scratch& scratch) const;
-  void multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const;
-  void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
+  void search_by_depth(QueryBlock& block, const Task& task, std::vector<Scratch>& scratch, BadRow& bad_query, BadRow& bad);
+  void multiply_deep(std::int64_t asked, const Task& task, const FilterRows& queries, const FilterRows& rows, std::int64_t begin,
+                     std::int64_t end, bool fresh, Scratch& scratch) const;
   void ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::int64_t run) const;
+  void pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const;
   void rescore(QueryBlock& block, const Task& task, std::int64_t place, const float* products, Scratch& scratch);
 
   // body(worker, task) for each task, handed out as workers ask: a thread that the system holds up delays nobody.
@@ -130,7 +137,7 @@ class Search {
   Metric metric_;
   const std::int64_t* exclude_;
   int threads_;
-  bool few_, deep_;
+  bool few_, deep_, by_depth_;
   PairScore score_;
   Filter filter_;
   std::vector<Neighbour> storage_;
@@ -147,7 +154,7 @@ NonFinite Search::run() {
   QueryBlock block(std::max(round_up(pieces(queries_.count, blocks), mr), mr), deep_ ? 0 : bank_.width);
 
   // Tasks: bank blocks, small enough for a core's cache and for several a thread; then queries in groups, if blocks are too few.
-  const std::int64_t wanted = deep_ && threads_ == 1 ? 1 : 2 * threads_, panels = block.step / mr;
+  const std::int64_t wanted = deep_ && (threads_ == 1 || by_depth_) ? 1 : 2 * threads_, panels = block.step / mr;
   const std::int64_t most_rows = round_up(deep_ ? kDeepBlock : kBankBlock, nr);
   const std::int64_t rows = std::clamp(round_up(pieces(bank_.count, wanted), nr), nr, most_rows);
   const std::int64_t bank_blocks = pieces(bank_.count, rows), bank_panels = pieces(bank_.count, nr);
@@ -167,7 +174,10 @@ NonFinite Search::run() {
     block.count = std::min(block.step, queries_.count - block.first);
     if (!deep_) pack_queries(block, bad_query);
     if (bad_query.found()) return bad_query.as("queries", queries_);
-    share(bank_blocks * groups, [&](int worker, std::int64_t t) {
+    for (std::int64_t b = 0; by_depth_ && b < bank_blocks && !bad_query.found() && !bad_row.found(); ++b) {
+      search_by_depth(block, {0, block.count, begin_of(b), begin_of(b + 1) - begin_of(b)}, scratch, bad_query, bad_row);
+    }
+    share(by_depth_ ? 0 : bank_blocks * groups, [&](int worker, std::int64_t t) {
       const std::int64_t place = t % groups * group, row = begin_of(t / groups);
       const Task task{place, std::min(group, block.count - place), row, begin_of(t / groups + 1) - row};
       if (task.queries > 0 || queries_.count == 0) search(block, task, scratch[at(worker)], bad_query, bad_row);
@@ -198,7 +208,8 @@ void Search::pack_queries(QueryBlock& block, BadRow& bad) const {
       float* out = few_ ? block.packed.get() + begin * width + d : block.packed.get() + d * block.step + begin * run;
       for (int r = 0; r < mr; r += 4) {
         const std::int64_t place = begin + r, count = std::clamp<std::int64_t>(end - place, 0, 4);
-        filter_.pack(Filter::query, block.first + place, count, block.known, place, d, run, std::min(mr - r, 4), mr, out + r);
+        filter_.pack(Filter::query, block.first + place, count, block.known, place, block.known.squares.data() + place, d, run,
+                     std::min(mr - r, 4), mr, out + r);
       }
     }
     filter_.end(Filter::query, block.first + begin, end - begin, block.known, begin, bad);
@@ -213,7 +224,13 @@ void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRo
   if (few_) {
     filter_.few_products(task.row, task.rows, scratch.known, block.packed.get(), scratch.products.get(), row);
   } else if (deep_) {
-    multiply_deep(block, task, scratch);
+    multiply_deep(asked, task, scratch.asked, scratch.known, 0, bank_.width, true, scratch);
+    std::copy_n(scratch.row_squares.data(), task.rows, scratch.known.squares.data());
+    std::copy_n(scratch.query_squares.data(), task.queries, scratch.asked.squares.data());
+    const std::int64_t panel = round_up(task.queries, kernels_.bank_panel);
+    for (std::int64_t n = 0; n < task.rows; ++n) {
+      for (std::int64_t q = 0; q < task.queries; ++q) scratch.products[at(q * row + n)] = scratch.by_row[at(n * panel + q)];
+    }
     if (!filter_.end(Filter::query, asked, task.queries, scratch.asked, 0, bad_query)) return;
   } else {
     multiply(block, task, scratch);
@@ -222,12 +239,57 @@ void Search::search(QueryBlock& block, const Task& task, Scratch& scratch, BadRo
   for (std::int64_t i = 0; i < task.queries; ++i) rescore(block, task, task.place + i, scratch.products.get() + i * row, scratch);
 }
 
+// Few rows for many threads: these share the depth, so that no row is packed twice, and what each has is added up.
+void Search::search_by_depth(QueryBlock& block, const Task& task, std::vector<Scratch>& scratch, BadRow& bad_query, BadRow& bad) {
+  FilterRows &asked = block.known, &rows = scratch[0].known;
+  share(threads_, [&](int, std::int64_t t) {
+    const auto part = [&](std::int64_t count, std::int64_t i) { return count * i / threads_; };
+    const std::int64_t q = part(task.queries, t), n = part(task.rows, t);
+    filter_.begin(Filter::query, block.first + q, part(task.queries, t + 1) - q, asked, q, bad_query);
+    filter_.begin(Filter::bank, task.row + n, part(task.rows, t + 1) - n, rows, n, bad);
+  });
+  if (bad_query.found() || bad.found()) return;
+
+  const std::int64_t chunk = pieces(bank_.width, kDepthParts * threads_ * kDepthBlock) * kDepthBlock;
+  std::vector<char> begun(at(threads_));
+  share(pieces(bank_.width, chunk), [&](int worker, std::int64_t t) {
+    const std::int64_t end = std::min((t + 1) * chunk, bank_.width);
+    multiply_deep(block.first, task, asked, rows, t * chunk, end, !begun[at(worker)], scratch[at(worker)]);
+    begun[at(worker)] = true;
+  });
+  std::vector<const Scratch*> parts;
+  for (std::int64_t w = 0; w < threads_; ++w) {
+    if (!begun[at(w)]) continue;
+    parts.push_back(&scratch[at(w)]);
+    for (std::int64_t n = 0; n < task.rows; ++n) rows.squares[at(n)] += parts.back()->row_squares[at(n)];
+    for (std::int64_t q = 0; q < task.queries; ++q) asked.squares[at(q)] += parts.back()->query_squares[at(q)];
+  }
+  if (!filter_.end(Filter::query, block.first, task.queries, asked, 0, bad_query)) return;
+  if (!filter_.end(Filter::bank, task.row, task.rows, rows, 0, bad)) return;
+  for (std::size_t w = 1; w < scratch.size(); ++w) scratch[w].known = rows;  // each completes what it needs of it
+
+  constexpr std::int64_t some = 8;
+  const std::int64_t row = round_up(task.queries, kernels_.bank_panel);
+  share(pieces(task.queries, some), [&](int worker, std::int64_t t) {
+    const std::int64_t begin = t * some, end = std::min(begin + some, task.queries);
+    float* products = scratch[at(worker)].products.get();
+    for (std::int64_t n = 0; n < task.rows; ++n) {
+      for (std::int64_t q = begin; q < end; ++q) {
+        float sum = 0;
+        for (const Scratch* part : parts) sum += part->by_row[at(n * row + q)];
+        products[(q - begin) * task.rows + n] = sum;
+      }
+    }
+    for (std::int64_t q = begin; q < end; ++q) rescore(block, task, q, products + (q - begin) * task.rows, scratch[at(worker)]);
+  });
+}
+
 // Four rows of the task, from its row 4 quad: depth block d is packed, and what comes after it in the next four asked for.
 void Search::pack_bank(const Task& task, Scratch& scratch, std::int64_t quad, std::int64_t d) const {
   const std::int64_t nr = kernels_.bank_panel, place = 4 * quad, run = std::min(kDepthBlock, bank_.width - d);
   float* out = scratch.packed.get() + d / kDepthBlock % 2 * round_up(task.rows, nr) * kDepthBlock;
-  filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), scratch.known, place, d, run, 4,
-               kernels_.bank_panel, out + place / nr * nr * run + place % nr);
+  filter_.pack(Filter::bank, task.row + place, std::clamp<std::int64_t>(task.rows - place, 0, 4), scratch.known, place,
+               scratch.known.squares.data() + place, d, run, 4, kernels_.bank_panel, out + place / nr * nr * run + place % nr);
   ask_for(task.row + place + 4, task.row + std::min(place + 8, task.rows), d, run);
 }
 
@@ -241,34 +303,37 @@ void Search::ask_for(std::int64_t begin, std::int64_t end, std::int64_t d, std::
   }
 }
 
-// The sides change places: a block of all queries is packed, and a few rows at a time are laid out and multiplied with it while
-// they are in the nearest cache.
-void Search::multiply_deep(const QueryBlock& block, const Task& task, Scratch& scratch) const {
-  const std::int64_t nr = kernels_.query_panel, mr = kernels_.bank_panel, width = bank_.width;
+// Depth [begin, end) of all pairs, added to scratch.by_row unless `fresh`. The sides change places: a block of all queries, from
+// number `asked`, is packed, and a few rows at a time are laid out and multiplied with it while they are in the nearest cache.
+void Search::multiply_deep(std::int64_t asked, const Task& task, const FilterRows& queries, const FilterRows& rows,
+                           std::int64_t begin, std::int64_t end, bool fresh, Scratch& scratch) const {
+  const std::int64_t nr = kernels_.query_panel, mr = kernels_.bank_panel;
   const std::int64_t panels = pieces(task.queries, mr), row = panels * mr;
   const std::int64_t bytes = bank_.dtype == DType::f64 ? 8 : bank_.dtype == DType::f32 ? 4 : 2;
-  for (std::int64_t d = 0; d < width; d += kDepthBlock) {
-    const std::int64_t run = std::min(kDepthBlock, width - d);
+  if (fresh) {
+    std::fill(scratch.row_squares.begin(), scratch.row_squares.end(), 0.0);
+    std::fill(scratch.query_squares.begin(), scratch.query_squares.end(), 0.0);
+  }
+  for (std::int64_t d = begin; d < end; d += kDepthBlock) {
+    const std::int64_t run = std::min(kDepthBlock, end - d);
     for (std::int64_t q = 0; q < row; q += 4) {
       const std::int64_t count = std::clamp<std::int64_t>(task.queries - q, 0, 4);
-      filter_.pack(Filter::query, block.first + task.place + q, count, scratch.asked, q, d, run, 4, static_cast<int>(mr),
+      filter_.pack(Filter::query, asked + q, count, queries, q, scratch.query_squares.data() + q, d, run, 4, static_cast<int>(mr),
                    scratch.queries.get() + q / mr * mr * run + q % mr);
     }
     for (std::int64_t n = 0; n < task.rows; n += nr) {
       const std::int64_t count = std::min(nr, task.rows - n);
-      filter_.pack(Filter::bank, task.row + n, count, scratch.known, n, d, run, static_cast<int>(nr), 0, scratch.packed.get());
+      filter_.pack(Filter::bank, task.row + n, count, rows, n, scratch.row_squares.data() + n, d, run, static_cast<int>(nr), 0,
+                   scratch.packed.get());
       const bool last = n + nr >= task.rows;  // behind the last rows come the first ones, a block deeper
       const std::int64_t next = task.row + (last ? 0 : n + nr), deep = last ? d + run : d;
       for (std::int64_t m = 0; m < panels; ++m) {
         const char* ahead = static_cast<const char*>(bank_.data) + ((next + 8 * (m % 2)) * bank_.row_stride + deep) * bytes;
         float* products = scratch.by_row.get() + n * row + m * mr;
-        kernels_.row_tile(scratch.packed.get(), scratch.queries.get() + m * mr * run, run, products, row, d == 0, ahead,
-                          bank_.row_stride * bytes);
+        kernels_.row_tile(scratch.packed.get(), scratch.queries.get() + m * mr * run, run, products, row, fresh && d == begin,
+                          ahead, bank_.row_stride * bytes);
       }
     }
-  }
-  for (std::int64_t n = 0; n < task.rows; ++n) {
-    for (std::int64_t q = 0; q < task.queries; ++q) scratch.products[at(q * task.rows + n)] = scratch.by_row[at(n * row + q)];
   }
 }
 
@@ -300,8 +365,9 @@ void Search::rescore(QueryBlock& block, const Task& task, std::int64_t place, co
   const std::int64_t q = block.first + place;
   TopK& best = best_[at(q)];
   std::mutex& lock = block.locks[at(place)];
-  FilterRows& asked = deep_ ? scratch.asked : block.known;
-  const std::int64_t number = deep_ ? place - task.place : place;
+  const bool own = deep_ && !by_depth_;  // the thread's own queries
+  FilterRows& asked = own ? scratch.asked : block.known;
+  const std::int64_t number = own ? place - task.place : place;
   Neighbour worst;
   bool extreme;
   {

@@ -61,6 +61,13 @@ def add_parser(commands: Commands) -> None:
         metavar="DIR",
         help="folder for scores and maps of RUN",
     )
+    parser.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="BYTES",
+        help="keep at most this much of the pixels (64M, 2G): for sets that do not fit into memory. Figures "
+        "then come with error_bounds; without it all pixels are kept, 5 bytes each, and figures are exact",
+    )
     maps = parser.add_argument_group("any method's maps, instead of RUN")
     maps.add_argument(
         "--maps",
@@ -80,13 +87,6 @@ def add_parser(commands: Commands) -> None:
         metavar="NAME",
         help="its folder in ROOT, and the maps' folder in DIR",
     )
-    maps.add_argument(
-        "--memory",
-        type=byte_count,
-        metavar="BYTES",
-        help="keep at most this much of the pixels (64M, 2G): for sets that do not fit into memory. Figures "
-        "then come with error_bounds; without it all pixels are kept, 5 bytes each, and figures are exact",
-    )
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -98,22 +98,20 @@ def run(args: argparse.Namespace) -> Result:
         missing = [name for name in ("dataset", "category", "out", "data") if name not in given]
         if missing:
             args.parser.error(f"--maps also needs {', '.join(f'--{name}' for name in missing)}")
-        if distributed.launched():
-            args.parser.error("--maps: one process reads all maps, start it without torchrun")
         for name in ("device", "maps_out"):
             if name in given:
                 args.parser.error(f"--{name.replace('_', '-')}: only with RUN")
         metrics, out = _evaluate_maps(args), args.out
     else:
-        wrong = [f"--{name}" for name in ("dataset", "category", "memory", "roi") if name in given]
+        wrong = [f"--{name}" for name in ("dataset", "category", "roi") if name in given]
         if wrong:
             args.parser.error(f"{', '.join(wrong)}: only with --maps, RUN knows its own")
         from thfr.runs import files
 
         metrics = _evaluate_run(args.run_folder, given)
         out = given.get("out", args.run_folder / files.METRICS)
-        if not metrics:  # the main process of torchrun has them
-            return Result("")
+    if not metrics:  # the main process of torchrun has them
+        return Result("")
 
     from thfr.evaluation import metrics_table
 
@@ -125,7 +123,7 @@ def _evaluate_run(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     """A run, or an exported one."""
     asked, device = (
         {name: given[name] for name in names if name in given}
-        for names in (("data", "out", "maps_out"), ("device",))
+        for names in (("data", "out", "maps_out", "memory"), ("device",))
     )
     from thfr.deploy.exported import is_exported
 
@@ -148,13 +146,18 @@ def _evaluate_maps(args: argparse.Namespace) -> dict[str, Any]:
     from thfr.io import atomic_write_json, read_region
 
     dataset = load_dataset(args.dataset, args.data, args.category)
-    remove_figures(args.out)
+    main = distributed.is_main()
+    if main:
+        remove_figures(args.out)
     region = None
     if "roi" in args:
         region = read_region(args.roi, dataset.size(dataset.test[0]) if dataset.test else (1, 1))
     threads, memory = min(16, 2 * usable_cpus()), getattr(args, "memory", None)
     maps = open_maps(args.maps, dataset)
-    metrics = evaluate_maps(dataset, maps, region=region, progress=True, threads=threads, memory=memory)
-    metrics["notes"] = list(dataset.notes)
-    atomic_write_json(args.out, metrics)
+    metrics = evaluate_maps(
+        dataset, maps, region=region, progress=main, threads=threads, memory=memory, shared=True
+    )
+    if metrics:
+        metrics["notes"] = list(dataset.notes)
+        atomic_write_json(args.out, metrics)
     return metrics

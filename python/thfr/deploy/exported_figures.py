@@ -24,6 +24,7 @@ def evaluate_exported(
     *,
     out: str | os.PathLike[str] | None = None,
     maps_out: str | os.PathLike[str] | None = None,
+    memory: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """As :func:`thfr.evaluation.evaluate_run`, with an exported model.
@@ -33,6 +34,7 @@ def evaluate_exported(
         data: folder of the data set that its run was trained on; an exported folder does not say where it is.
         out: file to write; None: ``metrics.json`` in ``folder``.
         maps_out: folder for scores and maps; None: not kept.
+        memory: bytes for what is kept of the pixels, see :func:`thfr.evaluation.evaluate_maps`.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -42,7 +44,7 @@ def evaluate_exported(
     target = Path(folder) / files.METRICS if out is None else Path(out)
     dataset = data_of_run(Path(folder), model.metadata.get("dataset", {}), data)
     told = {**model.metadata["model"], "format": model.metadata["format"], "precision": model.precision}
-    return write_figures(target, model, dataset, told, maps_out=maps_out, progress=progress)
+    return write_figures(target, model, dataset, told, maps_out=maps_out, memory=memory, progress=progress)
 
 
 def measure_exported(folder: str | os.PathLike[str], repeats: int, threads: int | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from thfr import distributed
 from thfr.data.base import Regions, components
 from thfr.errors import InputError
 from thfr.evaluation.native import native_module, thread_count, view
@@ -105,6 +106,13 @@ class TestPixels:
         areas = np.diff(offsets[: found + 1])
         return _Image(kind, anomaly_map, mask, scores, areas, areas)
 
+    def collect(self) -> None:
+        """Give the main process of ``torchrun`` what the others have: their maps, one each at a time."""
+        own = sorted(self._images)
+        for turn in range(max(distributed.gather_objects(len(own)))):
+            for part in distributed.collect_objects({n: self._images[n] for n in own[turn : turn + 1]}):
+                self._images.update(part)
+
     def figures(self, questions: Sequence[Question]) -> PixelFigures:
         """The answers, from a single ranking of all pixels."""
         images = [self._images[number] for number in sorted(self._images)]
@@ -153,8 +161,10 @@ class BoundedPixels:
             raise InputError(f"evaluate: memory: expected at least {least:,} bytes, got {memory:,}")
         self._lock = threading.Lock()
         self._questions = tuple(questions)
-        self._auroc = AUROC(exact=False, memory=each)
-        self._areas = [AUsPRO(limits=one.limits, exact=False, memory=each) for one in questions]
+        self._auroc = AUROC(exact=False, memory=each, sync_on_compute=False)  # see collect
+        self._areas = [
+            AUsPRO(limits=one.limits, exact=False, memory=each, sync_on_compute=False) for one in questions
+        ]
         self._seen = [[False, False] for _ in range(1 + len(questions))]  # pixels outside and in regions
 
     def add(self, number: int, kind: str, anomaly_map: np.ndarray, truth: Regions | np.ndarray) -> None:
@@ -175,6 +185,13 @@ class BoundedPixels:
         seen = self._seen[place]
         seen[0] = seen[0] or not covered.all()
         seen[1] = seen[1] or bool(covered.any())
+
+    def collect(self) -> None:
+        """Give the main process of ``torchrun`` what the others keep, one figure after the other."""
+        for place, metric in enumerate([self._auroc, *self._areas]):
+            for state, seen in distributed.collect_objects((metric.metric_state, self._seen[place]))[1:]:
+                metric.merge_state(state)
+                self._seen[place] = [one or other for one, other in zip(self._seen[place], seen, strict=True)]
 
     def figures(self, questions: Sequence[Question]) -> PixelFigures:
         """The answers to the questions given before."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from thfr import distributed
 from thfr.data.base import GOOD, Dataset, Sample
 from thfr.data.formats.mvtec_loco import KINDS
 from thfr.data.parallel import parallel_map
@@ -38,6 +39,7 @@ def evaluate_maps(
     progress: bool = False,
     threads: int = 1,
     memory: int | None = None,
+    shared: bool = False,
 ) -> dict[str, Any]:
     """Score the anomaly maps of a data set's test images with its protocol (``dataset.PROTOCOL``).
 
@@ -56,6 +58,9 @@ def evaluate_maps(
         memory: bytes for what is kept of the pixels (3 million at least for each figure of them); the
             figures then come with ``error_bounds``. None: all pixels are kept, five bytes each, and figures
             are exact.
+        shared: the processes of ``torchrun`` call this together and take turns, an image each. The main one
+            gets what the others keep of the pixels, ``memory`` bytes of each at most, and has the figures;
+            the others have an empty dict.
 
     Returns:
         What ``metrics.json`` holds, figures from 0 to 1: ``dataset``, ``category``, ``images`` (their
@@ -105,7 +110,16 @@ def evaluate_maps(
 
     image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
     left_out = 0
-    for sample, score in zip(dataset.test, _taken(take, len(dataset.test), threads, progress), strict=True):
+    numbers = range(len(dataset.test))
+    if shared:
+        own = numbers[distributed.rank() :: distributed.world()]
+        taken = _of_all(lambda: _taken(take, own, threads, progress), len(numbers))
+        pixels.collect()
+        if not distributed.is_main():
+            return {}
+    else:
+        taken = _taken(take, numbers, threads, progress)
+    for sample, score in zip(dataset.test, taken, strict=True):
         if score is None:
             left_out += 1
         else:
@@ -128,12 +142,26 @@ def evaluate_maps(
     return head | (_loco_figures if loco else _ad_figures)(image_scores, found) | more
 
 
+def _of_all(take: Callable[[], list[float | None]], count: int) -> list[float | None]:
+    """The scores of all processes' images, in the images' order. What is wrong in one is raised in all."""
+    found, wrong = [], None
+    try:
+        found = take()
+    except InputError as error:
+        wrong = str(error)
+    each = distributed.gather_objects((found, wrong))
+    problems = [problem for _, problem in each if problem is not None]
+    if problems:
+        raise InputError("\n".join(problems))
+    return [each[number % len(each)][0][number // len(each)] for number in range(count)]
+
+
 def _taken(
-    take: Callable[[int], float | None], count: int, threads: int, progress: bool
+    take: Callable[[int], float | None], own: Sequence[int], threads: int, progress: bool
 ) -> list[float | None]:
     """The images' scores. With one thread the first problem ends it; with more, all of them are told."""
     if threads == 1:
-        numbers = tqdm(range(count), desc="evaluate", unit="image", disable=not progress, leave=False)
+        numbers = tqdm(own, desc="evaluate", unit="image", disable=not progress, leave=False)
         return [take(number) for number in numbers]
 
     def attempt(number: int) -> float | InputError | None:
@@ -142,7 +170,7 @@ def _taken(
         except InputError as error:
             return error
 
-    found = parallel_map(attempt, range(count), threads=threads, progress=progress, description="evaluate")
+    found = parallel_map(attempt, own, threads=threads, progress=progress, description="evaluate")
     problems = [one for one in found if isinstance(one, InputError)]
     if len(problems) == 1:
         raise problems[0]

@@ -65,6 +65,7 @@ def evaluate_run(
     maps_out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     batch_size: int = 8,
+    memory: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a run's test images and write the figures.
@@ -79,10 +80,12 @@ def evaluate_run(
         maps_out: folder for scores and maps, as :func:`thfr.inference.predict` writes them; None: not kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         batch_size: images predicted at once.
+        memory: bytes for what is kept of the pixels, see :func:`evaluate_maps`.
         progress: show a progress bar on stderr.
 
     Under ``torchrun`` all processes score images, each of them once; the main one has the figures, the
-    others an empty dict.
+    others an empty dict. The main one gets all maps, to rank and to write them; with ``memory`` and without
+    ``maps_out`` it gets what each keeps of its own instead.
 
     Returns:
         The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
@@ -96,12 +99,21 @@ def evaluate_run(
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector.config.dataset, data)
-    if not distributed.is_main():
+    shared = memory is not None and maps_out is None
+    if not distributed.is_main() and not shared:
         help_to_score(detector, collect(dataset, Path()).items, batch_size)
         return {}
     told = detector.config.summary()
     return write_figures(
-        target, detector, dataset, told, maps_out=maps_out, batch_size=batch_size, progress=progress
+        target,
+        detector,
+        dataset,
+        told,
+        maps_out=maps_out,
+        batch_size=batch_size,
+        memory=memory,
+        shared=shared,
+        progress=progress,
     )
 
 
@@ -115,10 +127,13 @@ def write_figures(
     **options: Any,
 ) -> dict[str, Any]:
     """Write the figures of :func:`evaluate_detector`, which takes the ``options``, with what ``model`` tells
-    of the detector and what it was measured on.
+    of the detector and what it was measured on. An empty dict where another process has them.
     """
-    remove_figures(target)
+    if distributed.is_main():
+        remove_figures(target)
     metrics = evaluate_detector(detector, dataset, progress=progress, **options)
+    if not metrics:
+        return {}
     metrics |= {"model": model, "data": fingerprint(dataset, progress=progress)}
     atomic_write_json(target, metrics)
     return metrics
@@ -130,12 +145,15 @@ def evaluate_detector(
     *,
     maps_out: str | os.PathLike[str] | None = None,
     batch_size: int = 8,
+    memory: int | None = None,
+    shared: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a data set's test images with a detector or an exported model: the figures of
     :func:`evaluate_maps`, ``image_f1`` at its threshold, and ``notes`` on the images.
 
-    ``maps_out``: folder for scores and maps; None: not kept. Each image is read once.
+    ``maps_out``: folder for scores and maps; None: not kept. Each image is read once. ``memory``, ``shared``:
+    as of :func:`evaluate_maps`; a process keeps the maps of its images to itself.
 
     Raises:
         InputError: as :func:`evaluate_maps`, or an image that cannot be read.
@@ -145,6 +163,7 @@ def evaluate_detector(
     folder = Path("." if maps_out is None else maps_out)
     collected = collect(dataset, folder)
     odd: list[tuple[str, str]] = []
+    items = collected.items[distributed.rank() :: distributed.world()] if shared else collected.items
     writer = (
         None
         if maps_out is None
@@ -154,7 +173,7 @@ def evaluate_detector(
     def predicted() -> Iterator[np.ndarray]:
         """The maps in the images' order; an image's score is in ``scores`` before its map comes."""
         failed: dict[str, str] = {}
-        for scored in score_items(detector, collected.items, batch_size, failed):
+        for scored in score_items(detector, items, batch_size, failed, alone=shared):
             if failed:  # a figure of some of the images is not that of the data set
                 raise InputError(unreadable("evaluate", failed))
             assert scored.item.sample is not None
@@ -176,7 +195,15 @@ def evaluate_detector(
         threshold=limit,
         region=detector.inputs.options.region,
         progress=progress,
+        memory=memory,
+        shared=shared,
     )
+    if shared:
+        odd = [one for part in distributed.collect_objects(odd) for one in part]
+        places = {item.name: place for place, item in enumerate(collected.items)}
+        odd.sort(key=lambda one: places[one[0]])
+    if not metrics:
+        return {}
     metrics["notes"] = [*gathered(odd), *collected.notes]
     if writer is not None:
         writer.finish(source_of(detector, digests))

@@ -57,6 +57,7 @@ def score_items(
     failed: MutableMapping[str, str],
     *,
     images: bool = False,
+    alone: bool = False,
 ) -> Iterator[Scored]:
     """Score the images in their order; those that cannot be read go to ``failed``: name -> reason.
 
@@ -64,13 +65,14 @@ def score_items(
     up to :data:`KEPT` pixels. Memory holds a few batches, however many images there are.
 
     The processes of ``torchrun`` take turns, a batch each; the main one gets all results, in order, the
-    others none. All of them must iterate to the end.
+    others none. All of them must iterate to the end. With ``alone`` each scores all that it is given.
     """
-    world = distributed.world()
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    own = _score_batches(detector, batches[distributed.rank() :: world], images)
+    world, rank = (1, 0) if alone else (distributed.world(), distributed.rank())
+    own = _score_batches(detector, batches[rank::world], images)
     for _ in range(0, len(batches), world):
-        for found, wrong in distributed.collect_objects(next(own, ([], {}))):
+        part = next(own, ([], {}))
+        for found, wrong in [part] if alone else distributed.collect_objects(part):
             failed.update(wrong)
             yield from found
 

@@ -90,7 +90,8 @@ def nearest_templates(
     q, rows = queries.float(), bank.float()
     if metric == "cosine":
         q, rows = F.normalize(q, dim=1), F.normalize(rows, dim=1)
-    squared, indices = nearest_rows(q[None], rows[None], k)
+    # of unit rows the product is as good as its rounding: one more than asked for settles a tie
+    squared, indices = nearest_rows(q[None], rows[None], k, 1 if metric == "cosine" else _SPARE)
     scores = squared[0].sqrt() if metric == "l2" else 1 - squared[0] / 2
     return scores, indices[0]
 
@@ -99,13 +100,15 @@ def nearest_rows(
     queries: Tensor,  # fp32 [B,Q,D]
     bank: Tensor,  # fp32 [B,N,D]
     k: int,
+    spare: int = _SPARE,
 ) -> tuple[Tensor, Tensor]:  # fp32 [B,Q,k] and int64 [B,Q,k]
     """Squared Euclidean distances of the k nearest rows, ascending, and which they are."""
     # |q|^2 is the same for all rows of the bank: it does not change which are near
     rough = bank.square().sum(2)[:, None] - 2 * queries @ bank.transpose(1, 2)
-    some = rough.topk(min(k + _SPARE, bank.shape[1]), 2, largest=False).indices  # [B,Q,n]
+    some = rough.topk(min(k + spare, bank.shape[1]), 2, largest=False).indices  # [B,Q,n]
     first = torch.arange(bank.shape[0])[:, None, None] * bank.shape[1]  # of each image's rows
-    exact = (bank.flatten(0, 1)[some + first] - queries[:, :, None]).square().sum(3)
+    rows = bank.flatten(0, 1).index_select(0, (some + first).flatten()).unflatten(0, some.shape)
+    exact = (rows - queries[:, :, None]).square().sum(3)
     squared, order = exact.topk(k, 2, largest=False)
     return squared, some.gather(2, order)
 

@@ -205,12 +205,16 @@ class TemplateBank:
         self,
         indices: Tensor,  # int64 [...], in the bank
     ) -> list[Tensor]:  # three fp32 [...,C_l,H_l,W_l]
-        """The features of some templates; of index -1, that of a query that is not finite, NaN."""
+        """The features of some templates; of index -1, that of a query that is not finite, NaN at the coarse
+        level, where the query was.
+        """
         found = []
-        for level in self.features:
+        for number, level in enumerate(self.features):
             at = indices.to(level.device)
-            features = level[at.clamp_min(0)].float()
-            found.append(features.masked_fill((at < 0).reshape(*at.shape, 1, 1, 1), torch.nan))
+            features = level.index_select(0, at.clamp_min(0).flatten()).unflatten(0, at.shape).float()
+            if number % 3 == 2:
+                features = features + torch.where(at < 0, torch.nan, 0.0).reshape(*at.shape, 1, 1, 1)
+            found.append(features)
         return found
 
     def retrieve(

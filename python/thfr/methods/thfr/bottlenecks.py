@@ -4,11 +4,13 @@ detail.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from thfr.methods.common.resolution import cut
-from thfr.methods.thfr.layers import BottleneckBlock, ChannelNorm, conv_norm
+from thfr.methods.thfr.layers import BottleneckBlock, ChannelNorm, LeanBlock, Scale, conv_norm
 
 
 class GlobalBottleneck(nn.Module):
@@ -33,18 +35,53 @@ class GlobalBottleneck(nn.Module):
         self.fine = _halved(channels[0], fine)
         self.middle = _halved(channels[1], middle)
         joined = (channels[0] << fine) + (channels[1] << middle) + channels[2]
-        halvings = (stride // 32).bit_length() - 1
-        layers: list[nn.Module] = [BottleneckBlock(joined, width, stride=2)]
-        layers += [BottleneckBlock(width, width, stride=2) for _ in range(halvings)]
-        layers += [BottleneckBlock(width, width) for _ in range(blocks - 1)]
-        for _ in range(halvings):
-            layers += [nn.ConvTranspose2d(width, width, 2, 2, bias=False), ChannelNorm(width), nn.ReLU()]
-        self.blocks = nn.Sequential(*layers)
+        self.blocks = _squeeze(BottleneckBlock, joined, width, blocks, stride)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         fine, middle, coarse = features
         x = self.blocks(torch.cat([self.fine(fine), self.middle(middle), coarse], dim=1))
         return cut(x, tuple(-(-edge // 2) for edge in coarse.shape[2:]))
+
+
+class LightGlobalBottleneck(nn.Module):
+    """The global bottleneck with each level brought to the coarse resolution by one convolution whose squares
+    do not overlap, to half of the coarse level's channels, and leaner blocks.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        width: int,
+        blocks: int,
+        stride: int,
+    ) -> None:
+        super().__init__()
+        share = channels[2] // 2
+        edges = [strides[2] // own for own in strides]
+        self.joins = nn.ModuleList(
+            nn.Conv2d(count, share, edge, edge) for count, edge in zip(channels, edges, strict=True)
+        )
+        self.blocks = _squeeze(LeanBlock, 3 * share, width, blocks, stride)
+
+    def forward(self, features: list[Tensor], scales: list[Scale]) -> Tensor:
+        given = zip(self.joins, features, scales, strict=True)
+        joined = [scale.of_standardised(cast(nn.Conv2d, join), feature) for join, feature, scale in given]
+        x = self.blocks(torch.cat(joined, dim=1))
+        return cut(x, tuple(-(-edge // 2) for edge in features[2].shape[2:]))
+
+
+def _squeeze(
+    block: type[BottleneckBlock] | type[LeanBlock], inputs: int, width: int, blocks: int, stride: int
+) -> nn.Sequential:
+    """Blocks at ``stride``, and the way back to 32."""
+    halvings = (stride // 32).bit_length() - 1
+    layers: list[nn.Module] = [block(inputs, width, stride=2)]
+    layers += [block(width, width, stride=2) for _ in range(halvings)]
+    layers += [block(width, width) for _ in range(blocks - 1)]
+    for _ in range(halvings):
+        layers += [nn.ConvTranspose2d(width, width, 2, 2, bias=False), ChannelNorm(width), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 def _halved(channels: int, times: int) -> nn.Module:
@@ -70,3 +107,18 @@ class LocalBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
+
+
+class LightLocalBottleneck(nn.Module):
+    """As :class:`LocalBottleneck` with one norm; squares of ``fold`` x ``fold`` locations come out as one."""
+
+    def __init__(self, channels: int, reduction: int, outputs: int, fold: int = 1) -> None:
+        super().__init__()
+        narrow = max(channels // reduction, 2)
+        self.reduce = nn.Conv2d(channels, narrow, 1)
+        self.body = nn.Sequential(
+            conv_norm(narrow, narrow), nn.PixelUnshuffle(fold), nn.Conv2d(narrow * fold**2, outputs, 1)
+        )
+
+    def forward(self, x: Tensor, scale: Scale) -> Tensor:
+        return self.body(scale.of_standardised(self.reduce, x))

@@ -20,6 +20,10 @@ class THFRModelConfig(ModelConfig):
     """gbn: global bottleneck; lbn: local bottlenecks; gl: both; thfr: both with template-guided
     compensation.
     """
+    decoder: Literal["full", "light"] = "full"
+    """light: a fifth of the multiplications, for processors: a third of the time to train, and an image costs
+    about 1.6 times its extractor (docs/results/export.md); best with a ``learning_rate`` of 0.004.
+    """
     bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
     """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
     global_blocks: int = Field(default=3, ge=1)
@@ -39,8 +43,11 @@ class THFRModelConfig(ModelConfig):
     decoder adds to them; False: what the decoder makes of them.
     """
     attention_heads: int = Field(default=1, ge=1)
+    """Of a full decoder; a light one has one."""
     attention_pool: Literal[1, 2, 4] = 2
-    """Edge of the squares over which the template's features at stride 4 are averaged to make keys."""
+    """Edge of the squares over which the template's features at stride 4 are averaged to make keys; of a full
+    decoder.
+    """
     attention_temperature: float = Field(default=30.0, gt=0)
     """Factor on the cosine similarity of query and key."""
     prior_width: float = Field(default=1.0, gt=0)
@@ -72,6 +79,15 @@ class THFRModelConfig(ModelConfig):
             raise ValueError(
                 f"global_stride: expected a divisor of size, {in_words(self.size)}, got {self.global_stride}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _of_its_decoder(self) -> THFRModelConfig:
+        if self.decoder == "light":
+            for name in ("attention_heads", "attention_pool"):
+                value, default = getattr(self, name), type(self).model_fields[name].default
+                if value != default:
+                    raise ValueError(f"{name}: expected {default}, since decoder is light, got {value}")
         return self
 
     @property

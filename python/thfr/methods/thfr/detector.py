@@ -19,7 +19,8 @@ from thfr.methods.registry import register_method
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.fitting import fit_restoration
-from thfr.methods.thfr.network import THFRNetwork
+from thfr.methods.thfr.making import make_network
+from thfr.methods.thfr.network import RestorationNetwork
 from thfr.runs.tensors import part
 
 __all__ = ["THFRConfig", "THFRDetector"]
@@ -41,13 +42,13 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         self,
         config: THFRConfig,
         extractor: FeatureExtractor,
-        network: THFRNetwork,
+        network: RestorationNetwork,
         bank: TemplateBank | None,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
         super().__init__(config, extractor, device, precision)
-        self.network: THFRNetwork = self._placed(network)
+        self.network: RestorationNetwork = self._placed(network)
         self.bank = None if bank is None else bank.to(self.device)
         self._next_random: int | None = None  # seed of the next image's random templates; None: the nearest
 
@@ -165,7 +166,7 @@ class THFRDetector(RestoringDetector[THFRConfig]):
     def from_state(
         cls, config: THFRConfig, extractor: FeatureExtractor, state: dict[str, Tensor], *options: Any
     ) -> THFRDetector:
-        network = THFRNetwork(config.model, extractor.channels)
+        network = make_network(config.model, extractor.channels)
         network.load_state_dict(part(state, _NETWORK), strict=True)
         bank = None
         if config.model.uses_templates:

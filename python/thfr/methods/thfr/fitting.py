@@ -20,12 +20,13 @@ from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.corruption import corrupted
-from thfr.methods.thfr.network import THFRNetwork
+from thfr.methods.thfr.making import make_network
+from thfr.methods.thfr.network import RestorationNetwork
 
 
 def fit_restoration(
     config: THFRConfig, extractor: FeatureExtractor, context: FitContext
-) -> tuple[THFRNetwork, TemplateBank | None, dict[str, Any]]:
+) -> tuple[RestorationNetwork, TemplateBank | None, dict[str, Any]]:
     """Train on good images: the network, the bank of a variant with compensation, and metadata.
 
     Raises:
@@ -85,10 +86,10 @@ class _Fitting:
             restored = self.network(given, templates)
         return restoration_losses(target, restored, settings.loss)
 
-    def _make_network(self, channels: tuple[int, ...]) -> THFRNetwork:
+    def _make_network(self, channels: tuple[int, ...]) -> RestorationNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.training.seed)
-            network = THFRNetwork(self.config.model, channels)
+            network = make_network(self.config.model, channels)
         network.set_statistics(*self.store.statistics())
         return network.to(self.device)
 

@@ -4,6 +4,8 @@ levels.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ from thfr.methods.common.resolution import doubled
 from thfr.methods.thfr.bottlenecks import GlobalBottleneck, LocalBottleneck
 from thfr.methods.thfr.compensation import Compensation
 from thfr.methods.thfr.config import THFRModelConfig
-from thfr.methods.thfr.layers import ResidualBlock, conv_norm
+from thfr.methods.thfr.layers import ResidualBlock, Scale, conv_norm
 
 
 class DecoderStage(nn.Module):
@@ -58,7 +60,7 @@ class DecoderStage(nn.Module):
         return x, self.head(x)
 
 
-class THFRNetwork(nn.Module):
+class RestorationNetwork(nn.Module, ABC):
     """Restores three feature levels of a normal image from those of an image that may hold an anomaly.
 
     Everything that reaches the output has passed a bottleneck or comes from the template; there is no other
@@ -68,19 +70,61 @@ class THFRNetwork(nn.Module):
     def __init__(self, config: THFRModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.config, self.channels = config, channels
-        width = config.bottleneck_width
         self.use_global = config.variant != "lbn"
         self.use_local = config.variant != "gbn"
         for level, count in enumerate(channels):
             self.register_buffer(f"mean{level}", torch.zeros(1, count, 1, 1))
             self.register_buffer(f"std{level}", torch.ones(1, count, 1, 1))
-        self.globally = None
+        self.globally: nn.Module | None = None
+        # without the global bottleneck the decoder starts from one learnt vector
+        self.start = None
+        if not self.use_global:
+            self.start = nn.Parameter(torch.randn(1, config.bottleneck_width, 1, 1))
+
+    def set_statistics(self, means: list[Tensor], deviations: list[Tensor]) -> None:
+        """Set the per-channel mean and standard deviation [C_l] of the training features, by which inputs are
+        scaled.
+        """
+        for level, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
+            getattr(self, f"mean{level}").copy_(mean.view(1, -1, 1, 1))
+            getattr(self, f"std{level}").copy_(deviation.clamp_min(1e-4).view(1, -1, 1, 1))
+
+    def scales(self) -> list[Scale]:
+        """What was set by :meth:`set_statistics`."""
+        return [Scale(getattr(self, f"mean{level}"), getattr(self, f"std{level}")) for level in range(3)]
+
+    def forward(
+        self,
+        features: list[Tensor],  # [B,C_l,H_l,W_l]
+        templates: list[Tensor] | None = None,  # [B,K,C_l,H_l,W_l]; only where templates compensate
+    ) -> list[Tensor]:
+        """The restored features, in the shapes of ``features``."""
+        if self.config.uses_templates != (templates is not None):
+            need = "needs" if self.config.uses_templates else "takes no"
+            raise ValueError(f"THFRNetwork: the variant {self.config.variant} {need} templates")
+        return self.restore(features, templates)
+
+    @abstractmethod
+    def restore(self, features: list[Tensor], templates: list[Tensor] | None) -> list[Tensor]:
+        """As :meth:`forward`, of what fits together."""
+
+    def started(self, coarse: Tensor) -> Tensor:  # [B,C,H,W] -> [B,width,H/2,W/2]
+        """What the decoder starts from without a global bottleneck."""
+        assert self.start is not None
+        batch, _, height, width = coarse.shape
+        return self.start.expand(batch, -1, -(-height // 2), -(-width // 2))
+
+
+class THFRNetwork(RestorationNetwork):
+    """The network of ``decoder: full``."""
+
+    def __init__(self, config: THFRModelConfig, channels: tuple[int, ...]) -> None:
+        super().__init__(config, channels)
+        width = config.bottleneck_width
         if self.use_global:
             self.globally = GlobalBottleneck(
                 channels, config.spec.strides, width, config.global_blocks, config.global_stride
             )
-        # without the global bottleneck the decoder starts from one learnt vector
-        self.start = None if self.use_global else nn.Parameter(torch.randn(1, width, 1, 1))
         stages: list[DecoderStage] = []
         inputs = width
         for level in (2, 1, 0):
@@ -94,35 +138,14 @@ class THFRNetwork(nn.Module):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def set_statistics(self, means: list[Tensor], deviations: list[Tensor]) -> None:
-        """Set the per-channel mean and standard deviation [C_l] of the training features, by which inputs are
-        scaled.
-        """
-        for level, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
-            getattr(self, f"mean{level}").copy_(mean.view(1, -1, 1, 1))
-            getattr(self, f"std{level}").copy_(deviation.clamp_min(1e-4).view(1, -1, 1, 1))
-
-    def forward(
-        self,
-        features: list[Tensor],  # [B,C_l,H_l,W_l]
-        templates: list[Tensor] | None = None,  # [B,K,C_l,H_l,W_l]; only where templates compensate
-    ) -> list[Tensor]:
-        """The restored features, in the shapes of ``features``."""
-        if self.config.uses_templates != (templates is not None):
-            need = "needs" if self.config.uses_templates else "takes no"
-            raise ValueError(f"THFRNetwork: the variant {self.config.variant} {need} templates")
+    def restore(self, features: list[Tensor], templates: list[Tensor] | None) -> list[Tensor]:
         inputs = self._scaled(features)
         references: list[Tensor | None] = [None, None, None]
         if templates is not None:
             counts = [level.shape[:2] for level in templates]
             flat = self._scaled([level.flatten(0, 1) for level in templates])
             references = [level.unflatten(0, count) for level, count in zip(flat, counts, strict=True)]
-        if self.globally is not None:
-            x = self.globally(inputs)
-        else:
-            assert self.start is not None
-            batch, _, height, width = features[2].shape
-            x = self.start.expand(batch, -1, -(-height // 2), -(-width // 2))
+        x = self.started(features[2]) if self.globally is None else self.globally(inputs)
         restored: list[Tensor] = []
         for index, stage in enumerate(self.stages):
             level = 2 - index
