@@ -4,5 +4,6 @@ from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.methods.thfr.making import make_network
+from thfr.methods.thfr.network import THFRNetwork
 
-__all__ = ["THFRConfig", "THFRDetector", "TemplateBank", "make_network"]
+__all__ = ["THFRConfig", "THFRDetector", "THFRNetwork", "TemplateBank", "make_network"]
