@@ -17,6 +17,7 @@ from thfr.methods.template import TemplateDetector
 from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
+from thfr.methods.template.usual import Found, Usual
 from thfr.methods.thfr.bank import TemplateBank
 from torch.nn import functional as F
 
@@ -102,33 +103,81 @@ def test_memory_of_all_patches_and_of_some() -> None:
     torch.testing.assert_close(patch_vectors(levels).norm(dim=1), torch.ones(4, 4, 8))
     assert memory.distances(levels).abs().max() < 1e-3
     first = [level[:1] for level in levels]
-    assert memory.distances(first, torch.tensor([0])).min() > 0.05
+    assert memory.find(first, torch.tensor([0])).difference.min() > 0.05
     assert 0.5 < unrelated < 1.1
     some, _ = PatchMemory.build(levels, 20, 100, 8, 0)
     assert len(some) == 20
     assert not torch.equal(PatchMemory.build(levels, 20, 100, 8, 1)[0].patches, some.patches)
 
 
+def found_at(difference: float, patch: int) -> Found:
+    """Nine locations, all nearest to the same patch of a memory, with a tenth of the next one."""
+    near = torch.tensor([[patch, patch + 1]]).expand(9, 2)
+    return Found(torch.full((1, 3, 3), difference), near, torch.tensor([[0.9, 0.1]]).expand(9, 2))
+
+
+def test_a_difference_counts_in_proportion_to_what_is_usual_there() -> None:
+    unknown = Usual.unknown(noise(20, 4))
+    assert torch.equal(unknown.proportion(found_at(0.3, 2)), found_at(0.3, 2).difference)
+    usual = unknown
+    for _ in range(20):
+        usual = usual.with_image(found_at(0.1, 0)).with_image(found_at(0.4, 10))
+    smooth, rough = (float(usual.proportion(found_at(0.3, patch)).mean()) for patch in (0, 10))
+    assert smooth > 2 * rough
+    assert rough < 0.3 < smooth
+    again = usual.with_image(found_at(0.9, 5)).with_image(found_at(0.9, 5), times=-1)
+    torch.testing.assert_close(again.proportion(found_at(0.3, 5)), usual.proportion(found_at(0.3, 5)))
+
+
+def test_what_is_usual_is_of_good_images_that_the_memory_does_not_hold(detector: TemplateDetector) -> None:
+    (memory,) = detector.memories
+    locations = memory.find(detector.bank.gather(torch.arange(9))).difference.numel()
+    assert float(memory.usual.counts.sum()) == pytest.approx(locations, rel=1e-3)
+    usual = Usual.unknown(memory.patches)
+    for row in range(9):
+        usual = usual.with_image(memory.find(detector.bank.gather(torch.tensor([row])), torch.tensor([row])))
+    torch.testing.assert_close(memory.usual.squares, usual.squares, rtol=1e-3, atol=1e-5)
+
+
+def test_shares_of_the_patches_end_at_nothing(detector: TemplateDetector) -> None:
+    """So that which of two equally similar patches is in the list cannot matter."""
+    found = detector.memories[0].find(detector.bank.gather(torch.tensor([3])), torch.tensor([3]))
+    torch.testing.assert_close(found.shares.sum(1), torch.ones(len(found.shares)))
+    assert found.shares[:, -1].max() < 0.01
+    assert (found.shares.diff(dim=1) <= 0).all()
+
+
+def test_a_run_of_before_there_was_a_proportion(detector: TemplateDetector) -> None:
+    values = detector.config.model_dump(mode="json") | {"weights_digest": "0"}
+    del values["model"]["in_proportion"]
+    assert detector.config.from_values(values).model.in_proportion is False  # type: ignore[attr-defined]
+    assert detector.config.from_values(values | {"weights_digest": None}).model.in_proportion  # type: ignore[attr-defined]
+
+
 def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetector) -> None:
     bank, row = detector.bank, 4
     maps = detector.good_maps()
     assert maps is not None
-    found = list(maps)
-    assert len(found) == 9
+    good = list(maps)
+    assert len(good) == 9
     others = torch.arange(9) != row
     (memory,) = detector.memories
+    kept = memory.owners != row
+    found = memory.find(bank.gather(torch.tensor([row])), torch.tensor([row]))
+    usual = memory.usual.with_image(found, times=-1)
+    usual = Usual(usual.squares[kept], usual.counts[kept])
     smaller = TemplateDetector(
         detector.config,
         detector.extractor,
         TemplateBank([level[others] for level in bank.features], bank.indices[others]),
-        [PatchMemory(memory.patches[memory.owners != row], memory.owners[memory.owners != row])],
+        [PatchMemory(memory.patches[kept], memory.owners[kept], usual)],
         detector.peaks,
         detector.say,
     )
     expected, _ = smaller.score_prepared(products(9, 0)[row : row + 1])
-    torch.testing.assert_close(found[row], expected, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(good[row], expected, rtol=1e-2, atol=1e-2)
     assert detector.threshold is not None
-    assert detector.threshold.scores[-1] == pytest.approx(max(float(m.max()) for m in found))
+    assert detector.threshold.scores[-1] == pytest.approx(max(float(m.max()) for m in good))
     assert detector.scale is not None
     assert "without itself" in detector.threshold.source
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from thfr.methods.template.calibration import say_of_parts, steadiness, unrelate
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
+from thfr.methods.template.usual import Found, Usual
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
@@ -117,7 +118,13 @@ class TemplateDetector(Detector[TemplateConfig]):
         """Set :attr:`peaks` and :attr:`say`: of a backbone's parts by what they say, then of the backbones by
         how little the peaks of their sums vary.
         """
-        good = list(self._leaving_out(torch.arange(len(self.bank))))
+        rows = torch.arange(len(self.bank))
+        found = list(self._found_without(rows))
+        if self.config.model.in_proportion and len(self.bank.indices.unique()) >= _FEW:
+            for number, memory in enumerate(self.memories):
+                for _, of in found:
+                    memory.usual = memory.usual.with_image(of[number])
+        good = list(self._in_proportion(rows, found))
         peaks = [torch.cat([self._smoothed([part])[1] for part in parts]) for parts in good]
         self.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
         say = torch.empty_like(self.peaks)
@@ -183,23 +190,41 @@ class TemplateDetector(Detector[TemplateConfig]):
     def _material(
         self,
         features: list[Tensor],  # [B,C_l,H_l,W_l]
-        without: Tensor | None = None,  # int64 [n]: rows of the bank
     ) -> list[Tensor]:  # of each backbone, fp32 [B,H_2,W_2]
         groups = zip(self.memories, by_backbone(features), strict=True)
-        return [memory.distances(levels, without) for memory, levels in groups]
+        return [memory.distances(levels) for memory, levels in groups]
 
-    @torch.inference_mode()
     def _leaving_out(self, rows: Tensor) -> Iterator[list[Tensor]]:
         """For at most 64 of these rows of the bank, evenly spread, the parts [1,h_p,w_p] that they would give
-        were their image (all tiles and copies of it) not in bank and memory; of a single image, its copies
-        stand for others.
+        were their image not in bank and memory, nor among those that tell what is usual.
+        """
+        return self._in_proportion(rows, self._found_without(rows))
+
+    def _in_proportion(
+        self, rows: Tensor, found: Iterable[tuple[list[Tensor], list[Found]]]
+    ) -> Iterator[list[Tensor]]:
+        """The parts of what was found for these rows; of rows that tell what is usual, without themselves."""
+        settling = set(_spread(torch.arange(len(self.bank))).tolist())
+        for row, (parts, of) in zip(_spread(rows).tolist(), found, strict=True):
+            material = []
+            for memory, one in zip(self.memories, of, strict=True):
+                usual = memory.usual
+                if usual.known and row in settling:
+                    usual = usual.with_image(one, times=-1)
+                material.append(usual.proportion(one))
+            yield parts + material
+
+    @torch.inference_mode()
+    def _found_without(self, rows: Tensor) -> Iterator[tuple[list[Tensor], list[Found]]]:
+        """For at most 64 of these rows of the bank, evenly spread, the arrangement's parts [1,h_l,w_l] and
+        what each memory would find, were their image (all tiles and copies of it) not in bank and memory; of
+        a single image, its copies stand for others.
         """
         bank, model = self.bank, self.config.model
         owners = bank.indices // model.tile_count
         if len(owners.unique()) == 1:
             owners = torch.arange(len(bank)) // model.tile_count
-        spread = torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()
-        for row in rows[spread].tolist():
+        for row in _spread(rows).tolist():
             features = bank.gather(torch.tensor([row]))
             own = owners == owners[row]
             parts: list[Tensor] = []
@@ -208,9 +233,9 @@ class TemplateDetector(Detector[TemplateConfig]):
                 similar = bank.keys[others.to(bank.keys.device)] @ bank.keys[row]
                 nearest = others[similar.topk(min(model.template_count, len(others))).indices.cpu()]
                 parts += self._arrangement(features, [level[None] for level in bank.gather(nearest)])
-            if self.memories:
-                parts += self._material(features, own.nonzero()[:, 0].to(self.device))
-            yield parts
+            without = own.nonzero()[:, 0].to(self.device)
+            groups = zip(self.memories, by_backbone(features), strict=False)  # there may be no memory
+            yield parts, [memory.find(levels, without) for memory, levels in groups]
 
     def good_maps(self) -> Iterator[Tensor] | None:
         """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
@@ -239,9 +264,12 @@ class TemplateDetector(Detector[TemplateConfig]):
     def state(self) -> dict[str, Tensor]:
         state = {f"{_BANK}level{number}": level for number, level in enumerate(self.bank.features)}
         state |= {f"{_BANK}rows": self.bank.indices, "peaks": self.peaks, "say": self.say}
+        model = self.config.model
         for number, memory in enumerate(self.memories):
             prefix = _memory(number)
             state |= {f"{prefix}patches": memory.patches, f"{prefix}owners": memory.owners}
+            if model.in_proportion:
+                state |= {f"{prefix}squares": memory.usual.squares, f"{prefix}counts": memory.usual.counts}
         return state
 
     @classmethod
@@ -264,7 +292,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         if model.parts != "arrangement":
             for number, of in enumerate(by_backbone(levels)):
                 prefix = _memory(number)
-                memories.append(PatchMemory(state[f"{prefix}patches"], state[f"{prefix}owners"]))
+                usual = Usual(*(state[f"{prefix}{name}"] for name in ("squares", "counts"))) if model.in_proportion else None
+                memories.append(PatchMemory(state[f"{prefix}patches"], state[f"{prefix}owners"], usual))
                 memories[-1].check(of)
             count += len(memories)
         for name in ("peaks", "say"):
@@ -272,6 +301,11 @@ class TemplateDetector(Detector[TemplateConfig]):
                 raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
         bank = _bank(levels, held["rows"], model)
         return cls(config, extractor, bank, memories, state["peaks"], state["say"], device, precision)
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """At most 64 of them, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()]
 
 
 def by_backbone(levels: list[Tensor]) -> list[list[Tensor]]:

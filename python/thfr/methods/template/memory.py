@@ -15,17 +15,22 @@ from torch.nn import functional as F
 import thfr_ext
 from thfr.errors import InputError
 from thfr.methods.common.patches import location_vectors
+from thfr.methods.template.usual import Found, Usual
 from thfr.random_streams import drawn, generator
 
 _CANDIDATES, _PROJECTION = 21, 22  # random streams
 _BATCH = 8
+_AROUND = 8  # patches of the memory that say together what is usual: one alone would be chance
 
 
 class PatchMemory:
-    """``patches``, fp16 [M,D], of good images; ``owners``, int64 [M]: the row of the bank each is from."""
+    """``patches``, fp16 [M,D], of good images; ``owners``, int64 [M]: the row of the bank each is from;
+    ``usual``: of each, what good images that the memory does not hold differ by.
+    """
 
-    def __init__(self, patches: Tensor, owners: Tensor) -> None:
+    def __init__(self, patches: Tensor, owners: Tensor, usual: Usual | None = None) -> None:
         self.patches, self.owners = patches, owners
+        self.usual = Usual.unknown(patches) if usual is None else usual
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -33,19 +38,37 @@ class PatchMemory:
     def distances(
         self,
         levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l]
-        without: Tensor | None = None,  # int64 [n]: rows of the bank whose patches do not count
     ) -> Tensor:  # fp32 [B,H,W]
-        """1 - cosine similarity of each location's patch to the most similar one."""
-        queries, patches = patch_vectors(levels), self.patches
+        """1 - cosine similarity of each location's patch to the most similar one, in proportion to what is
+        usual there.
+        """
+        return self.usual.proportion(self.find(levels))
+
+    def find(
+        self,
+        levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l]
+        without: Tensor | None = None,  # int64 [n]: rows of the bank whose patches do not count
+    ) -> Found:
+        """The most similar patches. Of those around a location each has a share by how much more similar it
+        is than the last of them: a share that ends at 0, so that no rounding changes an answer.
+        """
+        queries, patches, places = patch_vectors(levels), self.patches, None
         if without is not None:
             others = ~torch.isin(self.owners, without)
-            patches = patches[others] if bool(others.any()) else patches
-        similarity, _ = thfr_ext.nearest_templates(location_vectors(queries), patches, metric="cosine")
-        return 1 - similarity.view(-1, *queries.shape[2:])
+            if bool(others.any()):
+                patches, places = patches[others], others.nonzero()[:, 0]
+        count = min(_AROUND, len(patches))
+        similarity, nearest = thfr_ext.nearest_templates(
+            location_vectors(queries), patches, k=count, metric="cosine"
+        )
+        above = similarity - similarity[:, -1:] + 1e-6
+        found = nearest if places is None else places[nearest]
+        difference = (1 - similarity[:, 0]).view(-1, *queries.shape[2:])
+        return Found(difference, found, above / above.sum(1, keepdim=True))
 
     def to(self, device: torch.device | str) -> PatchMemory:
         """The memory on another device."""
-        return PatchMemory(self.patches.to(device), self.owners.to(device))
+        return PatchMemory(self.patches.to(device), self.owners.to(device), self.usual.to(device))
 
     def check(
         self,
@@ -59,6 +82,10 @@ class PatchMemory:
         if self.owners.shape != self.patches.shape[:1]:
             shape = list(self.owners.shape)
             raise InputError(f"template: owners must be [{len(self.patches)}], got {shape}")
+        for tensor in (self.usual.squares, self.usual.counts):
+            if tensor.shape != self.patches.shape[:1]:
+                shape = list(tensor.shape)
+                raise InputError(f"template: usual differences must be [{len(self.patches)}], got {shape}")
 
     @classmethod
     def build(
