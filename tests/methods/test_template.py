@@ -38,9 +38,12 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_images(tmp_path_factory.mktemp("good"), products(9, 0))
 
 
-@pytest.fixture(scope="module")
-def detector(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run(small_config("template"), paths, tmp_path_factory.mktemp("template") / "run")
+@pytest.fixture(scope="module", params=[False, True], ids=["as they are", "in proportion"])
+def detector(
+    request: pytest.FixtureRequest, paths: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    config = template_config(in_proportion=request.param)
+    return run(config, paths, tmp_path_factory.mktemp("template") / "run")
 
 
 def test_the_strict_answer_is_the_least_difference_at_the_place() -> None:
@@ -131,6 +134,9 @@ def test_a_difference_counts_in_proportion_to_what_is_usual_there() -> None:
 
 def test_what_is_usual_is_of_good_images_that_the_memory_does_not_hold(detector: TemplateDetector) -> None:
     (memory,) = detector.memories
+    if not detector.config.model.in_proportion:
+        assert not memory.usual.known
+        return
     locations = memory.find(detector.bank.gather(torch.arange(9))).difference.numel()
     assert float(memory.usual.counts.sum()) == pytest.approx(locations, rel=1e-3)
     usual = Usual.unknown(memory.patches)
@@ -139,19 +145,28 @@ def test_what_is_usual_is_of_good_images_that_the_memory_does_not_hold(detector:
     torch.testing.assert_close(memory.usual.squares, usual.squares, rtol=1e-3, atol=1e-5)
 
 
+def test_a_stored_run_knows_what_is_usual(
+    detector: TemplateDetector, paths: list[Path], tmp_path: Path
+) -> None:
+    run(detector.config, paths, tmp_path / "run")
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    assert isinstance(loaded, TemplateDetector)
+    assert loaded.memories[0].usual.known == detector.config.model.in_proportion
+    images = spotted(2, 3)
+    assert torch.equal(loaded.score_prepared(images)[0], detector.score_prepared(images)[0])
+    maps, again = detector.good_maps(), loaded.good_maps()  # kept from the fitting, and made anew
+    assert maps is not None
+    assert again is not None
+    for one, other in zip(maps, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_shares_of_the_patches_end_at_nothing(detector: TemplateDetector) -> None:
     """So that which of two equally similar patches is in the list cannot matter."""
     found = detector.memories[0].find(detector.bank.gather(torch.tensor([3])), torch.tensor([3]))
     torch.testing.assert_close(found.shares.sum(1), torch.ones(len(found.shares)))
     assert found.shares[:, -1].max() < 0.01
     assert (found.shares.diff(dim=1) <= 0).all()
-
-
-def test_a_run_of_before_there_was_a_proportion(detector: TemplateDetector) -> None:
-    values = detector.config.model_dump(mode="json") | {"weights_digest": "0"}
-    del values["model"]["in_proportion"]
-    assert detector.config.from_values(values).model.in_proportion is False  # type: ignore[attr-defined]
-    assert detector.config.from_values(values | {"weights_digest": None}).model.in_proportion  # type: ignore[attr-defined]
 
 
 def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetector) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
 
@@ -32,9 +32,9 @@ class TemplateModelConfig(ModelConfig):
     """Of a tile's place in the key, beside its features, where images are seen in tiles."""
     memory: int = Field(default=8192, ge=1)
     """Patches kept of each backbone, a coreset of those of all images."""
-    in_proportion: bool = True
-    """Whether a difference to the memory counts in proportion to what good images that it does not hold usually
-    differ by there.
+    in_proportion: bool = False
+    """Whether a difference to the memory counts in proportion to what is usual near those patches, told by
+    good images that the memory does not hold; from eight images on.
     """
 
     @property
@@ -68,14 +68,6 @@ class TemplateConfig(RunConfig):
     method: Literal["template"] = "template"
     model: TemplateModelConfig = TemplateModelConfig()
     training: TemplateTrainingConfig = TemplateTrainingConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_older_run(cls, values: Any) -> Any:
-        """A run whose configuration does not say whether differences count in proportion was fitted without."""
-        if isinstance(values, dict) and values.get("weights_digest") and isinstance(values.get("model"), dict):
-            return {**values, "model": {"in_proportion": False, **values["model"]}}
-        return values
 
     @property
     def leaves_out(self) -> bool:

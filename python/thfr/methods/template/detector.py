@@ -296,7 +296,9 @@ class TemplateDetector(Detector[TemplateConfig]):
         if model.parts != "arrangement":
             for number, of in enumerate(by_backbone(levels)):
                 prefix = _memory(number)
-                usual = Usual(*(state[f"{prefix}{name}"] for name in ("squares", "counts"))) if model.in_proportion else None
+                usual = None
+                if model.in_proportion:
+                    usual = Usual(state[f"{prefix}squares"], state[f"{prefix}counts"])
                 memories.append(PatchMemory(state[f"{prefix}patches"], state[f"{prefix}owners"], usual))
                 memories[-1].check(of)
             count += len(memories)

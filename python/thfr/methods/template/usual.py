@@ -1,8 +1,8 @@
 """What a memory of patches usually gives for good images, patch by patch of the memory.
 
-A thread of a screw differs from all threads of other screws by more than plain metal ever does from plain metal.
-So each patch of the memory knows how far good patches that it is near to, of images that the memory does not
-hold, lie from the memory, and a difference counts in proportion to that.
+A thread of a screw differs from all threads of other screws by more than plain metal ever does from plain
+metal. So each patch of the memory knows how far good patches that it is near to, of images that the memory
+does not hold, lie from the memory, and a difference counts in proportion to that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_PRIOR = 5.0  # good patches with the usual difference of the whole memory, that each patch has seen beforehand
+_PRIOR = 5.0  # good patches, as the whole memory has them, that each patch has seen beforehand
 _FLOOR = 0.25  # share of the usual difference of the whole memory that is added to each patch's own
 
 
