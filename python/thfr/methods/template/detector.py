@@ -18,7 +18,7 @@ from thfr.methods.registry import register_method
 from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig
 from thfr.methods.template.difference import template_difference
-from thfr.methods.template.memory import PatchMemory
+from thfr.methods.template.memory import AROUND, PatchMemory
 from thfr.methods.template.usual import Found, Usual
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
@@ -224,6 +224,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         a single image, its copies stand for others.
         """
         bank, model = self.bank, self.config.model
+        around = AROUND if model.in_proportion else 1
         owners = bank.indices // model.tile_count
         if len(owners.unique()) == 1:
             owners = torch.arange(len(bank)) // model.tile_count
@@ -238,7 +239,7 @@ class TemplateDetector(Detector[TemplateConfig]):
                 parts += self._arrangement(features, [level[None] for level in bank.gather(nearest)])
             without = own.nonzero()[:, 0].to(self.device)
             groups = zip(self.memories, by_backbone(features), strict=False)  # there may be no memory
-            yield parts, [memory.find(levels, without) for memory, levels in groups]
+            yield parts, [memory.find(levels, without, around) for memory, levels in groups]
 
     def good_maps(self) -> Iterator[Tensor] | None:
         """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None

@@ -20,7 +20,8 @@ from thfr.random_streams import drawn, generator
 
 _CANDIDATES, _PROJECTION = 21, 22  # random streams
 _BATCH = 8
-_AROUND = 8  # patches of the memory that say together what is usual: one alone would be chance
+AROUND = 8
+"""Patches of the memory that say together what is usual; one alone would be chance."""
 
 
 class PatchMemory:
@@ -42,22 +43,23 @@ class PatchMemory:
         """1 - cosine similarity of each location's patch to the most similar one, in proportion to what is
         usual there.
         """
-        return self.usual.proportion(self.find(levels))
+        return self.usual.proportion(self.find(levels, around=AROUND if self.usual.known else 1))
 
     def find(
         self,
         levels: Sequence[Tensor],  # three [B,C_l,H_l,W_l]
         without: Tensor | None = None,  # int64 [n]: rows of the bank whose patches do not count
+        around: int = AROUND,
     ) -> Found:
-        """The most similar patches. Of those around a location each has a share by how much more similar it
-        is than the last of them: a share that ends at 0, so that no rounding changes an answer.
+        """The ``around`` most similar patches. Of those each has a share by how much more similar it is than
+        the last of them: a share that ends at 0, so that no rounding changes an answer.
         """
         queries, patches, places = patch_vectors(levels), self.patches, None
         if without is not None:
             others = ~torch.isin(self.owners, without)
             if bool(others.any()):
                 patches, places = patches[others], others.nonzero()[:, 0]
-        count = min(_AROUND, len(patches))
+        count = min(around, len(patches))
         similarity, nearest = thfr_ext.nearest_templates(
             location_vectors(queries), patches, k=count, metric="cosine"
         )
