@@ -52,6 +52,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         self.bank = bank.to(self.device)
         self.memories = [memory.to(self.device) for memory in memories]
         self.peaks, self.say = peaks.to(self.device), say.to(self.device)
+        self._good: list[list[Tensor]] | None = None  # parts of good images, where they were just made
 
     @classmethod
     def fit(
@@ -114,6 +115,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         how little the peaks of their sums vary.
         """
         good = list(self._leaving_out(torch.arange(len(self.bank))))
+        self._good = good if len(self.bank.indices.unique()) == len(self.bank) else None
         peaks = [torch.cat([self._smoothed([part])[1] for part in parts]) for parts in good]
         self.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
         say = torch.empty_like(self.peaks)
@@ -145,7 +147,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
         bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
         made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
-        return self._renewed(bank=made.bank, memories=made.memories, peaks=made.peaks, say=made.say)
+        names = ("bank", "memories", "peaks", "say", "_good")
+        return self._renewed(**{name: getattr(made, name) for name in names})
 
     @torch.inference_mode()
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,7 +219,8 @@ class TemplateDetector(Detector[TemplateConfig]):
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
-        return (self._smoothed(self._weighted(parts))[0] for parts in self._leaving_out(originals))
+        good = self._leaving_out(originals) if self._good is None else self._good
+        return (self._smoothed(self._weighted(parts))[0] for parts in good)
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         return self.bank.nearest_images(self, images) if self.config.model.uses_templates else None
