@@ -9,6 +9,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+BLOCK = 4096
+"""Items that are handed to the pool at once: each costs more than a kilobyte while it waits."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,7 +37,8 @@ def parallel_map(
     """
     pool = ThreadPoolExecutor(max_workers=threads or min(16, usable_cpus()))
     try:
-        results = pool.map(function, items)
+        blocks = (items[start : start + BLOCK] for start in range(0, len(items), BLOCK))
+        results = (result for block in blocks for result in pool.map(function, block))
         return list(tqdm(results, total=len(items), desc=description, disable=not progress, leave=False))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
