@@ -68,7 +68,7 @@ def test_a_false_alarm_is_taught_away(
 ) -> None:
     run, out = run_of(method), tmp_path / "taught"
     before = content(run)
-    found = teach(run, folders["alarms"], out, check=[folders["bad"]], device="cpu", why="a new label")
+    found = teach(run, folders["alarms"], out, check=[folders["bad"], []], device="cpu", why="a new label")
     assert content(run) == before  # undo is the old folder
     for change in found.of("taught"):
         assert change.verdict_before == "bad"

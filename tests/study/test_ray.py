@@ -26,7 +26,8 @@ pytestmark = [
 ]
 RECIPE = Path(__file__).resolve().parents[2] / "examples" / "score_on_ray.py"
 # Ray's workers are nice 15 unless told: beside a busy test suite one then takes many minutes to import torch.
-ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# One thread as in this process: sums of convolutions depend on it.
+ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def teach(
     detector, metadata = Detector.load(source, device), read_metadata(source)
     plan = _planned(source, detector, metadata, good, calibration, holdout)
     notes = plan.notes
-    lists = [plan.taught, plan.held, [path for images in check for path in images_of("teach", images, notes)]]
+    checked = [path for images in check if images for path in images_of("teach", images, notes)]
+    lists = [plan.taught, plan.held, checked]
     pixels = [_read(detector, paths, notes, progress) if paths else None for paths in lists]
     model = detector.config.model
     tiles = tiles_of(_given(pixels[0]).images, model)

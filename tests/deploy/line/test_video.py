@@ -122,12 +122,12 @@ def test_a_camera_is_scored_at_its_rate_and_opened_again(tmp_path: Path) -> None
     watcher = VideoWatcher(
         Brightness(), Camera(0), tmp_path / "out", VideoSettings(fps=50.0), open=lambda _: cameras.pop(0)
     )
-    watcher.run(lambda: watcher.scored >= 4)
+    watcher.run(lambda: watcher.scored >= 12)
     rows = list(watcher.journal.rows())
-    assert len({row["file"] for row in rows}) == len(rows) == 4
+    assert len({row["file"] for row in rows}) == len(rows) == 12
     assert all(row["file"].startswith("camera-0/2") and row["verdict"] == "bad" for row in rows)
     times = [row["mtime_ns"] for row in rows]
-    assert min(np.diff(times)) > 0.9e9 / 50
+    assert max(times) - min(times) > 6e9 / 50  # of 11 intervals: a frame may come late, the next one in time
     assert (watcher.report()["source_fps"], watcher.report()["fps"]) == (None, 50.0)
     assert cameras == []
     watcher.close()
