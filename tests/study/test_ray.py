@@ -9,16 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from thfr.inference.stream import predict_stream
 from thfr.methods import Detector
 
-Call = Callable[..., tuple[int, dict[str, Any]]]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
@@ -26,7 +24,7 @@ pytestmark = [
 ]
 RECIPE = Path(__file__).resolve().parents[2] / "examples" / "score_on_ray.py"
 # Ray's workers are nice 15 unless told: beside a busy test suite one then takes many minutes to import torch.
-# One thread as in this process: sums of convolutions depend on it.
+# One thread in all of them: sums of convolutions depend on it.
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 
 
@@ -59,7 +57,7 @@ def workers(parent: int) -> list[int]:
     return found
 
 
-def test_a_killed_worker_is_started_again(data: Path, tiny: list[str], tmp_path: Path, call: Call) -> None:
+def test_a_killed_worker_is_started_again(data: Path, tiny: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs thfr-ext[ray]")
     command = ["ablate", "bottleneck", "--data", data, *tiny, "--epochs", 20, "--seeds", 0]
     command = [*map(str, command), "--category", "plate", "--channels", "16", "32", "--out"]
@@ -76,7 +74,8 @@ def test_a_killed_worker_is_started_again(data: Path, tiny: list[str], tmp_path:
         said = (tmp_path / "log.txt").read_text()[-2000:]
         assert killed, said
         assert parent.poll() == 0, said
-    assert call(*command, str(local))[0] == 0
+    with started(tmp_path / "local.txt", "-m", "thfr", *command, local) as alone:
+        assert alone.wait(timeout=500) == 0, (tmp_path / "local.txt").read_text()[-2000:]
     trials = [sorted(path.name for path in out.glob("trials/*.json")) for out in (remote, local)]
     assert trials[0] == trials[1]
     assert len(trials[0]) == 2
