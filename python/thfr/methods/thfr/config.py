@@ -24,6 +24,10 @@ class THFRModelConfig(ModelConfig):
     """light: a fifth of the multiplications, for processors: a third of the time to train, and an image costs
     about 1.6 times its extractor (docs/results/export.md); best with a ``learning_rate`` of 0.004.
     """
+    parts: Literal["restoration", "all"] = "restoration"
+    """all: what the template method asks is asked, too, of the same bank: safer on a product that lies
+    anywhere, at some tens of milliseconds an image (docs/choosing.md).
+    """
     bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
     """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
     global_blocks: int = Field(default=3, ge=1)
@@ -88,6 +92,12 @@ class THFRModelConfig(ModelConfig):
                 value, default = getattr(self, name), type(self).model_fields[name].default
                 if value != default:
                     raise ValueError(f"{name}: expected {default}, since decoder is light, got {value}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_references(self) -> THFRModelConfig:
+        if self.parts == "all" and not self.uses_templates:
+            raise ValueError(f"parts: expected restoration, since {self.variant} keeps no templates, got all")
         return self
 
     @property
