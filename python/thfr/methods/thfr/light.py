@@ -153,7 +153,7 @@ class LightNetwork(RestorationNetwork):
         self.coarse = Relation(coarse, channels[2], config) if 3 in levels else None
         self.fine = Relation(middle, channels[1], config) if {1, 2} & set(levels) else None
         self.locally = nn.ModuleList(
-            LightLocalBottleneck(channels[level], config.local_reduction, width, fold)
+            LightLocalBottleneck(channels[level], config.reduction, width, fold)
             for level, width, fold in ((2, coarse, 1), (1, middle, 1), (0, middle, self.fold))
             if self.use_local
         )

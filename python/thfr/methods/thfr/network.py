@@ -132,7 +132,7 @@ class THFRNetwork(RestorationNetwork):
             inputs = stages[-1].width
         self.stages = nn.ModuleList(stages)
         self.locally = nn.ModuleList(
-            LocalBottleneck(channels[level], config.local_reduction, stage.width)
+            LocalBottleneck(channels[level], config.reduction, stage.width)
             for level, stage in zip((2, 1, 0), stages, strict=True)
             if self.use_local
         )
