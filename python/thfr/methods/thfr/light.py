@@ -138,9 +138,7 @@ class LightNetwork(RestorationNetwork):
         strides, bottleneck = config.spec.strides, config.bottleneck_width
         self.fold = strides[1] // strides[0]
         if self.use_global:
-            self.globally = LightGlobalBottleneck(
-                channels, strides, bottleneck, config.global_blocks, config.global_stride
-            )
+            self.globally = LightGlobalBottleneck(config, channels)
         levels = config.compensation_levels if config.uses_templates else ()
         middle, coarse = (max(count, 64) for count in channels[1:])
         self.stages = nn.ModuleList(
