@@ -68,6 +68,12 @@ def add_parser(commands: Commands) -> None:
         help="of THFR. light: trained in a third of the time, an image in a third to a half (default: full)",
     )
     model.add_argument(
+        "--parts",
+        choices=("restoration", "all", "both", "arrangement", "material"),
+        help="what the answer is made of. thfr: restoration (default), or all: what template asks, too; "
+        "template: both (default), arrangement or material",
+    )
+    model.add_argument(
         "--backbone",
         metavar="NAME",
         default="wide_resnet50_2",
@@ -147,7 +153,7 @@ def run(args: argparse.Namespace) -> Result:
 
     # Epochs that are asked for are taken at their word; without, small sets get some more.
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
-    given = {"variant": args.variant, "decoder": args.decoder}
+    given = {"variant": args.variant, "decoder": args.decoder, "parts": args.parts}
     own = {name: value for name, value in given.items() if value is not None}
     dataset = load_dataset(args.dataset, args.data, args.category)
     seen = geometry(args)
