@@ -90,19 +90,10 @@ def test_what_only_thfr_has_is_refused(
 
 
 def test_options_of_thfr(plates: Path, tmp_path: Path) -> None:
-    command = [
-        "train",
-        "--decoder",
-        "light",
-        "--parts",
-        "all",
-        "--dataset",
-        "mvtec_ad",
-        "--data",
-        str(plates),
-    ]
-    command += ["--category", "plate", "--backbone", "tf_efficientnet_lite0", "--size", str(SIZE)]
-    assert main([*command, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    options = ["--decoder", "light", "--parts", "all", "--epochs", "1", "--out", str(tmp_path / "run")]
+    seen = ["--backbone", "tf_efficientnet_lite0", "--size", str(SIZE)]
+    data = ["--dataset", "mvtec_ad", "--data", str(plates), "--category", "plate"]
+    assert main(["train", *data, *seen, *options]) == 0
     model = read_config(tmp_path / "run" / "config.yaml").model
     assert (model.decoder, model.parts) == ("light", "all")
 
