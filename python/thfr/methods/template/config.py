@@ -33,6 +33,11 @@ class TemplateModelConfig(ModelConfig):
     memory: int = Field(default=8192, ge=1)
     """Patches kept of each backbone, a coreset of those of all images."""
 
+    counts: bool = False
+    """Multiply an image's map by how unusual the numbers of its parts are
+    (:class:`thfr.methods.template.counts.PartCounts`); of whole images only.
+    """
+
     @property
     def uses_templates(self) -> bool:
         return self.parts != "material"

@@ -16,13 +16,14 @@ from thfr.methods.common.features import feature_batches
 from thfr.methods.registry import register_method
 from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference, weighted
 from thfr.methods.template.config import TemplateConfig
+from thfr.methods.template.counts import PartCounts
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
 from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
 
-_BANK = "bank."  # prefix in the state
+_BANK, _COUNTS = "bank.", "counts."  # prefixes in the state
 _GOOD = 64  # images that tell what is normal; enough to know, seconds on a CPU
 _FEW = 8  # images below which copies of them tell what is normal
 
@@ -34,8 +35,8 @@ class TemplateDetector(Detector[TemplateConfig]):
 
     Attributes: ``bank``, all good images; ``memories``, of each backbone a coreset of their patches, none for
     the arrangement alone; of each part (all levels, then the material of each backbone) ``peaks``, the median
-    peak of good images, and ``say``, its share in the sum. All is made from the bank alone
-    (:meth:`from_bank`), so a run learns more good images by a larger bank.
+    peak of good images, and ``say``, its share in the sum; ``counts``, of good images' parts, or None. All is
+    made from the bank alone (:meth:`from_bank`), so a run learns more good images by a larger bank.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class TemplateDetector(Detector[TemplateConfig]):
         memories: list[PatchMemory],
         peaks: Tensor,  # fp32 [P]
         say: Tensor,  # fp32 [P]
+        counts: PartCounts | None,
         *options: Any,
     ) -> None:
         super().__init__(config, extractor, *options)
+        self.counts = None if counts is None else counts.to(self.device)
         self.bank = bank.to(self.device)
         self.memories = [memory.to(self.device) for memory in memories]
         self.peaks, self.say = peaks.to(self.device), say.to(self.device)
@@ -73,6 +76,7 @@ class TemplateDetector(Detector[TemplateConfig]):
             "copies": len(images) - len(context.images),
             "memory": sum(map(len, detector.memories)),
             "say": [round(share, 3) for share in detector.say.tolist()],
+            **({} if detector.counts is None else {"counts": detector.counts.summary()}),
             "features_mapped": store.mapped,
         }
         store.close()
@@ -92,6 +96,10 @@ class TemplateDetector(Detector[TemplateConfig]):
         Rows of the bank with the same index are one image and copies of it.
         """
         model, settings = config.model, config.training
+        if model.counts and not config.leaves_out:
+            raise InputError(
+                "template: model.counts: expected whole images, got tiles, a letterbox or a region"
+            )
         bank, memories, unrelated = bank.to(device), [], []
         if model.uses_templates:
             unrelated += [unrelated_difference(level) for level in bank.features]
@@ -103,7 +111,10 @@ class TemplateDetector(Detector[TemplateConfig]):
                 memories.append(memory)
                 unrelated.append(of_patches)
         unknown = torch.ones(len(unrelated))
-        detector = cls(config, extractor, bank, memories, unknown, unknown, device, precision)
+        counts = None
+        if model.counts:
+            counts = PartCounts.build(by_backbone(bank.features), _owners(bank), settings.seed)
+        detector = cls(config, extractor, bank, memories, unknown, unknown, counts, device, precision)
         detector._weigh(torch.tensor(unrelated, device=detector.device))
         return detector
 
@@ -147,7 +158,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         found = [levels for _, levels in feature_batches(self.extractor, images, self.device)]
         bank = self.bank.extended([torch.cat(level) for level in zip(*found, strict=True)])
         made = self.from_bank(self.config, self.extractor, bank, self.device, self.precision)
-        names = ("bank", "memories", "peaks", "say", "_good")
+        names = ("bank", "memories", "peaks", "say", "counts", "_good")
         return self._renewed(**{name: getattr(made, name) for name in names})
 
     @torch.inference_mode()
@@ -162,7 +173,11 @@ class TemplateDetector(Detector[TemplateConfig]):
             parts += self._stage("difference", lambda: self._arrangement(features, templates))
         if self.memories:
             parts += self._stage("memory", lambda: self._material(features))
-        return self._stage("scoring", lambda: self._smoothed(self._weighted(parts)))
+        parts = self._weighted(parts)
+        if (counts := self.counts) is not None:
+            unusual = self._stage("counts", lambda: counts.unusual(by_backbone(features)))
+            parts = [part * counts.factor(unusual)[:, None, None] for part in parts]
+        return self._stage("scoring", lambda: self._smoothed(parts))
 
     def _weighted(self, parts: list[Tensor]) -> list[Tensor]:
         return weighted(parts, self.peaks, self.say)
@@ -194,11 +209,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         stand for others.
         """
         bank, model = self.bank, self.config.model
-        owners = bank.indices // model.tile_count
-        if len(owners.unique()) == 1:
-            owners = torch.arange(len(bank)) // model.tile_count
-        spread = torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()
-        for row in rows[spread].tolist():
+        owners = _owners(bank)
+        for row in _spread(rows).tolist():
             features = bank.gather(torch.tensor([row]))
             own = owners == owners[row]
             parts: list[Tensor] = []
@@ -220,7 +232,13 @@ class TemplateDetector(Detector[TemplateConfig]):
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
         good = self._leaving_out(originals) if self._good is None else self._good
-        return (self._smoothed(self._weighted(parts))[0] for parts in good)
+        factors = torch.ones(len(indices), device=self.device)
+        if self.counts is not None:
+            factors = self.counts.factor(self.counts.good)
+        return (
+            self._smoothed([part * factors[row] for part in self._weighted(parts)])[0]
+            for row, parts in zip(_spread(originals).tolist(), good, strict=True)
+        )
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         return self.bank.nearest_images(self, images) if self.config.model.uses_templates else None
@@ -235,6 +253,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         for number, memory in enumerate(self.memories):
             prefix = _memory(number)
             state |= {f"{prefix}patches": memory.patches, f"{prefix}owners": memory.owners}
+        if self.counts is not None:
+            state |= {f"{_COUNTS}{name}": tensor for name, tensor in self.counts.state().items()}
         return state
 
     @classmethod
@@ -253,12 +273,26 @@ class TemplateDetector(Detector[TemplateConfig]):
         for name in ("peaks", "say"):
             if state[name].shape != (count,):
                 raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
-        return cls(config, extractor, bank, memories, state["peaks"], state["say"], *options)
+        counts = PartCounts.from_state(part(state, _COUNTS)) if model.counts else None
+        return cls(config, extractor, bank, memories, state["peaks"], state["say"], counts, *options)
 
 
 def by_backbone(levels: list[Tensor]) -> list[list[Tensor]]:
     """Levels of a joined backbone, three and three; of another all."""
     return [levels[start : start + 3] for start in range(0, len(levels), 3)]
+
+
+def _owners(bank: TemplateBank) -> Tensor:  # int64 [N]
+    """Of each row of the bank the image that it is of, or a copy of; of a single image each copy's own."""
+    owners = bank.indices // bank.tiles
+    return owners if len(owners.unique()) > 1 else torch.arange(len(bank)) // bank.tiles
+
+
+def _spread(
+    rows: Tensor,  # int64 [n]
+) -> Tensor:
+    """At most 64 of them, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()]
 
 
 def _memory(number: int) -> str:
