@@ -180,7 +180,6 @@ def trays(numbers: list[int], seed: int) -> list[torch.Tensor]:
 def test_a_part_too_many_or_too_few_is_unusual_wherever_it_lies() -> None:
     """Every patch is as in good images, and so is every place: only the number differs."""
     counts = PartCounts.build([trays([3] * 60, 0)], torch.arange(60), 0)
-    assert counts.good.median() == pytest.approx(1.0, abs=0.1)
     good, few, many = (counts.unusual([trays([number] * 12, number)]) for number in (3, 1, 6))
     assert good.median() < 1.3
     assert min(few.min(), many.min()) > good.median()
@@ -201,15 +200,14 @@ def test_counts_in_a_run(paths: list[Path], tmp_path: Path, detector: TemplateDe
     found = run(template_config(counts=True), paths, tmp_path / "run")
     assert isinstance(found, TemplateDetector)
     assert found.counts is not None
-    assert found.counts.good.shape == (9,)
     images = spotted(2, 3)
-    factors = found.counts.factor(found.counts.unusual([found.features(images)]))
-    plain, _ = detector.score_prepared(images)
+    assert found.threshold is None  # no good image is scored as if it were new, and none was held out
+    plain, maxima = detector.score_prepared(images)
     maps, scores = found.score_prepared(images)
-    torch.testing.assert_close(maps, plain * factors[:, None, None])
-    torch.testing.assert_close(scores, maps.amax((1, 2)))
-    for number, (one, without) in enumerate(zip(found.good_maps(), detector.good_maps(), strict=True)):  # type: ignore[arg-type]
-        torch.testing.assert_close(one, without * found.counts.good[number].sqrt())
+    torch.testing.assert_close(maps, plain)
+    unusual = found.counts.unusual([found.features(images)])
+    torch.testing.assert_close(scores, maxima * unusual.sqrt())
+    assert unusual.min() > found.counts.unusual([found.features(products(2, 0))]).max()
     loaded = Detector.load(tmp_path / "run", "cpu")
     assert torch.equal(loaded.score_prepared(images)[1], scores)
     graph = trace(loaded, 1.0).module()

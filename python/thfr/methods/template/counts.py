@@ -30,15 +30,11 @@ _BATCH = 8
 
 class PartCounts:
     """``prototypes``, of each backbone fp32 [K,D]; ``mean`` fp32 [b] and ``whitening`` fp32 [b,b] of good
-    images' histograms; ``good`` fp32 [N]: how unusual each good image is for those of the other folds;
-    ``typical`` fp32 []: the distance that is called 1 there, the median.
+    images' histograms; ``typical`` fp32 []: the median distance of a good image to those of the other folds.
     """
 
-    def __init__(
-        self, prototypes: list[Tensor], mean: Tensor, whitening: Tensor, good: Tensor, typical: Tensor
-    ) -> None:
-        self.prototypes, self.mean, self.whitening = prototypes, mean, whitening
-        self.good, self.typical = good, typical
+    def __init__(self, prototypes: list[Tensor], mean: Tensor, whitening: Tensor, typical: Tensor) -> None:
+        self.prototypes, self.mean, self.whitening, self.typical = prototypes, mean, whitening, typical
 
     @classmethod
     def build(
@@ -65,21 +61,7 @@ class PartCounts:
                 histograms[folds == fold], *_gaussian(histograms[folds != fold])
             )
         typical = distances.median().clamp_min(1e-6)
-        return cls(prototypes, *_gaussian(histograms), distances / typical, typical)
-
-    def summary(self) -> dict[str, float]:
-        """How unusual good images are: the median is 1, so the 95th percentile and the largest."""
-        return {
-            "good_95": round(float(self.good.quantile(0.95)), 3),
-            "good_most": round(float(self.good.max()), 3),
-        }
-
-    def factor(
-        self,
-        unusual: Tensor,  # fp32 [B]
-    ) -> Tensor:  # fp32 [B]
-        """What the map is multiplied by: the geometric mean of 1 and how unusual the counts are."""
-        return unusual.sqrt()
+        return cls(prototypes, *_gaussian(histograms), typical)
 
     def unusual(
         self,
@@ -91,21 +73,20 @@ class PartCounts:
 
     def to(self, device: torch.device | str) -> PartCounts:
         """The counts on another device."""
-        rest = (tensor.to(device) for tensor in (self.mean, self.whitening, self.good, self.typical))
+        rest = (tensor.to(device) for tensor in (self.mean, self.whitening, self.typical))
         return PartCounts([group.to(device) for group in self.prototypes], *rest)
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""
         named = {f"prototypes{number}": group for number, group in enumerate(self.prototypes)}
-        one = {"mean": self.mean, "whitening": self.whitening, "good": self.good, "typical": self.typical}
-        return named | one
+        return {**named, "mean": self.mean, "whitening": self.whitening, "typical": self.typical}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> PartCounts:
         """The inverse of :meth:`state`."""
         count = sum(name.startswith("prototypes") for name in state)
         prototypes = [state[f"prototypes{number}"] for number in range(count)]
-        return cls(prototypes, state["mean"], state["whitening"], state["good"], state["typical"])
+        return cls(prototypes, state["mean"], state["whitening"], state["typical"])
 
 
 def _prototypes(

@@ -31,7 +31,8 @@ _FEW = 8  # images below which copies of them tell what is normal
 @register_method("template", TemplateConfig)
 class TemplateDetector(Detector[TemplateConfig]):
     """The map is a weighted sum of differences: of each level to the nearest templates, and of patches to the
-    memory of all good images.
+    memory of all good images. With ``counts`` the score is its maximum times the root of how unusual the
+    counts of the image are; the map stays as it is.
 
     Attributes: ``bank``, all good images; ``memories``, of each backbone a coreset of their patches, none for
     the arrangement alone; of each part (all levels, then the material of each backbone) ``peaks``, the median
@@ -76,7 +77,6 @@ class TemplateDetector(Detector[TemplateConfig]):
             "copies": len(images) - len(context.images),
             "memory": sum(map(len, detector.memories)),
             "say": [round(share, 3) for share in detector.say.tolist()],
-            **({} if detector.counts is None else {"counts": detector.counts.summary()}),
             "features_mapped": store.mapped,
         }
         store.close()
@@ -96,7 +96,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         Rows of the bank with the same index are one image and copies of it.
         """
         model, settings = config.model, config.training
-        if model.counts and not config.leaves_out:
+        if model.counts and not config.whole_images:
             raise InputError(
                 "template: model.counts: expected whole images, got tiles, a letterbox or a region"
             )
@@ -173,11 +173,10 @@ class TemplateDetector(Detector[TemplateConfig]):
             parts += self._stage("difference", lambda: self._arrangement(features, templates))
         if self.memories:
             parts += self._stage("memory", lambda: self._material(features))
-        parts = self._weighted(parts)
+        maps, scores = self._stage("scoring", lambda: self._smoothed(self._weighted(parts)))
         if (counts := self.counts) is not None:
-            unusual = self._stage("counts", lambda: counts.unusual(by_backbone(features)))
-            parts = [part * counts.factor(unusual)[:, None, None] for part in parts]
-        return self._stage("scoring", lambda: self._smoothed(parts))
+            scores = scores * self._stage("counts", lambda: counts.unusual(by_backbone(features))).sqrt()
+        return maps, scores
 
     def _weighted(self, parts: list[Tensor]) -> list[Tensor]:
         return weighted(parts, self.peaks, self.say)
@@ -210,7 +209,8 @@ class TemplateDetector(Detector[TemplateConfig]):
         """
         bank, model = self.bank, self.config.model
         owners = _owners(bank)
-        for row in _spread(rows).tolist():
+        spread = torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()
+        for row in rows[spread].tolist():
             features = bank.gather(torch.tensor([row]))
             own = owners == owners[row]
             parts: list[Tensor] = []
@@ -227,18 +227,12 @@ class TemplateDetector(Detector[TemplateConfig]):
         """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
         where the bank holds tiles or images with parts that do not count.
         """
-        if not self.config.leaves_out:
+        if not self.config.whole_images:
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
         good = self._leaving_out(originals) if self._good is None else self._good
-        factors = torch.ones(len(indices), device=self.device)
-        if self.counts is not None:
-            factors = self.counts.factor(self.counts.good)
-        return (
-            self._smoothed([part * factors[row] for part in self._weighted(parts)])[0]
-            for row, parts in zip(_spread(originals).tolist(), good, strict=True)
-        )
+        return (self._smoothed(self._weighted(parts))[0] for parts in good)
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         return self.bank.nearest_images(self, images) if self.config.model.uses_templates else None
@@ -286,13 +280,6 @@ def _owners(bank: TemplateBank) -> Tensor:  # int64 [N]
     """Of each row of the bank the image that it is of, or a copy of; of a single image each copy's own."""
     owners = bank.indices // bank.tiles
     return owners if len(owners.unique()) > 1 else torch.arange(len(bank)) // bank.tiles
-
-
-def _spread(
-    rows: Tensor,  # int64 [n]
-) -> Tensor:
-    """At most 64 of them, evenly spread."""
-    return rows[torch.linspace(0, len(rows) - 1, min(_GOOD, len(rows))).round().long()]
 
 
 def _memory(number: int) -> str:
