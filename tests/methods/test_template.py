@@ -14,12 +14,12 @@ from thfr.config import RunConfig
 from thfr.deploy.export.graph import trace
 from thfr.errors import InputError
 from thfr.methods import Detector
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.template import TemplateDetector
 from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference
 from thfr.methods.template.counts import PartCounts
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
-from thfr.methods.thfr.bank import TemplateBank
 from torch.nn import functional as F
 
 
@@ -184,7 +184,7 @@ def test_a_part_too_many_or_too_few_is_unusual_wherever_it_lies() -> None:
     assert good.median() < 1.3
     assert min(few.min(), many.min()) > good.median()
     assert min(few.median(), many.median()) > good.max()
-    restored = PartCounts.from_state(counts.state())
+    restored = PartCounts.from_state(counts.state(), [trays([3], 0)])
     assert torch.equal(restored.unusual([trays([6] * 12, 6)]), many)
 
 
@@ -234,7 +234,7 @@ def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
     torch.testing.assert_close(found.say.sum(), torch.tensor(1.0))
     levelled = []
     for numbers in found._parts_of_backbones():
-        good = [found._weighted(parts) for parts in found._leaving_out(torch.arange(9))]
+        good = [found.weighted(parts) for parts in found.leaving_out(torch.arange(9))]
         peaks = torch.cat([found._smoothed([parts[number] for number in numbers])[1] for parts in good])
         levelled.append(peaks.median() * (peaks.std(correction=0) / peaks.median()).clamp_min(0.05) ** 2)
     torch.testing.assert_close(*levelled)

@@ -28,6 +28,10 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "training": {**_FEW, "rotation": 0},
     },
     "template": {"model": {"memory": 100}, "training": {"candidates": 300, "projection": 32}},
+    "template+counts": {
+        "model": {"memory": 100, "counts": True},
+        "training": {"candidates": 300, "projection": 32},
+    },
     "spade": {"model": {"image_neighbours": 4, "stride": 8}},
     "padim": {"model": {"dimension": 40, "stride": 8}},
     "patchcore": {"model": {"bank_ratio": 0.2}, "training": {"projection": 32, "candidates": 300}},

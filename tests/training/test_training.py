@@ -27,10 +27,10 @@ from thfr.errors import InputError
 from thfr.io import read_image
 from thfr.methods import Detector
 from thfr.methods.common import features
+from thfr.methods.common.augmentation import augmented
 from thfr.methods.common.batches import batch_indices, held_out
 from thfr.methods.common.features import compute_features
 from thfr.methods.common.losses import restoration_losses
-from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.config import VARIANTS, THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.methods.thfr.corruption import corrupted
 from thfr.training import is_finished, train

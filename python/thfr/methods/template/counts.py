@@ -9,12 +9,14 @@ good images' histograms (square roots, as for Hellinger's distance), so that wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.nn import functional as F
 
+from thfr.errors import InputError
 from thfr.methods.template.memory import drawn_patches, patch_vectors
 from thfr.random_streams import generator
 
@@ -82,10 +84,28 @@ class PartCounts:
         return {**named, "mean": self.mean, "whitening": self.whitening, "typical": self.typical}
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> PartCounts:
-        """The inverse of :meth:`state`."""
-        count = sum(name.startswith("prototypes") for name in state)
-        prototypes = [state[f"prototypes{number}"] for number in range(count)]
+    def from_state(
+        cls,
+        state: dict[str, Tensor],
+        groups: Sequence[Sequence[Tensor]],  # of each backbone three [N,C_l,H_l,W_l]
+    ) -> PartCounts:
+        """The inverse of :meth:`state`, for features like those of ``groups``.
+
+        Raises:
+            InputError: the state is of other features.
+        """
+        prototypes, bins = [], 0
+        for number, levels in enumerate(groups):
+            centres, width = state[f"prototypes{number}"], sum(level.shape[1] for level in levels[1:])
+            if centres.dim() != 2 or centres.shape[1] != width:
+                got = list(centres.shape)
+                raise InputError(f"template: counts.prototypes{number} must be [K,{width}], got {got}")
+            prototypes.append(centres)
+            bins += len(centres) * prod(min(_AREAS, edge) for edge in levels[1].shape[2:])
+        for name, shape in (("mean", (bins,)), ("whitening", (bins, bins)), ("typical", ())):
+            if state[name].shape != shape:
+                got = list(state[name].shape)
+                raise InputError(f"template: counts.{name} must be {list(shape)}, got {got}")
         return cls(prototypes, state["mean"], state["whitening"], state["typical"])
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
 from thfr.methods.base import Detector
+from thfr.methods.common.augmentation import augmented
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.registry import register_method
@@ -19,8 +21,6 @@ from thfr.methods.template.config import TemplateConfig
 from thfr.methods.template.counts import PartCounts
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory
-from thfr.methods.thfr.augmentation import augmented
-from thfr.methods.thfr.bank import TemplateBank
 from thfr.runs.tensors import part
 
 _BANK, _COUNTS = "bank.", "counts."  # prefixes in the state
@@ -125,7 +125,7 @@ class TemplateDetector(Detector[TemplateConfig]):
         """Set :attr:`peaks` and :attr:`say`: of a backbone's parts by what they say, then of the backbones by
         how little the peaks of their sums vary.
         """
-        good = list(self._leaving_out(torch.arange(len(self.bank))))
+        good = list(self.leaving_out(torch.arange(len(self.bank))))
         self._good = good if len(self.bank.indices.unique()) == len(self.bank) else None
         peaks = [torch.cat([self._smoothed([part])[1] for part in parts]) for parts in good]
         self.peaks = torch.stack(peaks).median(0).values.clamp_min(1e-6)
@@ -170,22 +170,27 @@ class TemplateDetector(Detector[TemplateConfig]):
             templates = self._stage(
                 "retrieval", lambda: self.bank.retrieve(features, count=model.template_count)
             )
-            parts += self._stage("difference", lambda: self._arrangement(features, templates))
+            parts += self._stage("difference", lambda: self.arrangement(features, templates))
         if self.memories:
-            parts += self._stage("memory", lambda: self._material(features))
-        maps, scores = self._stage("scoring", lambda: self._smoothed(self._weighted(parts)))
+            parts += self._stage("memory", lambda: self.material(features))
+        maps, scores = self._stage("scoring", lambda: self._smoothed(self.weighted(parts)))
         if (counts := self.counts) is not None:
             scores = scores * self._stage("counts", lambda: counts.unusual(by_backbone(features))).sqrt()
         return maps, scores
 
-    def _weighted(self, parts: list[Tensor]) -> list[Tensor]:
+    def weighted(
+        self,
+        parts: list[Tensor],  # fp32 [B,h_p,w_p]: those of the arrangement, then of the material
+    ) -> list[Tensor]:
+        """The parts such that their sum is the map."""
         return weighted(parts, self.peaks, self.say)
 
-    def _arrangement(
+    def arrangement(
         self,
         features: list[Tensor],  # [B,C_l,H_l,W_l]
         templates: list[Tensor],  # fp32 [B,K,C_l,H_l,W_l]
     ) -> list[Tensor]:  # of each level, fp32 [B,H_l,W_l]
+        """The differences to the nearest templates."""
         model, parts = self.config.model, []
         for levels, of in zip(by_backbone(features), by_backbone(templates), strict=True):
             for level, template in zip(levels, of, strict=True):
@@ -193,16 +198,20 @@ class TemplateDetector(Detector[TemplateConfig]):
                 parts.append(template_difference(level.float(), template, model.reach, around))
         return parts
 
-    def _material(
+    def material(
         self,
         features: list[Tensor],  # [B,C_l,H_l,W_l]
         without: Tensor | None = None,  # int64 [n]: rows of the bank
     ) -> list[Tensor]:  # of each backbone, fp32 [B,H_2,W_2]
+        """The distances to the memory's patches, but for those of some rows of the bank."""
         groups = zip(self.memories, by_backbone(features), strict=True)
         return [memory.distances(levels, without) for memory, levels in groups]
 
     @torch.inference_mode()
-    def _leaving_out(self, rows: Tensor) -> Iterator[list[Tensor]]:
+    def leaving_out(
+        self,
+        rows: Tensor,  # int64 [n]
+    ) -> Iterator[list[Tensor]]:
         """For at most 64 of these rows of the bank, evenly spread, the parts [1,h_p,w_p] that they would give
         were their image (all tiles and copies of it) not in bank and memory; of a single image, its copies
         stand for others.
@@ -218,9 +227,9 @@ class TemplateDetector(Detector[TemplateConfig]):
                 others = (~own).nonzero()[:, 0]
                 similar = bank.keys[others.to(bank.keys.device)] @ bank.keys[row]
                 nearest = others[similar.topk(min(model.template_count, len(others))).indices.cpu()]
-                parts += self._arrangement(features, [level[None] for level in bank.gather(nearest)])
+                parts += self.arrangement(features, [level[None] for level in bank.gather(nearest)])
             if self.memories:
-                parts += self._material(features, own.nonzero()[:, 0].to(self.device))
+                parts += self.material(features, own.nonzero()[:, 0].to(self.device))
             yield parts
 
     def good_maps(self) -> Iterator[Tensor] | None:
@@ -231,8 +240,8 @@ class TemplateDetector(Detector[TemplateConfig]):
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
-        good = self._leaving_out(originals) if self._good is None else self._good
-        return (self._smoothed(self._weighted(parts))[0] for parts in good)
+        good = self.leaving_out(originals) if self._good is None else self._good
+        return (self._smoothed(self.weighted(parts))[0] for parts in good)
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:
         return self.bank.nearest_images(self, images) if self.config.model.uses_templates else None
@@ -267,7 +276,9 @@ class TemplateDetector(Detector[TemplateConfig]):
         for name in ("peaks", "say"):
             if state[name].shape != (count,):
                 raise InputError(f"template: {name} must be [{count}], got {list(state[name].shape)}")
-        counts = PartCounts.from_state(part(state, _COUNTS)) if model.counts else None
+        counts = None
+        if model.counts:
+            counts = PartCounts.from_state(part(state, _COUNTS), by_backbone(bank.features))
         return cls(config, extractor, bank, memories, state["peaks"], state["say"], counts, *options)
 
 

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 import thfr_ext
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.common.context import FitContext, Precision
 from thfr.methods.common.features import feature_batches
 from thfr.methods.common.restoring import RestoringDetector
 from thfr.methods.registry import register_method
-from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.fitting import fit_restoration
 from thfr.methods.thfr.making import make_network

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.template.calibration import steadiness
 from thfr.methods.template.config import TemplateConfig, TemplateModelConfig, TemplateTrainingConfig
 from thfr.methods.template.detector import TemplateDetector
-from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 
 _BANK = "bank."
@@ -57,7 +57,7 @@ class References:
     ) -> list[Tensor]:  # fp32 [B,h_p,w_p]
         """The maps whose sum is the template method's."""
         detector = self.detector
-        return detector._weighted(detector._arrangement(features, templates) + detector._material(features))
+        return detector.weighted(detector.arrangement(features, templates) + detector.material(features))
 
     def sum(
         self,
@@ -72,7 +72,7 @@ class References:
         rows: Tensor,  # int64 [N], at most 64
     ) -> Iterator[list[Tensor]]:  # of each fp32 [1,h_p,w_p]
         """The same for rows of the bank, each as if its image were not in it."""
-        return map(self.detector._weighted, self.detector._leaving_out(rows))
+        return map(self.detector.weighted, self.detector.leaving_out(rows))
 
     def state(self) -> dict[str, Tensor]:
         """All but the bank, for a checkpoint."""
