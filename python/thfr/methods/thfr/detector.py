@@ -140,21 +140,24 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         return [nearer(*level) for level in zip(features, restored, accepted, strict=True)]
 
     @torch.inference_mode()
-    def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
-        spread = torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
+    def _maps_of_templates(self, bank: TemplateBank, learnt: Tensor | None) -> Iterator[Tensor]:
+        rows = torch.arange(len(bank))
+        if learnt is not None:
+            rows = rows[torch.isin(bank.indices // self.config.model.tile_count, learnt)]
+        spread = rows[:: max(1, len(rows) // _GOOD)][:_GOOD]
         for chosen in spread.split(_BATCH):
             features = bank.gather(chosen)
             templates = bank.retrieve(features, bank.indices[chosen], self.config.model.template_count)
             yield self._map(features, self.network(features, templates))[0]
 
-    def good_maps(self) -> Iterator[Tensor] | None:
+    def good_maps(self, learnt: Tensor | None = None) -> Iterator[Tensor] | None:
         """Maps fp32 [B,H,W] of at most 64 templates, evenly spread over the bank, each restored with the ones
         that it would find were it not in the bank itself; None with fewer than two. From stored features, so
         the extractor does not run: about as long as scoring 64 images takes behind it.
         """
         if self.bank is None or len(self.bank) < 2:
             return None
-        return self._maps_of_templates(self.bank)
+        return self._maps_of_templates(self.bank, learnt)
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_NETWORK}{name}": tensor for name, tensor in self.network.state_dict().items()}
