@@ -86,7 +86,7 @@ def evaluate_run(
 
     Under ``torchrun`` all processes score images, each of them once; the main one has the figures, the
     others an empty dict. The main one gets all maps, to rank and to write them; with ``memory`` and without
-    ``maps_out`` it gets what each keeps of its own instead.
+    ``maps_out`` it gets what each keeps of its own instead (not of several categories).
 
     Returns:
         The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
@@ -101,9 +101,11 @@ def evaluate_run(
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector.config.dataset, data)
-    shared = memory is not None and maps_out is None
+    parts = dataset.parts if isinstance(dataset, JoinedDataset) else (dataset,)
+    shared = memory is not None and maps_out is None and len(parts) == 1
     if not distributed.is_main() and not shared:
-        help_to_score(detector, collect(dataset, Path()).items, batch_size)
+        for part in parts:
+            help_to_score(detector, collect(part, Path()).items, batch_size)
         return {}
     told = detector.config.summary()
     return write_figures(
@@ -174,7 +176,7 @@ def evaluate_categories(
     if detector.categories is None:
         raise InputError("evaluate: expected a run on several categories, this one is on one")
     if shared:
-        raise InputError("evaluate: --memory is not offered for a run on several categories")
+        raise InputError("evaluate: shared: not offered for a run on several categories, got True")
     found = {}
     for part in dataset.parts:
         kept = None if maps_out is None else Path(maps_out) / part.category

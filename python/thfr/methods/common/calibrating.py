@@ -1,12 +1,12 @@
 """What is found on good images that training has not seen: scores, colours, features, and of a run on several
-categories what each of them looks like.
+categories what each of them looks like. A detector is a :class:`thfr.methods.Detector`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +19,6 @@ from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.runs.categories import Categories
 from thfr.runs.reference import FeatureReference
 from thfr.runs.threshold import Threshold
-
-if TYPE_CHECKING:
-    from thfr.methods.base import Detector
 
 _BATCH = 8
 
@@ -40,7 +37,7 @@ class GoodImages:
 
 
 def measure(
-    detector: Detector[Any],
+    detector: Any,
     images: Tensor,  # uint8 [N,3,H,W], prepared
     batch_size: int = _BATCH,
     sizes: Sequence[tuple[int, int]] | None = None,
@@ -61,7 +58,7 @@ def measure(
 
 
 def find_categories(
-    detector: Detector[Any],
+    detector: Any,
     images: Tensor,  # uint8 [N,3,H,W], prepared, learnt from
     names: Sequence[str],
 ) -> Categories:
@@ -82,7 +79,7 @@ def find_categories(
 
 def tiles_by_place(
     images: Tensor,  # uint8 [B,3,H,W], prepared
-    detector: Detector[Any],
+    detector: Any,
 ) -> list[Tensor]:  # uint8 [B,3,h,w], one a place
     """The tiles of images, those of a place together, as they are scored."""
     count = detector.config.model.tile_count
@@ -91,7 +88,7 @@ def tiles_by_place(
 
 
 def calibrate_categories(
-    detector: Detector[Any],
+    detector: Any,
     images: Tensor,  # uint8 [N,3,H,W], good, not seen by training
     names: Sequence[str],
     rate: float,
