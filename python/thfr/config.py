@@ -248,8 +248,10 @@ class RunConfig(_Base):
     training: SerializeAsAny[TrainingConfig]
     weights_digest: str | None = None
     """SHA-256 of the backbone weights in use; filled in by training."""
-    dataset: dict[str, str | int] = Field(default_factory=dict)
-    """The training data: name, category, number of images, SHA-256 of their pixels; filled in by training."""
+    dataset: dict[str, str | int | list[str]] = Field(default_factory=dict)
+    """The training data: name, category (of several also ``categories``), number of images, SHA-256 of their
+    pixels; filled in by training.
+    """
 
     @property
     def label(self) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from thfr.cli.arguments import Commands, add_command, add_device, add_run, existing_folder, rate
-from thfr.cli.output import Result, with_notes
+from thfr.cli.output import Result, in_words, with_notes
 
 _DESCRIPTION = """\
 Set the decision threshold, above which `thfr predict` calls a product bad, by good images that
@@ -35,16 +35,30 @@ def add_parser(commands: Commands) -> None:
         metavar="RATE",
         help="share of good products that may be called bad",
     )
+    parser.add_argument(
+        "--category", metavar="NAME", help="of a run on several: which one the images of FOLDER are of"
+    )
     add_device(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
     from thfr.inference.calibration import calibrate
+    from thfr.runs.threshold import Threshold
 
     path: Path = args.run_folder
     notes: list[str] = []
-    threshold = calibrate(
-        path, args.images, args.false_alarm_rate, device=args.device, progress=True, notes=notes
+    found = calibrate(
+        path,
+        args.images,
+        args.false_alarm_rate,
+        category=args.category,
+        device=args.device,
+        progress=True,
+        notes=notes,
     )
-    text = with_notes(f"{path}: {threshold.in_words()}", notes)
-    return Result(text, {"run": str(path), **threshold.as_dict(), "notes": notes})
+    if isinstance(found, Threshold):
+        text = with_notes(f"{path}: {found.in_words()}", notes)
+        return Result(text, {"run": str(path), **found.as_dict(), "notes": notes})
+    text = with_notes(f"{path}\n{in_words(None, found)}", notes)
+    thresholds = {name: one.as_dict() for name, one in found.items()}
+    return Result(text, {"run": str(path), "thresholds": thresholds, "notes": notes})

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thfr.io import printable
+
+if TYPE_CHECKING:
+    from thfr.runs.threshold import Threshold
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ def close_broken_streams() -> None:
 def with_notes(text: str, notes: Iterable[str]) -> str:
     """The text with a line for each note."""
     return "\n".join([text, *(f"note: {printable(note)}" for note in notes)])
+
+
+def in_words(threshold: Threshold | None, thresholds: Mapping[str, Threshold]) -> str:
+    """A run's threshold, or those of its categories, a line each; empty without any."""
+    if thresholds:
+        return "\n".join(f"{printable(name)}: {one.in_words()}" for name, one in thresholds.items())
+    return "" if threshold is None else threshold.in_words()
 
 
 def show(result: Result, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from thfr.cli.arguments import (
     needs,
 )
 from thfr.cli.line import add_findings, rules
-from thfr.cli.output import Result, with_notes
+from thfr.cli.output import Result, in_words, with_notes
 
 _SHOWN = 20
 
@@ -94,18 +94,28 @@ def run(args: argparse.Namespace) -> Result:
     results = inspect(detector, images, args.out, rules=found, progress=True)
     worst = sorted(results.images, key=lambda image: image.score, reverse=True)[:_SHOWN]
     lines = ["   score        image"]
-    lines += [f"{image.score:8.4f}  {image.verdict or '':4}  {printable(image.item.name)}" for image in worst]
+    lines += [
+        f"{image.score:8.4f}  {image.verdict or '':4}  {printable(image.item.name)}"
+        + (f"  {image.category}" if image.category else "")
+        for image in worst
+    ]
     if len(results.images) > _SHOWN:
         more = f"and {len(results.images) - _SHOWN} with lower scores, see {args.out / files.SCORES_CSV}"
         lines.append(" " * 16 + more)
-    if results.threshold is None:
+    limit = in_words(results.threshold, results.thresholds)
+    if not limit:
         lines.append("\nno threshold to call images good or bad by: thfr calibrate sets it")
     else:
         bad = sum(image.verdict == "bad" for image in results.images)
-        lines.append(f"\n{bad} of {len(results.images)} are bad; {results.threshold.in_words()}")
+        lines.append(
+            f"\n{bad} of {len(results.images)} are bad"
+            + (f":\n{limit}" if results.thresholds else f"; {limit}")
+        )
         count = sum(len(image.findings or ()) for image in results.images)
         lines.append(f"{count} findings, the parts of maps above it: {args.out / files.FINDINGS_CSV}")
-    lines.append(with_notes(f"to look at: {args.out / files.REPORT}", results.notes))
+    reports = sorted({image.category for image in results.images}, key=str)
+    shown = [str(args.out / (files.REPORT if one is None else files.report_of(one))) for one in reports]
+    lines.append(with_notes(f"to look at: {', '.join(shown)}", results.notes))
     values = {"out": str(args.out), **results.as_dict()}
     if not results.failed:
         return Result("\n".join(lines), values)

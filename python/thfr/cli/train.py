@@ -23,7 +23,7 @@ from thfr.cli.arguments import (
     rate,
     share,
 )
-from thfr.cli.output import Result, with_notes
+from thfr.cli.output import Result, in_words, with_notes
 from thfr.config import RunConfig, read_yaml
 from thfr.data.registry import dataset_names
 from thfr.io import BIT_DEPTHS
@@ -57,7 +57,12 @@ def add_parser(commands: Commands) -> None:
         metavar="ROOT",
         help="folder of the data; for table the CSV or JSONL file",
     )
-    data.add_argument("--category", metavar="NAME", help="which folder in ROOT, if it holds several")
+    data.add_argument(
+        "--category",
+        metavar="NAME",
+        nargs="+",
+        help="which folder in ROOT, if it holds several; of several names one model is made for all of them",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
     model = parser.add_argument_group("model")
     model.add_argument("--method", choices=method_names(), default="thfr", help="what learns")
@@ -155,7 +160,8 @@ def run(args: argparse.Namespace) -> Result:
     epochs = {} if args.epochs is None else {"epochs": args.epochs, "min_steps": 0}
     given = {"variant": args.variant, "decoder": args.decoder, "parts": args.parts}
     own = {name: value for name, value in given.items() if value is not None}
-    dataset = load_dataset(args.dataset, args.data, args.category)
+    named: list[str] = args.category or []
+    dataset = load_dataset(args.dataset, args.data, named if len(named) > 1 else next(iter(named), None))
     seen = geometry(args)
     if isinstance(args.size, str):
         whole = {name: seen[name] for name in ("tiles", "overlap") if name in seen}
@@ -191,11 +197,11 @@ def run(args: argparse.Namespace) -> Result:
         "run": str(args.out),
         **detector.config.summary(),
         "threshold": None if detector.threshold is None else detector.threshold.as_dict(),
+        "thresholds": {name: one.as_dict() for name, one in detector.thresholds.items()},
         **metadata.as_dict(),
         "notes": metadata.notes,
     }
-    threshold = detector.threshold
-    limit = "no threshold: thfr calibrate sets it" if threshold is None else threshold.in_words()
+    limit = in_words(detector.threshold, detector.thresholds) or "no threshold: thfr calibrate sets it"
     text = with_notes(
         f"{args.out}: {detector.config.full_label}, {metadata.images} images, "
         f"{metadata.steps} steps, {metadata.train_seconds:.0f} s on {metadata.device}\n"

@@ -11,6 +11,7 @@ from .formats.mvtec_loco import read_defects_config as read_defects_config
 from .images import Loaded as Loaded
 from .images import load_images as load_images
 from .images import load_inputs as load_inputs
+from .joined import JoinedDataset as JoinedDataset
 from .notes import gathered as gathered
 from .profile import ImageProfile as ImageProfile
 from .registry import categories as categories

@@ -36,6 +36,8 @@ class Sample:
     """Whether its EXIF orientation is applied: not where masks are drawn on the stored pixels."""
     product: str = ""
     """Images of one value show the same product from several sides (Real-IAD); empty: every image its own."""
+    category: str = ""
+    """Which of several categories that are learnt together (:class:`thfr.data.JoinedDataset`); else empty."""
 
     @property
     def is_anomalous(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -69,20 +69,27 @@ def dataset_class(name: str) -> type[Dataset]:
     return _registered[name]
 
 
-def load_dataset(name: str, root: str | os.PathLike[str], category: str | None = None) -> Dataset:
-    """Open one category of a data set, checking its layout; no image is decoded (but for the label images of
-    Kolektor's sets, which alone tell good from bad).
+def load_dataset(
+    name: str, root: str | os.PathLike[str], category: str | Sequence[str] | None = None
+) -> Dataset:
+    """Open a category of a data set, or several, checking its layout; no image is decoded (but for the label
+    images of Kolektor's sets, which alone tell good from bad).
 
     Args:
         name: one of :func:`dataset_names`; their layouts are in docs/inputs.md.
         root: the folder that holds the categories, or the category's own; for ``folder`` the images' own.
         category: needed where ``root`` holds several; for ``folder`` a folder inside ``root``, if given.
+            Several names give a :class:`thfr.data.JoinedDataset`.
 
     Raises:
         InputError: unknown name, missing root or category (those found are listed), wrong layout, empty
-            split, missing masks (all of them), bad ``defects_config.json``.
+            split, missing masks (all of them), bad ``defects_config.json``; a category named twice.
     """
     cls = dataset_class(name)
+    if category is not None and not isinstance(category, str):
+        from thfr.data.joined import JoinedDataset
+
+        return JoinedDataset.of([cls.open(*cls.locate(Path(root), one)) for one in category])
     return cls.open(*cls.locate(Path(root), category))
 
 

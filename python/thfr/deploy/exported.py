@@ -19,7 +19,7 @@ import numpy as np
 from thfr.deploy import files
 from thfr.errors import InputError
 from thfr.io.framing import box_of, counted, native_counted
-from thfr.predictions.arrays import ArrayScorer
+from thfr.predictions.arrays import Answer, ArrayScorer
 from thfr.predictions.scale import ColourScale
 from thfr.runs.inputs import RunInputs
 from thfr.runs.threshold import Threshold
@@ -64,7 +64,7 @@ class ExportedModel(ArrayScorer):
         self,
         pixels: np.ndarray,  # uint8 [B,H,W,3]
         sizes: Sequence[tuple[int, int]],
-    ) -> Iterator[tuple[np.ndarray, float]]:
+    ) -> Iterator[Answer]:
         maps, scores, _ = self.score_prepared(pixels)
         for single, score, size in zip(maps, scores, sizes, strict=True):
             yield self._native(single, float(score), size)
@@ -74,7 +74,7 @@ class ExportedModel(ArrayScorer):
         single: np.ndarray,  # float32 [H,W]
         score: float,
         size: tuple[int, int],
-    ) -> tuple[np.ndarray, float]:
+    ) -> Answer:
         """The map over an image of ``size`` (height, width), and its score: the graph does not know where in
         the input a letterboxed image lies.
         """
@@ -85,7 +85,7 @@ class ExportedModel(ArrayScorer):
                 score = float(single[inside].max())
                 single = np.where(inside, single, single[inside].min())
         box = box_of(size, self.size, options.fit)
-        return native_counted(resampled(single[box.slices], size), options.region), score
+        return Answer(native_counted(resampled(single[box.slices], size), options.region), score)
 
     def good_maps(self) -> None:
         """An exported model keeps no images to make maps of; see :attr:`scale`."""
@@ -113,17 +113,18 @@ class ExportedModel(ArrayScorer):
         batch_size: int = 8,
     ) -> ExportedScores:
         """Anomaly maps at each image's own size (bilinear from the input size), scores and verdicts."""
-        maps, scores = self._scored(images, batch_size)
+        answers = self._answers(images, batch_size)
+        scores = np.array([one.score for one in answers], dtype=np.float32)
         verdicts: list[Verdict] = ["bad" if bad else "good" for bad in scores > np.float32(self.limit)]
-        return ExportedScores(maps, scores, verdicts)
+        return ExportedScores([one.map for one in answers], scores, verdicts)
 
 
 class NativeModel(ExportedModel):
     """One that takes images at their own size: its graph resizes them."""
 
-    def _scored(self, images: Sequence[np.ndarray], batch_size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def _answers(self, images: Sequence[np.ndarray], batch_size: int) -> list[Answer]:
         """One image after the other, since their sizes differ."""
-        most, maps, scores = int(self.metadata["input"]["largest_edge"]), list[np.ndarray](), list[float]()
+        most, answers = int(self.metadata["input"]["largest_edge"]), list[Answer]()
         for index, image in enumerate(self._pixels(images)):
             if max(image.shape) > most:
                 got = list(image.shape)
@@ -131,9 +132,8 @@ class NativeModel(ExportedModel):
                     f"ExportedModel: images[{index}] must have edges of at most {most}, got {got}"
                 )
             anomaly_map, score, _ = self._run(image[None])
-            maps.append(resampled(anomaly_map[0], image.shape[:2]))
-            scores.append(float(score[0]))
-        return maps, np.array(scores, dtype=np.float32)
+            answers.append(Answer(resampled(anomaly_map[0], image.shape[:2]), float(score[0])))
+        return answers
 
 
 def resampled(

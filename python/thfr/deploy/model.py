@@ -56,6 +56,7 @@ class FolderModel:
         self.folder = folder.resolve()
         self.name = self.folder.name
         self._detector = open_detector(self.folder, device)
+        self._detector.require_one_category(f"load: {self.folder}")
         self.kind: str = self._detector.label
         self.input_size: tuple[int, int] = self._detector.size
         self.read_options: ReadOptions = self._detector.inputs.options

@@ -143,6 +143,7 @@ def teach(
     if is_exported(source):
         raise InputError(f"teach: {source} is an exported model: teach its run, and export that again")
     detector, metadata = Detector.load(source, device), read_metadata(source)
+    detector.require_one_category("teach")
     plan = _planned(source, detector, metadata, good, calibration, holdout)
     notes = plan.notes
     checked = [path for images in check if images for path in images_of("teach", images, notes)]
@@ -153,9 +154,11 @@ def teach(
     taught = detector.taught(tiles, metadata.images * model.tile_count)
     wanted = rate or (DEFAULT_RATE if detector.threshold is None else detector.threshold.wanted_rate)
     if (held := pixels[1]) is None:
-        threshold = calibrate_without_itself(taught, wanted)
+        calibrate_without_itself(taught, wanted)
     else:
-        threshold = taught.calibrate(held.images, wanted, "good images not learnt from", sizes=held.sizes)
+        taught.calibrate(held.images, wanted, "good images not learnt from", sizes=held.sizes)
+    threshold = taught.threshold
+    assert threshold is not None  # both set it
     changes: list[Change] = []
     roles: tuple[Role, ...] = ("taught", "held out", "checked")
     for role, paths, images in zip(roles, lists, pixels, strict=True):

@@ -34,7 +34,7 @@ def evaluate_maps(
     maps: Maps,
     scores: Mapping[Sample, float] | None = None,
     *,
-    threshold: float | None = None,
+    threshold: float | Mapping[Sample, float] | None = None,
     region: Region | None = None,
     progress: bool = False,
     threads: int = 1,
@@ -48,7 +48,8 @@ def evaluate_maps(
         maps: for each test image a float map [H,W] at the image's native size, larger where more anomalous.
             A function is called once for each image, in the order of ``dataset.test``.
         scores: for each test image its anomaly score; without it the maximum of its map.
-        threshold: on the scores, above which an image is called bad, for ``image_f1``.
+        threshold: on the scores, above which an image is called bad, for ``image_f1``; one for all images,
+            or each image's own (looked up after its map).
         region: of interest: pixels outside of it are in no figure, a defect is its part inside, and an
         anomalous
             image with no anomalous pixel inside is left out of the image figures.
@@ -109,6 +110,7 @@ def evaluate_maps(
         return score
 
     image_scores: dict[str, list[float]] = {kind: [] for kind in (GOOD, *dataset.kinds)}
+    above: dict[bool, list[float]] = {False: [], True: []}  # by whether the image is anomalous
     left_out = 0
     numbers = range(len(dataset.test))
     if shared:
@@ -124,6 +126,9 @@ def evaluate_maps(
             left_out += 1
         else:
             image_scores[sample.kind].append(score)
+            if threshold is not None:
+                limit = threshold[sample] if isinstance(threshold, Mapping) else threshold
+                above[sample.is_anomalous].append(score - limit)
     found = pixels.figures(questions)
 
     counts = {kind: len(values) for kind, values in image_scores.items()}
@@ -132,7 +137,7 @@ def evaluate_maps(
     bad = [value for kind, values in image_scores.items() if kind != GOOD for value in values]
     more: dict[str, Any] = {
         "image_aupr": image_aupr(good, bad),
-        "image_f1": None if threshold is None else image_f1(good, bad, threshold),
+        "image_f1": None if threshold is None else image_f1(above[False], above[True], 0.0),
         "au_pro_limit": dataset.PRO_LIMIT,
     }
     if found.error_bounds is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thfr import distributed
-from thfr.data import Dataset, Sample, fingerprint, gathered, load_dataset
+from thfr.data import Dataset, JoinedDataset, Sample, fingerprint, gathered, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation.figures import remove_figures
 from thfr.evaluation.protocols import evaluate_maps
@@ -27,7 +27,7 @@ _OWN = ("folder", "table")  # their category is a name of one's own, which may c
 
 
 def data_of_run(
-    run: Path, trained_on: Mapping[str, str | int], data: str | os.PathLike[str] | None = None
+    run: Path, trained_on: Mapping[str, Any], data: str | os.PathLike[str] | None = None
 ) -> Dataset:
     """The data set that a run was trained on, ``config.dataset``: at ``data``, or where it was at training.
 
@@ -35,6 +35,7 @@ def data_of_run(
         InputError: it cannot be found, has no test images, or the run was trained on a list of images.
     """
     name, category = trained_on.get("name"), trained_on.get("category")
+    several = trained_on.get("categories")
     if name is None:
         raise InputError(
             f"evaluate: {run} was trained on a list of images, which has no test images; "
@@ -49,7 +50,7 @@ def data_of_run(
     if not Path(root).exists():
         raise InputError(f"evaluate: the data of {run} are not at {root} any more; say where: --data ROOT")
     moved = data is not None and name in _OWN and not (Path(root) / str(category)).exists()
-    dataset = load_dataset(str(name), root, None if moved else str(category))
+    dataset = load_dataset(str(name), root, several or (None if moved else str(category)))
     if not dataset.test:
         raise InputError(
             f"evaluate: {run} was trained on {name} {printable(dataset.folder)}, which has no test images"
@@ -85,11 +86,12 @@ def evaluate_run(
 
     Under ``torchrun`` all processes score images, each of them once; the main one has the figures, the
     others an empty dict. The main one gets all maps, to rank and to write them; with ``memory`` and without
-    ``maps_out`` it gets what each keeps of its own instead.
+    ``maps_out`` it gets what each keeps of its own instead (not of several categories).
 
     Returns:
         The figures of :func:`thfr.evaluation.evaluate_maps`, ``model``: method, backbone, size and seed of
-        the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`).
+        the run, and ``data``: what it was measured on (:func:`thfr.data.fingerprint`). Of a run on several
+        categories those of :func:`evaluate_categories`, ``data`` by category.
 
     Raises:
         InputError: no finished run there, data that are not what it was trained on, or an ``out`` that cannot
@@ -99,9 +101,11 @@ def evaluate_run(
     target = folder / files.METRICS if out is None else Path(out)
     detector = Detector.load(folder, device)
     dataset = data_of_run(folder, detector.config.dataset, data)
-    shared = memory is not None and maps_out is None
+    parts = dataset.parts if isinstance(dataset, JoinedDataset) else (dataset,)
+    shared = memory is not None and maps_out is None and len(parts) == 1
     if not distributed.is_main() and not shared:
-        help_to_score(detector, collect(dataset, Path()).items, batch_size)
+        for part in parts:
+            help_to_score(detector, collect(part, Path()).items, batch_size)
         return {}
     told = detector.config.summary()
     return write_figures(
@@ -131,12 +135,63 @@ def write_figures(
     """
     if distributed.is_main():
         remove_figures(target)
-    metrics = evaluate_detector(detector, dataset, progress=progress, **options)
+    if isinstance(dataset, JoinedDataset):
+        metrics = evaluate_categories(detector, dataset, progress=progress, **options)
+    else:
+        metrics = evaluate_detector(detector, dataset, progress=progress, **options)
     if not metrics:
         return {}
-    metrics |= {"model": model, "data": fingerprint(dataset, progress=progress)}
+    parts = dataset.parts if isinstance(dataset, JoinedDataset) else ()
+    several = {part.category: fingerprint(part, progress=progress) for part in parts}
+    metrics |= {"model": model, "data": several or fingerprint(dataset, progress=progress)}
     atomic_write_json(target, metrics)
     return metrics
+
+
+_MEANS = ("image_auroc", "image_aupr", "image_f1", "pixel_auroc", "au_pro", "category_accuracy")
+
+
+def evaluate_categories(
+    detector: ArrayScorer,
+    dataset: JoinedDataset,
+    *,
+    maps_out: str | os.PathLike[str] | None = None,
+    shared: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """:func:`evaluate_detector` of a run on several categories, for each by its own protocol.
+
+    Args:
+        maps_out: folder for scores and maps, in it one for each category.
+
+    Returns:
+        ``categories``: name -> figures, with ``category_accuracy``, the share of its test images that were
+        found to be of it; each of them is judged by the threshold of the category found; ``mean``: of the
+        categories' figures, None where one is not defined; ``category_accuracy``: of all test images.
+
+    Raises:
+        InputError: as :func:`evaluate_detector`; a run on one category, a category without test images, or
+            several processes that share the pixels.
+    """
+    if detector.categories is None:
+        raise InputError("evaluate: expected a run on several categories, this one is on one")
+    if shared:
+        raise InputError("evaluate: shared: not offered for a run on several categories, got True")
+    found = {}
+    for part in dataset.parts:
+        kept = None if maps_out is None else Path(maps_out) / part.category
+        found[part.category] = evaluate_detector(detector, part, maps_out=kept, **options)
+    images = [sum(one["images"].values()) for one in found.values()]
+    right = [one["category_accuracy"] * count for one, count in zip(found.values(), images, strict=True)]
+    values = {name: [one[name] for one in found.values()] for name in _MEANS}
+    return {
+        "dataset": dataset.name,
+        "category": dataset.category,
+        "categories": found,
+        "mean": {name: None if None in of else sum(of) / len(of) for name, of in values.items()},
+        "category_accuracy": sum(right) / sum(images),
+        "notes": [f"{name}: {note}" for name, one in found.items() for note in one["notes"]],
+    }
 
 
 def evaluate_detector(
@@ -159,6 +214,8 @@ def evaluate_detector(
         InputError: as :func:`evaluate_maps`, or an image that cannot be read.
     """
     scores: dict[Sample, float] = {}
+    limits: dict[Sample, float] = {}
+    as_found: list[bool] = []  # of a run on several categories: whether the image's was found
     digests: dict[str, str] = {}
     folder = Path("." if maps_out is None else maps_out)
     collected = collect(dataset, folder)
@@ -167,7 +224,7 @@ def evaluate_detector(
     writer = (
         None
         if maps_out is None
-        else ResultsWriter(folder, detector.threshold, detector.scale, collected.notes)
+        else ResultsWriter(folder, detector.threshold, detector.scale, collected.notes, detector.categories)
     )
 
     def predicted() -> Iterator[np.ndarray]:
@@ -178,21 +235,27 @@ def evaluate_detector(
                 raise InputError(unreadable("evaluate", failed))
             assert scored.item.sample is not None
             scores[scored.item.sample] = scored.score
+            if scored.threshold is not None:
+                limits[scored.item.sample] = scored.threshold.value
+            as_found.append(scored.category == dataset.category)
             odd.extend((scored.item.name, note) for note in scored.notes)
             if writer is not None:
-                writer.add(scored.item, scored.anomaly_map, scored.score, scored.notes)
+                writer.add(
+                    scored.item, scored.anomaly_map, scored.score, scored.notes, category=scored.category
+                )
                 digests[scored.item.name] = str(scored.sha256)
             yield scored.anomaly_map
         if failed:
             raise InputError(unreadable("evaluate", failed))
 
     maps = predicted()
+    several = detector.categories
     limit = None if detector.threshold is None else detector.threshold.value
     metrics = evaluate_maps(
         dataset,
         lambda sample: next(maps),
         scores,
-        threshold=limit,
+        threshold=limits if several is not None and several.thresholds else limit,
         region=detector.inputs.options.region,
         progress=progress,
         memory=memory,
@@ -204,6 +267,8 @@ def evaluate_detector(
         odd.sort(key=lambda one: places[one[0]])
     if not metrics:
         return {}
+    if several is not None:
+        metrics["category_accuracy"] = sum(as_found) / len(as_found)
     metrics["notes"] = [*gathered(odd), *collected.notes]
     if writer is not None:
         writer.finish(source_of(detector, digests))

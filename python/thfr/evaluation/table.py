@@ -15,7 +15,11 @@ _ROWS = (
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """Lay out the figures of :func:`thfr.evaluation.evaluate_maps`; one that is None shows as ``-``."""
+    """Lay out the figures of :func:`thfr.evaluation.evaluate_maps`, or of several categories; one that is
+    None shows as ``-``.
+    """
+    if "categories" in metrics:
+        return _categories_table(metrics)
     counts = ", ".join(f"{count} {kind}" for kind, count in metrics["images"].items())
     lines = [f"{metrics['dataset']} {metrics['category']}: test images {counts}", ""]
     if metrics.get("region") is not None:
@@ -35,6 +39,18 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     if kinds:
         lines += ["", *columns(table[0], table[1:])]
     return "\n".join(lines)
+
+
+def _categories_table(metrics: Mapping[str, Any]) -> str:
+    """A column a category, and their mean."""
+    found: dict[str, Mapping[str, Any]] = {**metrics["categories"], "mean": metrics["mean"]}
+    limits = {str(one["au_pro_limit"]) for one in metrics["categories"].values()}
+    rows = [(label.format(limit="/".join(sorted(limits))), key) for label, key in _ROWS]
+    rows.append(("category found", "category_accuracy"))
+    lines = [[label, *(_figure(one[key]) for one in found.values())] for label, key in rows]
+    head = f"{metrics['dataset']}: one model for {len(metrics['categories'])} categories"
+    share = f"{metrics['category_accuracy']:.1%} of all test images were found to be of their category"
+    return "\n".join([head, "", *columns(["", *found], lines), "", share])
 
 
 def by_kind(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[float | None]]]:

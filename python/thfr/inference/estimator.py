@@ -49,6 +49,8 @@ class Prediction:
     """Image that cannot be read -> why; it is in none of the others."""
     notes: list[str] = field(default_factory=list)
     """How images differ from the training images, and files that were not looked at."""
+    categories: list[str] | None = None
+    """That the images were found to be of; None of a run on one category."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -192,14 +194,14 @@ class THFR:
         if isinstance(X, np.ndarray):
             _check_array("THFR.predict", X)
             found = detector.score(list(X), self.batch_size)
-            paths, maps, scores = None, found.maps, found.scores
+            paths, maps, scores, categories = None, found.maps, found.scores, found.categories
         else:
             listed, notes = _listed("THFR.predict", X)
             items = [Item(path, str(path), "", "") for path in listed]
             odd: list[tuple[str, str]] = []
             scored = []
             for one in score_items(detector, items, self.batch_size, failed):
-                scored.append((one.item.path, one.anomaly_map, one.score))
+                scored.append((one.item.path, one.anomaly_map, one.score, one.category))
                 odd += [(storable(one.item.path.name), note) for note in one.notes]
             if not scored:
                 raise InputError(unreadable("THFR.predict", failed))
@@ -208,12 +210,15 @@ class THFR:
             notes = [*gathered(odd), *notes]
             for note in notes:
                 warnings.warn(f"THFR.predict: {note}", stacklevel=2)
-            paths, maps = [path for path, _, _ in scored], [one for _, one, _ in scored]
-            scores = np.array([score for _, _, score in scored], dtype=np.float32)
-        threshold = detector.threshold
-        verdicts = None if threshold is None else [threshold.verdict(score) for score in scores.tolist()]
+            paths, maps = [one[0] for one in scored], [one[1] for one in scored]
+            scores = np.array([one[2] for one in scored], dtype=np.float32)
+            categories = None if detector.categories is None else [str(one[3]) for one in scored]
+        of: Sequence[str | None] = categories or [None] * len(scores)
+        limits = [detector.threshold_of(one) for one in of]
+        judged = zip(limits, scores.tolist(), strict=True)
+        verdicts = [limit.verdict(score) for limit, score in judged if limit is not None]
         reasons = {Path(name): reason for name, reason in failed.items()}
-        return Prediction(scores, maps, paths, verdicts, reasons, notes)
+        return Prediction(scores, maps, paths, verdicts or None, reasons, notes, categories)
 
     def score_samples(self, X: Images) -> np.ndarray:
         """The ``scores`` of :meth:`predict`, float32 [N]: larger is more anomalous.

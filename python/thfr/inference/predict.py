@@ -60,8 +60,9 @@ def predict(
       the outlines;
     - ``scores.csv`` and ``scores.json`` with a row an image, :data:`thfr.predictions.tables.COLUMNS`;
       ``verdict`` is ``good`` or ``bad`` if the run has a threshold; the JSON also has ``failed``,
-      ``scale``, ``threshold`` and ``notes``. Images are read as at training (depth, orientation); what
-      looks unlike the training images is used, and noted;
+      ``scale``, ``threshold``, ``thresholds`` and ``notes``. Of a run on several categories ``category`` is
+      the one that the image was found to be of, whose threshold judges it. Images are read as at training
+      (depth, orientation); what looks unlike the training images is used, and noted;
     - with ``rules``: each image's findings in the JSON, and ``findings.csv`` with a row a finding,
       :data:`thfr.predictions.tables.FINDING_COLUMNS`.
 
@@ -96,7 +97,7 @@ def predict(
     detector = Detector.load(Path(run), device) if isinstance(run, (str, os.PathLike)) else run
     scale = detector.scale or good_scale(detector)  # of a run that did not store its own
     _check_room(target, items)
-    writer = ResultsWriter(target, detector.threshold, scale, collected.notes)
+    writer = ResultsWriter(target, detector.threshold, scale, collected.notes, detector.categories)
     digests: dict[str, str] = {}
     dataset = source if isinstance(source, Dataset) else None
     with (
@@ -105,11 +106,11 @@ def predict(
     ):
         for scored in score_items(detector, items, batch_size, writer.failed, images=draw is not None):
             try:
-                values, score, findings = judged(scored, detector.threshold, rules)
+                values, score, findings = judged(scored, rules)
             except NothingToLookAt as error:
                 writer.failed[scored.item.name] = str(error)
                 continue
-            result = writer.add(scored.item, values, score, scored.notes, findings)
+            result = writer.add(scored.item, values, score, scored.notes, findings, scored.category)
             pictures.add(result, scored.image, values)
             if scored.sha256 is not None:
                 digests[scored.item.name] = scored.sha256
@@ -209,7 +210,7 @@ class _Pictures:
             if truth is not None:
                 rows, columns = (np.arange(size[axis]) * truth.shape[axis] // size[axis] for axis in (0, 1))
                 truth = truth[rows][:, columns]
-        picture = self._draw(result, image, anomaly_map, self._writer.scale, truth)
+        picture = self._draw(result, image, anomaly_map, self._writer.scale_of(result.category), truth)
         self._save(result, picture)
 
     def _save(self, result: ImageResult, picture: np.ndarray) -> None:

@@ -41,6 +41,10 @@ class Scored:
     """Of the file, for a data set's image: it says later whether the score is still that of the image."""
     notes: tuple[str, ...]
     """On the image and how it differs from the training images."""
+    category: str | None = None
+    """That it was found to be of; None of a run on one category."""
+    threshold: Threshold | None = None
+    """By which it is judged."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,12 @@ def _score_batches(
         if readable:
             pixels = np.stack([read.found.pixels for _, read in readable])
             found = detector.score_read(pixels, [read.found.native for _, read in readable])
-            for (item, read), (anomaly_map, score) in zip(readable, found, strict=True):
+            for (item, read), one in zip(readable, found, strict=True):
                 notes = tuple(detector.inputs.check(read.found))
-                scored.append(Scored(item, read.image, anomaly_map, score, read.sha256, notes))
+                limit = detector.threshold_of(one.category)
+                scored.append(
+                    Scored(item, read.image, one.map, one.score, read.sha256, notes, one.category, limit)
+                )
         yield scored, failed
 
 
@@ -129,9 +136,7 @@ def _read(detector: ArrayScorer, item: Item, images: bool) -> _Read | InputError
         return error
 
 
-def judged(
-    scored: Scored, threshold: Threshold | None, rules: Rules | None
-) -> tuple[np.ndarray, float, list[Finding] | None]:
+def judged(scored: Scored, rules: Rules | None) -> tuple[np.ndarray, float, list[Finding] | None]:
     """Map, score and findings of what counts of an image; without rules all of it counts, and no findings are
     looked for.
 
@@ -140,6 +145,7 @@ def judged(
     """
     if rules is None:
         return scored.anomaly_map, scored.score, None
+    threshold = scored.threshold
     found = judge(scored.anomaly_map, scored.score, None if threshold is None else threshold.value, rules)
     return found.shown, found.score, found.findings
 
@@ -161,13 +167,21 @@ def source_of(detector: ArrayScorer, images: Mapping[str, str]) -> dict[str, Any
     """
     if detector.digest is None:
         return None
-    threshold = detector.threshold
+    threshold, categories = detector.threshold, detector.categories
+    several = (
+        {}
+        if categories is None
+        else {
+            "thresholds": {name: [one.value, one.wanted_rate] for name, one in categories.thresholds.items()}
+        }
+    )
     return {
         "run": detector.digest,
         "precision": detector.precision,
         "threshold": None if threshold is None else [threshold.value, threshold.wanted_rate],
         "scale": None if detector.scale is None else detector.scale.as_dict(),
         "images": dict(images),
+        **several,
     }
 
 

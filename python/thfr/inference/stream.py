@@ -81,14 +81,15 @@ def predict_stream(
                 failed = dict(lost)
                 for scored in score_items(detector, items, batch_size, failed):
                     try:
-                        values, score, findings = judged(scored, detector.threshold, rules)
+                        values, score, findings = judged(scored, rules)
                     except NothingToLookAt as error:
                         failed[scored.item.name] = str(error)
                         continue
                     if maps:
                         write_map(target / scored.item.map, values)
+                    limit, category = scored.threshold, scored.category
                     found = ImageResult.of(
-                        scored.item, values, score, detector.threshold, scored.notes, findings
+                        scored.item, values, score, limit, scored.notes, findings, category
                     )
                     said = found.row()["findings"]
                     objects = None if said is None else json.dumps(said, allow_nan=False)

@@ -7,7 +7,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,18 +18,20 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 import thfr_ext
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import RunConfig
-from thfr.data.mapped import give_back
 from thfr.errors import InputError
 from thfr.io import atomic_write_text
 from thfr.io.framing import box_of, native_counted
+from thfr.methods.common.calibrating import measure
 from thfr.methods.common.context import PRECISIONS, FitContext, Precision, resolve_device
 from thfr.methods.common.counting import Counting, native_map
 from thfr.methods.common.hooks import image_means, observe, observed_features, stage
 from thfr.methods.common.tiles import Score, score_tiles
 from thfr.methods.registry import detector_class, read_config
-from thfr.predictions.arrays import ArrayScorer
-from thfr.predictions.scale import ColourScale, ScaleBuilder
+from thfr.predictions.arrays import Answer, ArrayScorer
+from thfr.predictions.arrays import Scores as Scores
+from thfr.predictions.scale import ColourScale
 from thfr.runs import files
+from thfr.runs.categories import Categories
 from thfr.runs.digest import check_files
 from thfr.runs.inputs import RunInputs
 from thfr.runs.reference import FeatureReference
@@ -42,18 +43,11 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 DetectorT = TypeVar("DetectorT", bound="Detector[Any]")
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What :meth:`Detector.score` gives: anomaly maps at each image's own size, and one score an image."""
-
-    maps: list[np.ndarray]  # float32 [H_i,W_i]
-    scores: np.ndarray  # float32 [B]
-
-
 class Detector(ArrayScorer, Generic[ConfigT]):
     """A fitted method; made by :func:`thfr.training.train` or :meth:`load`. Threads may share one.
 
-    Attributes: ``config``; ``threshold``, None where no good images were kept for it; ``scale``, of the
+    Attributes: ``config``; ``threshold``, None where no good images were kept for it, and of a run on several
+    categories: those are in ``categories``, else None; ``scale``, of the
     colours of its maps, and ``reference``, mean features, both None where nothing is known of good images;
     ``inputs``: how it reads images; ``digest`` of the run folder that it was read from or written to;
     ``device``; ``precision``: what convolutions and matrix products compute in; in fp16 (CUDA only) and bf16
@@ -75,7 +69,7 @@ class Detector(ArrayScorer, Generic[ConfigT]):
             raise InputError(f"Detector: precision must be fp32, bf16 or, on CUDA, fp16, got {got}")
         self.config, self.size = config, config.model.canvas
         self.precision: Precision = precision
-        self.threshold = self.scale = self.digest = None
+        self.threshold = self.scale = self.digest = self.categories = None
         self.reference: FeatureReference | None = None
         self.inputs = RunInputs()
         self._counting = Counting()
@@ -206,10 +200,13 @@ class Detector(ArrayScorer, Generic[ConfigT]):
             setattr(other, name, value)
         return other
 
-    def good_maps(self) -> Iterator[Tensor] | None:
+    def good_maps(self, learnt: Tensor | None = None) -> Iterator[Tensor] | None:
         """Batches of maps, fp32 [B,H,W], of good training images, each as if it were new, where the method
-        can make them from what it keeps; None where it cannot. Called once, when training ends: the colour
-        scale of good images is taken from them.
+        can make them from what it keeps; None where it cannot. Called when training ends: the colour scale of
+        good images is taken from them.
+
+        Args:
+            learnt: int64 [n], indices of the images to make them of; None: of all.
         """
         return None
 
@@ -304,17 +301,21 @@ class Detector(ArrayScorer, Generic[ConfigT]):
         Raises:
             InputError: no image, or one that :meth:`prepare` refuses.
         """
-        return Scores(*self._scored(images, batch_size))
+        return Scores.of(self._answers(images, batch_size))
 
     def score_read(
         self,
         pixels: np.ndarray,  # uint8 [B,H,W,3]
         sizes: Sequence[tuple[int, int]],
-    ) -> Iterator[tuple[np.ndarray, float]]:
+    ) -> Iterator[Answer]:
         images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
-        maps, scores = self.score_prepared(images, sizes)
-        for single, score, size in zip(maps, scores.tolist(), sizes, strict=True):
-            yield self.native_map(single, size), score
+        found: Sequence[str | None] = [None] * len(images)
+        with observed_features() as means:
+            maps, scores = self.score_prepared(images, sizes)
+        if self.categories is not None:
+            found = self.categories.find(np.asarray(image_means(means, self.config.model.tile_count)))
+        for single, score, size, category in zip(maps, scores.tolist(), sizes, found, strict=True):
+            yield Answer(self.native_map(single, size), score, category)
 
     def calibrate(
         self,
@@ -332,22 +333,12 @@ class Detector(ArrayScorer, Generic[ConfigT]):
             sizes: of the images before they were prepared, see :meth:`score_prepared`.
 
         Raises:
-            InputError: no image, or a rate outside of (0, 1).
+            InputError: no image, a rate outside of (0, 1), or a run on several categories.
         """
-        scores: list[float] = []
-        builder = ScaleBuilder()
-        with observed_features() as means:
-            for start in range(0, len(images), batch_size):
-                some = slice(start, start + batch_size)
-                maps, values = self.score_prepared(images[some], None if sizes is None else sizes[some])
-                scores += values.tolist()
-                for anomaly_map in maps.cpu().numpy():
-                    builder.add(anomaly_map)
-                give_back(images)
-        observed = image_means(means, self.config.model.tile_count)
-        self.reference = None if observed is None else FeatureReference.of(observed)
-        self.threshold = Threshold.from_scores(scores, rate, source)
-        self.scale = builder.from_good(f"the highest score of {len(images)} {source}")
+        self.require_one_category("calibrate")
+        good = measure(self, images, batch_size, sizes)
+        self.threshold = Threshold.from_scores(good.scores, rate, source)
+        self.scale, self.reference = good.scale(source), good.reference
         return self.threshold
 
     def save(self, folder: Path) -> None:
@@ -360,7 +351,8 @@ class Detector(ArrayScorer, Generic[ConfigT]):
         atomic_write_text(folder / files.CONFIG, self.config.to_yaml())
         if self.inputs != RunInputs():  # else an older run, whose digest must not change
             self.inputs.save(folder)
-        for part in (self.threshold, self.scale, self.reference):  # last: a digest of the others is in it
+        # last: a digest of the others is in them
+        for part in (self.categories, self.threshold, self.scale, self.reference):
             if part is not None:
                 part.save(folder)
 
@@ -394,5 +386,8 @@ class Detector(ArrayScorer, Generic[ConfigT]):
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
-        detector.reference = FeatureReference.load(folder)
+        detector.reference, detector.categories = (
+            FeatureReference.load(folder),
+            Categories.load(folder, digest),
+        )
         return detector

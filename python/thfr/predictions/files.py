@@ -9,3 +9,8 @@ SCORES_JSON = "scores.json"
 """Written last: a folder with it is complete."""
 FINDINGS_CSV = "findings.csv"
 REPORT = "report.html"
+
+
+def report_of(category: str) -> str:
+    """The report on images found to be of one of several categories."""
+    return f"report-{category}.html"

@@ -22,7 +22,7 @@ from thfr.predictions import files
 Table = Literal["csv", "parquet"]
 COLUMNS = (
     "file", "score", "verdict", "findings", "mean", "max", "height", "width", "error", "notes",
-    "findings_json",
+    "findings_json", "category",
 )  # fmt: skip
 PARTIAL_CSV, PARTIAL = "scores.partial.csv", "scores.partial"
 

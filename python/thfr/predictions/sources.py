@@ -136,10 +136,15 @@ def _of_dataset(dataset: Dataset) -> Collected:
 
 def map_stem(dataset: Dataset, sample: Sample) -> str:
     """Where in a folder of maps that of a test image lies, without ``.tiff``: the official tree."""
-    return _writable(PurePosixPath(dataset.category, "test", sample.kind, sample.id).as_posix())
+    return _writable(
+        PurePosixPath(sample.category or dataset.category, "test", sample.kind, sample.id).as_posix()
+    )
 
 
 def name_of(sample: Sample) -> str:
-    """A test image's name in tables and options: ``kind/file``, with the folders of its id."""
+    """A test image's name in tables and options: ``kind/file``, with the folders of its id; of several
+    categories ``category/kind/file``.
+    """
     suffix = "" if sample.id.endswith(sample.path.suffix) else sample.path.suffix
-    return storable(f"{sample.kind}/{sample.id}{suffix}")
+    category = f"{sample.category}/" if sample.category else ""
+    return storable(f"{category}{sample.kind}/{sample.id}{suffix}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from thfr.predictions import files
 from thfr.predictions.findings import Finding
 from thfr.predictions.scale import ColourScale, ScaleBuilder
 from thfr.predictions.sources import Item
+from thfr.runs.categories import Categories
 from thfr.runs.json_file import read_object
 from thfr.runs.threshold import Threshold, Verdict
 
 COLUMNS = (
     "file", "kind", "score", "verdict", "findings", "mean", "max", "height", "width", "map", "overlay",
-    "notes",
+    "notes", "category",
 )  # fmt: skip
 FINDING_COLUMNS = ("file", "finding", *(field.name for field in fields(Finding)))
 """Of ``findings.csv``, a row a finding, numbered from 1 in each image."""
@@ -49,6 +50,8 @@ class ImageResult:
     """Parts of the map above the threshold, the highest peak first; None if nobody asked for them."""
     drawn: bool = False
     """Whether there is a picture of it at ``item.overlay``."""
+    category: str | None = None
+    """That it was found to be of; None of a run on one category."""
 
     @classmethod
     def of(
@@ -59,13 +62,15 @@ class ImageResult:
         threshold: Threshold | None,
         notes: Sequence[str] = (),
         findings: Sequence[Finding] | None = None,
+        category: str | None = None,
     ) -> ImageResult:
         """The figures of an image by its map and score."""
         verdict = None if threshold is None else threshold.verdict(score)
         mean, peak = float(anomaly_map.mean(dtype=np.float64)), float(anomaly_map.max())
         height, width = anomaly_map.shape
         found = None if findings is None else tuple(findings)
-        return cls(item, score, verdict, mean, peak, height, width, tuple(notes), found)
+        told = tuple(notes)
+        return cls(item, score, verdict, mean, peak, height, width, told, found, category=category)
 
     def row(self) -> dict[str, Any]:
         """For JSON and CSV, the keys being :data:`COLUMNS`; ``kind`` is None outside of data sets. A CSV has
@@ -85,6 +90,7 @@ class ImageResult:
             "map": item.map,
             "overlay": item.overlay if self.drawn else None,
             "notes": list(self.notes),
+            "category": self.category,
         }
 
 
@@ -98,7 +104,9 @@ class Results:
     failed: dict[str, str]
     """File -> why it could not be read or drawn."""
     threshold: Threshold | None = None
-    """By which the verdicts are."""
+    """By which the verdicts are; None of a run on several categories."""
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    """Of a run on several categories: by which the images found to be of each are judged."""
     notes: tuple[str, ...] = ()
     """Those of the images by kind, and files that were not looked at."""
     source: Mapping[str, Any] | None = None
@@ -111,6 +119,7 @@ class Results:
             "failed": [{"file": name, "error": error} for name, error in self.failed.items()],
             "scale": self.scale.as_dict(),
             "threshold": None if self.threshold is None else self.threshold.as_dict(),
+            "thresholds": {name: one.as_dict() for name, one in self.thresholds.items()},
             "notes": list(self.notes),
         }
 
@@ -122,12 +131,19 @@ class ResultsWriter:
     Args:
         scale: of the run; None: that of the maps that come.
         notes: on what the images come from.
+        categories: of a run on several: whose thresholds judge instead.
     """
 
     def __init__(
-        self, out: Path, threshold: Threshold | None, scale: ColourScale | None, notes: Sequence[str] = ()
+        self,
+        out: Path,
+        threshold: Threshold | None,
+        scale: ColourScale | None,
+        notes: Sequence[str] = (),
+        categories: Categories | None = None,
     ) -> None:
         self.out, self._threshold, self._scale, self._notes = out, threshold, scale, tuple(notes)
+        self._categories = categories
         self._builder = ScaleBuilder()
         self.images: list[ImageResult] = []
         self.failed: dict[str, str] = {}
@@ -140,12 +156,14 @@ class ResultsWriter:
         score: float,
         notes: Sequence[str] = (),
         findings: Sequence[Finding] | None = None,
+        category: str | None = None,
     ) -> ImageResult:
-        """Write an image's map, float32 [H,W]."""
+        """Write an image's map, float32 [H,W]; see :meth:`ImageResult.of`."""
         write_map(self.out / item.map, anomaly_map)
         if self._scale is None:
             self._builder.add(anomaly_map)
-        result = ImageResult.of(item, anomaly_map, score, self._threshold, notes, findings)
+        threshold = self._threshold_of(category)
+        result = ImageResult.of(item, anomaly_map, score, threshold, notes, findings, category)
         self.images.append(result)
         return result
 
@@ -165,15 +183,26 @@ class ResultsWriter:
         Raises:
             InputError: no map has come, and the run has no scale.
         """
-        scale = self._scale or self._builder.from_mixed("the images of this call")
-        if (limit := self._threshold) is not None:
-            scale = scale.with_limit(limit.value, f"a quantile of {limit.in_short()}")
-        return scale
+        return limited(self._unlimited, self._threshold)
+
+    @cached_property
+    def _unlimited(self) -> ColourScale:
+        return self._scale or self._builder.from_mixed("the images of this call")
+
+    def scale_of(self, category: str | None) -> ColourScale:
+        """:attr:`scale` with the limit of images found to be of a category."""
+        return self.scale if category is None else limited(self._unlimited, self._threshold_of(category))
+
+    def _threshold_of(self, category: str | None) -> Threshold | None:
+        return self._threshold if self._categories is None else self._categories.threshold_of(category)
 
     def finish(self, source: Mapping[str, Any] | None = None, drawn: frozenset[str] = frozenset()) -> Results:
         """Write the tables. ``drawn``: the names of the images whose overlay is there."""
         images = tuple(replace(image, drawn=image.item.name in drawn) for image in self.images)
-        results = Results(self.out, images, self.scale, self.failed, self._threshold, self.notes, source)
+        thresholds = {} if self._categories is None else self._categories.thresholds
+        results = Results(
+            self.out, images, self.scale, self.failed, self._threshold, thresholds, self.notes, source
+        )
         _write_csv(self.out / files.SCORES_CSV, COLUMNS, map(score_row, images))
         if any(image.findings is not None for image in images):
             _write_csv(self.out / files.FINDINGS_CSV, FINDING_COLUMNS, _finding_rows(images))
@@ -182,6 +211,13 @@ class ResultsWriter:
             self.out / files.SCORES_JSON, values if source is None else {**values, "source": dict(source)}
         )
         return results
+
+
+def limited(scale: ColourScale, threshold: Threshold | None) -> ColourScale:
+    """The colour scale with the threshold, if there is one, as its limit."""
+    if threshold is None:
+        return scale
+    return scale.with_limit(threshold.value, f"a quantile of {threshold.in_short()}")
 
 
 def score_row(image: ImageResult) -> dict[str, Any]:
@@ -209,11 +245,12 @@ def invalidate(out: Path) -> None:
     Raises:
         InputError: they cannot be removed.
     """
-    for name in (files.SCORES_JSON, files.SCORES_CSV, files.FINDINGS_CSV, files.REPORT):
+    names = (files.SCORES_JSON, files.SCORES_CSV, files.FINDINGS_CSV, files.REPORT)
+    for path in (*(out / name for name in names), *out.glob(files.report_of("*"))):
         try:
-            (out / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"predict: cannot replace {out / name}: {error}") from error
+            raise InputError(f"predict: cannot replace {path}: {error}") from error
 
 
 @dataclass(frozen=True)

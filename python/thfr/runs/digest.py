@@ -16,7 +16,7 @@ from thfr.runs.folder import is_finished, read_metadata
 
 def file_digests(run: Path) -> dict[str, str]:
     """File name -> SHA-256, of those files that decide the run's scores."""
-    names = (files.CONFIG, files.INPUTS, files.BACKBONE, files.MODEL)
+    names = (files.CONFIG, files.INPUTS, files.BACKBONE, files.MODEL, files.CATEGORIES)
     return {name: file_sha256(run / name) for name in names if (run / name).is_file()}
 
 

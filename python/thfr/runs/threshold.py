@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
@@ -107,6 +107,20 @@ class Threshold(Plain):
             return None
         held = read_object(path, "Threshold.load")
         belongs = held.pop(_RUN, digest)  # not in older files
+        remade = cls.from_stored(held, path)
+        if digest is not None and belongs != digest:
+            raise InputError(
+                f"Threshold.load: {path} was set for another model; remove it and run thfr calibrate again"
+            )
+        return remade
+
+    @classmethod
+    def from_stored(cls, held: Any, path: Path) -> Threshold:
+        """The inverse of :meth:`as_dict`, of what ``path`` holds.
+
+        Raises:
+            InputError: it is damaged.
+        """
         try:
             remade = cls.from_scores(held["scores"], held["wanted_rate"], held["source"])
             fits = remade.as_dict() == {**held, "scores": tuple(held["scores"])}
@@ -114,8 +128,4 @@ class Threshold(Plain):
             raise InputError(f"Threshold.load: {path} cannot be read: {error}") from error
         if not fits:
             raise InputError(f"Threshold.load: {path} does not fit its own scores; run thfr calibrate again")
-        if digest is not None and belongs != digest:
-            raise InputError(
-                f"Threshold.load: {path} was set for another model; remove it and run thfr calibrate again"
-            )
         return remade

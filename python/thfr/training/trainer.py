@@ -19,7 +19,7 @@ from torch import Tensor
 from thfr import distributed
 from thfr.backbones import FeatureExtractor, create_backbone
 from thfr.config import ModelConfig, RunConfig, TrainingConfig
-from thfr.data import Dataset, ImageProfile, Sample, gathered, load_inputs
+from thfr.data import Dataset, ImageProfile, JoinedDataset, Sample, gathered, load_inputs
 from thfr.data.base import as_sample
 from thfr.data.images import Loaded
 from thfr.data.mapped import pieces
@@ -28,6 +28,7 @@ from thfr.errors import InputError
 from thfr.io import Region, atomic_write_text, file_sha256, image_size, read_region
 from thfr.methods import Detector, FitContext, detector_class, resolve_device
 from thfr.methods.common.batches import held_out
+from thfr.methods.common.calibrating import calibrate_categories, find_categories
 from thfr.methods.common.tiles import tiles_of
 from thfr.methods.registry import read_config
 from thfr.random_streams import Stream, drawn, generator
@@ -99,6 +100,8 @@ def train(
         raise InputError(f"train: false_alarm_rate: expected a share in (0, 1), got {false_alarm_rate}")
     given = dataset if isinstance(dataset, Dataset) else [as_sample(one) for one in dataset]
     samples, indices, unseen = divide(given, config.training, config.least_images)
+    names = [one.category for one in samples] if isinstance(dataset, JoinedDataset) else []
+    _check_categories(config, names, [one.category for one in unseen])
     is_claimed(out)  # a wrong folder is said now, not after the images have been read
     region = None if roi is None else read_region(roi, image_size(samples[0].path, samples[0].oriented))
     config = _with_region(config, region)
@@ -139,11 +142,17 @@ def train(
         if not main:
             distributed.barrier()  # until the main one has written everything
             return Detector.load(out, device)
-        if good is not None:
-            words = "good images not learnt from"
+        if names:
+            detector.categories = find_categories(detector, images, names)
+        words = "good images not learnt from"
+        if good is not None and names:
+            of = [one.category for one in unseen]
+            calibrate_categories(detector, good.images, of, false_alarm_rate, words, good.sizes)
+        elif good is not None:
             detector.calibrate(good.images, false_alarm_rate, words, sizes=good.sizes)
         elif config.leaves_out and len(images) > 1:
-            calibrate_without_itself(detector, false_alarm_rate)
+            of_index = dict(zip(indices.tolist(), names, strict=True)) if names else None
+            calibrate_without_itself(detector, false_alarm_rate, of_index)
         else:
             detector.scale = good_scale(detector)
         detector.save(out)
@@ -229,6 +238,8 @@ def divide(
     Raises:
         InputError: there are fewer than ``least`` images to learn from.
     """
+    if isinstance(dataset, JoinedDataset):
+        return _divide_parts(dataset, settings, least)
     samples = dataset.train if isinstance(dataset, Dataset) else tuple(dataset)
     validation = dataset.validation if isinstance(dataset, Dataset) else ()
     held = held_out(len(samples), settings.holdout, settings.seed).tolist()
@@ -248,11 +259,48 @@ def divide(
     return [samples[number] for number in learnt], torch.tensor(learnt), unseen
 
 
-def _describe(dataset: Dataset | Sequence[Any], images: Tensor) -> dict[str, str | int]:
+def _divide_parts(
+    dataset: JoinedDataset, settings: TrainingConfig, least: int
+) -> tuple[Sequence[Sample], Tensor, Sequence[Sample]]:
+    """:func:`divide` of each category, so that images of every one are held out."""
+    learnt, indices, unseen, first = list[Sample](), list[Tensor](), list[Sample](), 0
+    for part in dataset.parts:
+        own = [sample for sample in dataset.train if sample.category == part.category]
+        kept, numbers, others = divide(own, settings, least)
+        learnt += kept
+        indices.append(numbers + first)
+        unseen += [*others, *(one for one in dataset.validation if one.category == part.category)]
+        first += len(own)
+    return learnt, torch.cat(indices), unseen
+
+
+def _check_categories(config: RunConfig, learnt: Sequence[str], unseen: Sequence[str]) -> None:
+    """Of several categories: whether they can be told apart, and each of them has good images to set its
+    threshold by, or none has.
+
+    Raises:
+        InputError: not so.
+    """
+    if learnt and not config.uses_backbone:
+        raise InputError(
+            f"train: category: expected one, got {len(set(learnt))}: {config.title} uses no backbone, by "
+            "whose features several are told apart"
+        )
+    missing = sorted(set(learnt) - set(unseen))
+    if learnt and unseen and missing:
+        raise InputError(
+            f"train: no good image to set the threshold of {', '.join(missing)} by, as the others have; give "
+            "--holdout, or a validation split to each"
+        )
+
+
+def _describe(dataset: Dataset | Sequence[Any], images: Tensor) -> dict[str, str | int | list[str]]:
     """Enough to notice that the data changed under a run, without paths, so that a data set may move."""
-    found: dict[str, str | int] = {"images": len(images), "pixels_sha256": pixels_sha256(images)}
+    found: dict[str, str | int | list[str]] = {"images": len(images), "pixels_sha256": pixels_sha256(images)}
     if isinstance(dataset, Dataset):
         found |= {"name": dataset.name, "category": dataset.category}
+    if isinstance(dataset, JoinedDataset):
+        found["categories"] = [part.category for part in dataset.parts]
     return found
 
 

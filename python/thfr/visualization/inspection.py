@@ -17,7 +17,7 @@ from thfr.methods import Detector
 from thfr.predictions import files
 from thfr.predictions.judging import Rules
 from thfr.predictions.scale import ColourScale
-from thfr.predictions.tables import ImageResult, Results
+from thfr.predictions.tables import ImageResult, Results, limited
 from thfr.visualization.gallery import UNKNOWN, Entry, Panels, Report, reduced
 from thfr.visualization.overlay import overlay
 from thfr.visualization.report import EDGE, write_report
@@ -36,7 +36,8 @@ def inspect(
     progress: bool = False,
 ) -> Results:
     """:func:`thfr.inference.predict` with a picture of each image, the map over it and, where it is known,
-    the outline of the ground truth; for an image or a folder also findings, and ``report.html`` to look at.
+    the outline of the ground truth; for an image or a folder also findings, and ``report.html`` to look at
+    (of a run on several categories ``report-NAME.html``, one for each that was found).
 
     Arguments and errors are those of :func:`thfr.inference.predict`; without ``rules`` all findings count.
     """
@@ -47,23 +48,28 @@ def inspect(
         detector, source, out, draw=highest, rules=how, batch_size=batch_size, progress=progress
     )
     if not isinstance(source, Dataset):
-        entries = [
-            Entry(
-                name=image.item.name,
-                kind=UNKNOWN,
-                score=image.score,
-                image=image.item.path,
-                map=results.out / image.item.map,
-                options=item_options(detector, image.item),
-                panels=highest.panels.get(image.item.name, ()),
-                findings=image.findings or (),
-                size=(image.height, image.width),
-            )
-            for image in results.images
-        ]
         title = f"Inspection of {storable(Path(source).name)}"
-        report = Report(title, entries, results.scale, per_kind=_REPORTED)
-        write_report(results.out / files.REPORT, report)
+        for category in sorted({image.category for image in results.images}, key=str):
+            entries = [
+                Entry(
+                    name=image.item.name,
+                    kind=UNKNOWN,
+                    score=image.score,
+                    image=image.item.path,
+                    map=results.out / image.item.map,
+                    options=item_options(detector, image.item),
+                    panels=highest.panels.get(image.item.name, ()),
+                    findings=image.findings or (),
+                    size=(image.height, image.width),
+                )
+                for image in results.images
+                if image.category == category
+            ]
+            scale, name = results.scale, files.REPORT
+            if category is not None:  # each category has its own limit, and so its own report
+                scale, name = limited(scale, detector.threshold_of(category)), files.report_of(category)
+            whose = title if category is None else f"{title}: {category}"
+            write_report(results.out / name, Report(whose, entries, scale, per_kind=_REPORTED))
     return results
 
 

@@ -198,6 +198,7 @@ def open_run(
     """
     try:
         detector = Detector.load(run, device)
+        detector.require_one_category("evaluate")
         return detector, data_of_run(run, detector.config.dataset, data)
     except InputError as error:
         raise InputError(f"{command}: {str(error).removeprefix('evaluate: ')}") from error

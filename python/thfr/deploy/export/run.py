@@ -81,6 +81,7 @@ def export_run(
     if native and precision == "bf16":
         raise InputError("export: --input native: its resize needs fp32, got --bf16")
     detector = Detector.load(source, "cpu")
+    detector.require_one_category("export")
     threshold = detector.threshold
     if threshold is None:
         raise InputError(

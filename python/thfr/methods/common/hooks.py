@@ -33,10 +33,17 @@ _observer: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("observe
 @contextmanager
 def observed_features() -> Iterator[list[np.ndarray]]:
     """The mean features, float32 [B,C], of the batches that detectors score in this thread meanwhile; of a
-    batch of images that are seen in tiles one array a place.
+    batch of images that are seen in tiles one array a place. An observer around this one sees them too.
     """
     found: list[np.ndarray] = []
-    token = _observer.set(found.append)
+    outer = _observer.get()
+
+    def tell(means: np.ndarray) -> None:
+        found.append(means)
+        if outer is not None:
+            outer(means)
+
+    token = _observer.set(tell)
     try:
         yield found
     finally:

@@ -232,7 +232,7 @@ class TemplateDetector(Detector[TemplateConfig]):
                 parts += self.material(features, own.nonzero()[:, 0].to(self.device))
             yield parts
 
-    def good_maps(self) -> Iterator[Tensor] | None:
+    def good_maps(self, learnt: Tensor | None = None) -> Iterator[Tensor] | None:
         """Maps of at most 64 good images, one at a time, each as if it were not in bank and memory; None
         where the bank holds tiles or images with parts that do not count.
         """
@@ -240,7 +240,10 @@ class TemplateDetector(Detector[TemplateConfig]):
             return None
         indices = self.bank.indices
         originals = torch.tensor([row for row in range(len(indices)) if indices[row] not in indices[:row]])
-        good = self.leaving_out(originals) if self._good is None else self._good
+        if learnt is not None:
+            originals = originals[torch.isin(indices[originals], learnt)]
+        stored = self._good if learnt is None else None
+        good = self.leaving_out(originals) if stored is None else stored
         return (self._smoothed(self.weighted(parts))[0] for parts in good)
 
     def nearest_templates(self, images: Tensor) -> Tensor | None:

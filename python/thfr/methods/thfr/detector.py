@@ -72,8 +72,9 @@ class THFRDetector(RestoringDetector[THFRConfig]):
             return None
         bank = self._require_bank()
         references = References.made(self.config, bank, self.device)
-        own = [self._map(*pair)[1] for pair in self._restored_templates(bank)]
-        beside = [self._smoothed(maps)[1] for maps in references.of_bank(_spread(bank))]
+        rows = _spread(torch.arange(len(bank)))
+        own = [self._map(*pair)[1] for pair in self._restored_templates(bank, rows)]
+        beside = [self._smoothed(maps)[1] for maps in references.of_bank(rows)]
         references.weigh(torch.cat(own), torch.cat(beside))
         return references
 
@@ -176,20 +177,24 @@ class THFRDetector(RestoringDetector[THFRConfig]):
             "scoring", lambda: self._smoothed(references.sum(distances(features, restored), beside))
         )
 
-    def _restored_templates(self, bank: TemplateBank) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        """Features of at most 64 templates, evenly spread over the bank, and what they are restored to with
-        the templates that they would find were they not in the bank themselves.
+    def _restored_templates(
+        self,
+        bank: TemplateBank,
+        rows: Tensor,  # int64 [N]
+    ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """Features of these templates, and what they are restored to with the templates that they would find
+        were they not in the bank themselves.
         """
-        for chosen in _spread(bank).split(_BATCH):
+        for chosen in rows.split(_BATCH):
             features = bank.gather(chosen)
             templates = bank.retrieve(features, bank.indices[chosen], self.config.model.template_count)
             yield features, self.network(features, templates)
 
     @torch.inference_mode()
-    def _maps_of_templates(self, bank: TemplateBank) -> Iterator[Tensor]:
+    def _maps_of_templates(self, bank: TemplateBank, rows: Tensor) -> Iterator[Tensor]:
         references = self.references
-        every = None if references is None else references.of_bank(_spread(bank))
-        for features, restored in self._restored_templates(bank):
+        every = None if references is None else references.of_bank(rows)
+        for features, restored in self._restored_templates(bank, rows):
             if references is None or every is None:
                 yield self._map(features, restored)[0]
             else:
@@ -197,14 +202,17 @@ class THFRDetector(RestoringDetector[THFRConfig]):
                 beside = [torch.cat(part) for part in parts]
                 yield self._smoothed(references.sum(distances(features, restored), beside))[0]
 
-    def good_maps(self) -> Iterator[Tensor] | None:
+    def good_maps(self, learnt: Tensor | None = None) -> Iterator[Tensor] | None:
         """Maps fp32 [B,H,W] of at most 64 templates (:meth:`_restored_templates`); None with fewer than two.
         From stored features, so the extractor does not run: about as long as scoring 64 images takes behind
         it.
         """
         if self.bank is None or len(self.bank) < 2:
             return None
-        return self._maps_of_templates(self.bank)
+        rows = torch.arange(len(self.bank))
+        if learnt is not None:
+            rows = rows[torch.isin(self.bank.indices // self.config.model.tile_count, learnt)]
+        return self._maps_of_templates(self.bank, _spread(rows))
 
     def state(self) -> dict[str, Tensor]:
         state = {f"{_NETWORK}{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -232,9 +240,11 @@ class THFRDetector(RestoringDetector[THFRConfig]):
         return detector
 
 
-def _spread(bank: TemplateBank) -> Tensor:  # int64 [N]
-    """At most 64 rows of the bank, evenly spread over it."""
-    return torch.arange(0, len(bank), max(1, len(bank) // _GOOD))[:_GOOD]
+def _spread(
+    rows: Tensor,  # int64 [N]
+) -> Tensor:  # int64 [n]
+    """At most 64 rows of a bank, evenly spread over these."""
+    return rows[:: max(1, len(rows) // _GOOD)][:_GOOD]
 
 
 def distances(
