@@ -19,6 +19,7 @@ from thfr.errors import InputError
 from thfr.evaluation import evaluate_run
 from thfr.io import read_image
 from thfr.methods import Detector
+from thfr.methods.common.hooks import observed_features
 from thfr.runs.threshold import Threshold
 from thfr.training import train
 
@@ -135,6 +136,22 @@ def test_figures_are_of_each_category_and_their_mean(run: Path, tmp_path: Path) 
     hits = [row["verdict"] == "bad" for row in rows if row["kind"] == "spot"]
     alarms = [row["verdict"] == "bad" for row in rows if row["kind"] == "good"]
     assert one["image_f1"] == pytest.approx(2 * sum(hits) / (sum(hits) + sum(alarms) + len(hits)))
+
+
+def test_tables_refuse_its_figures(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    evaluate_run(copied, device="cpu")
+    assert main(["tables", str(copied), "--out", str(tmp_path / "tables")]) == 2
+    assert "expected a run on one category, got one on disc+hole+stripes" in capsys.readouterr().err
+
+
+def test_who_watches_features_sees_them_all_the_same(run: Path, data: Path) -> None:
+    """Finding the category watches features too."""
+    image = read_image(data / "disc" / "test" / "good" / "000.png")
+    with observed_features() as means:
+        Detector.load(run, "cpu").score([image])
+    assert [mean.shape[0] for mean in means] == [1]
 
 
 def test_evaluate_prints_a_column_a_category(

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from thfr.data.base import Dataset, Regions, Sample
+from thfr.data.base import Dataset, Regions, Sample, Verification
 from thfr.errors import InputError
 
 
@@ -59,6 +59,11 @@ class JoinedDataset(Dataset):
 
     def mask(self, sample: Sample) -> np.ndarray:
         return self._part(sample).mask(sample)
+
+    def check(self, progress: bool = False) -> Verification:
+        found = [part.check(progress) for part in self.parts]
+        problems = tuple(problem for one in found for problem in one.problems)
+        return Verification(problems, tuple(note for one in found for note in one.notes))
 
     def _part(self, sample: Sample) -> Dataset:
         return next(part for part in self.parts if part.category == sample.category)

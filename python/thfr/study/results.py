@@ -75,6 +75,10 @@ def _of_run(folder: Path) -> Result:
     path = folder / files.METRICS
     try:
         metrics = read_object(path, "tables")
+        if "categories" in metrics:
+            raise InputError(
+                f"tables: {folder}: expected a run on one category, got one on {metrics['category']}"
+            )
         data = metrics["data"]
         found = figures(metrics)
         dataset, category = metrics["dataset"], metrics["category"]
