@@ -33,7 +33,7 @@ test: $(VENV)/.dev
 emulate: emulate-sanitized emulate-plain
 emulate-sanitized: FLAGS = -DTHFR_SANITIZE=address,undefined,float-cast-overflow
 emulate-sanitized: RUN = ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(SANITIZER_LIBRARIES)"
-emulate-sanitized: TESTS = -m emulated $(or $(PYTEST_ARGS),tests/emulator tests/scoring tests/retrieval)
+emulate-sanitized: TESTS = -m emulated $(or $(PYTEST_ARGS),tests/emulator tests/scoring tests/retrieval tests/sweep)
 emulate-plain: FLAGS = -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1  # builds in half the time
 emulate-plain: TESTS = tests/emulator/test_self_check.py
 emulate-sanitized emulate-plain: $(VENV)/.dev

@@ -15,7 +15,7 @@ import torch
 from records import write_records
 from thfr.backbones import create_backbone
 from thfr.evaluation.latency import measure_latency
-from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.methods.thfr.making import make_network

@@ -195,7 +195,16 @@ class TrainingConfig(_Base):
     """Share of the training images that is not learnt from but sets the threshold, beside a validation split
     where there is one.
     """
+    shots: int | None = Field(default=None, ge=1)
+    """Learn from this many of the other images only, drawn by ``seed``, those of fewer among those of more:
+    for few-shot studies. None: from all of them.
+    """
     seed: int = Field(default=0, ge=0)
+
+    def learnt(self, images: int) -> int:
+        """How many of ``images`` training images are learnt from."""
+        rest = images - (max(round(self.holdout * images), 1) if self.holdout else 0)
+        return rest if self.shots is None else min(self.shots, rest)
 
     def steps(self, images: int) -> int:
         """Optimisation steps for a training set of ``images`` images; 0 for a method without any."""

@@ -22,6 +22,8 @@ class Stream(IntEnum):
     AUGMENTATION = 3  # drawn by NumPy, so its numbers are not those of SCRAMBLING
     HOLDOUT = 4
     """Which images are not learnt from."""
+    SHOTS = 5
+    """Which of the others are."""
 
 
 def generator(seed: int, stream: int, step: int) -> torch.Generator:

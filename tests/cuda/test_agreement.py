@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from support.cuda_cases import WIDE_RESNET50, levels
@@ -115,28 +114,3 @@ def test_greedy_coreset(dtype: torch.dtype) -> None:
     chosen = thfr_ext.greedy_coreset(bank.cuda(), 50, seed=3, progress=lambda *now: seen.append(now))
     assert torch.equal(chosen.cpu(), expected)
     assert seen[-1] == (50, 50)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("power", [1, 12])
-def test_areas(dtype: torch.dtype, power: int) -> None:
-    rng = np.random.default_rng(0)
-    maps = torch.from_numpy(rng.random((6, 200, 300))).pow(power).to(dtype)
-    masks = torch.zeros(6, 200, 300, dtype=torch.bool)
-    for image in range(5):
-        for _ in range(4):
-            top, left = rng.integers(0, 180), rng.integers(0, 280)
-            masks[image, top : top + 17, left : left + 13] = True
-    maps[masks] *= 1.1
-    for limit in (0.01, 0.3, 1.0):
-        expected = thfr_ext.au_pro(maps, masks, limit)
-        assert thfr_ext.au_pro(maps.cuda(), masks.cuda(), limit) == pytest.approx(expected, abs=1e-12)
-    regions = [m[None] if m.any() else masks[:0] for m in masks]
-    saturations = [[30]] * 5 + [[]]
-    expected_areas = thfr_ext.au_spro(list(maps), regions, saturations)
-    on_gpu = thfr_ext.au_spro([m.cuda() for m in maps], [r.cuda() for r in regions], saturations)
-    assert on_gpu == pytest.approx(expected_areas, abs=1e-12)
-    scores, labels = maps.flatten(), masks.flatten()
-    assert thfr_ext.auroc(scores.cuda(), labels.cuda()) == pytest.approx(
-        thfr_ext.auroc(scores, labels), abs=1e-12
-    )

@@ -134,6 +134,37 @@ def test_mismatched_label_differs_in_colour() -> None:
         assert scene.find("cap")[0].colour != scene.find("label")[0].colour
 
 
+def test_wrong_counts_and_swapped_parts() -> None:
+    found, places = {}, {}
+    for index in range(len(DEFECTS["logical_anomalies"])):
+        job = spoiled("logical_anomalies", index)
+        counts = [len(job.scene.find(kind)) for kind in ("bolt", "washer", "nut", "cap", "label")]
+        name = job.regions[0][0]
+        found[name] = (counts, int(job.regions[0][1].sum()))
+        places[name] = job.scene
+    bolt, washer, nut = map(nominal_area, ("bolt", "washer", "nut"))
+    for name, counts, area in (
+        ("extra_bolt", [3, 1, 1, 1, 1], 3 * bolt),
+        ("extra_washer", [2, 2, 1, 1, 1], 2 * washer),  # either of the two may be the extra one
+        ("washer_for_nut", [2, 2, 0, 1, 1], 2 * washer),
+        ("nut_for_washer", [2, 0, 2, 1, 1], 2 * nut),
+        ("swapped_bolts_and_rings", [2, 1, 1, 1, 1], 2 * bolt + washer + nut),
+    ):
+        assert found[name][0] == counts, name
+        assert found[name][1] == pytest.approx(area, rel=0.05), name
+    swapped = places["swapped_bolts_and_rings"]
+    assert all(bolt.x > 0 for bolt in swapped.find("bolt"))
+    assert all(ring.x < 0 for ring in swapped.find("washer") + swapped.find("nut"))
+
+
+def test_three_rings_do_not_touch() -> None:
+    for seed in range(20):
+        scene = spoiled("logical_anomalies", 9, seed).scene
+        rings = scene.find("washer") + scene.find("nut")
+        assert len(rings) == 3
+        assert scene.mask(*rings).sum() == sum(scene.mask(ring).sum() for ring in rings)
+
+
 def test_second_defect_spares_the_first_part() -> None:
     for seed in range(20):  # a bent and a broken bolt are two bolts
         rng = np.random.default_rng(seed)

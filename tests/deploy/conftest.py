@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from thfr.backbones import create_backbone
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.thfr import THFRConfig, THFRDetector, make_network
-from thfr.methods.thfr.bank import TemplateBank
 
 SIZE = 64
 

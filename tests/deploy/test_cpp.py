@@ -17,9 +17,9 @@ from thfr.data.synth import render, split_sizes
 from thfr.deploy.export.run import export_run
 from thfr.deploy.exported import load
 from thfr.io import read_image
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.registry import config_from_values
 from thfr.methods.thfr import THFRDetector
-from thfr.methods.thfr.bank import TemplateBank
 from thfr.training import train
 
 from .conftest import pictures

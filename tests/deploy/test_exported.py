@@ -166,6 +166,14 @@ def test_what_cannot_be_loaded(exported: Path, tmp_path: Path) -> None:
     (tmp_path / files.METADATA).write_text(json.dumps({**held, "version": files.FORMAT_VERSION + 1}))
     with pytest.raises(InputError, match="reads up to"):
         load(tmp_path)
+    (tmp_path / "model.onnx").write_bytes((exported / "model.onnx").read_bytes())
+    for key in ("size", "threshold", "scale", "digests"):
+        (tmp_path / files.METADATA).write_text(json.dumps({**held, key: {"unknown": 1}}))
+        with pytest.raises(InputError, match=r"export\.json cannot be read"):
+            load(tmp_path)
+        (tmp_path / files.METADATA).write_text(json.dumps({k: v for k, v in held.items() if k != key}))
+        with pytest.raises(InputError, match=rf"export\.json cannot be read.*{key}"):
+            load(tmp_path)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), "image.png"])

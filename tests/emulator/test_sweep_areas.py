@@ -1,18 +1,15 @@
-"""Areas on the emulated device: beside the CPU's, fractions without rounding, and what both refuse."""
+"""Areas on the emulated device: sums beyond 64 bits, any order of threads, NaN, refusals, waits, launches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from support import rational
-from support.sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, VALUES, rand
+from support.sweep_kernels import DTYPES, LIMITS, ONE_ORDER, rand, set_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,90 +17,8 @@ import thfr_ext
 from thfr_ext.core import registration
 from thfr_ext.core.tensors import view
 from thfr_ext.sweep import cuda as sweep_cuda
-from thfr_ext.sweep import curve
 
 OPERATORS = torch.ops.thfr_ext
-LIMITS = [0.01, 0.05, 0.1, 0.3, 1.0]
-Set = tuple[list[Tensor], list[Tensor], Tensor]
-
-
-def near(found: Tensor, expected: Tensor, slack: float = 1e-13) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=slack)
-
-
-def set_of(kind: str, dtype: torch.dtype, layout: str = "contiguous", saturation: str = "half") -> Set:
-    """Good and bad images of two sizes; regions that overlap, each with a pixel; saturations."""
-    maps, regions = [], []
-    for i, (count, *size) in enumerate([(2, 30, 41), (0, 30, 41), (3, 17, 64), (1, 17, 64)]):
-        maps.append(LAYOUTS[layout](VALUES[kind](rand(*size, seed=i)).to(dtype)))
-        masks = rand(count, *size, seed=i + 50) < 0.1
-        masks[:, 3, 3] = True
-        regions.append(LAYOUTS[layout](masks))
-    areas = torch.cat([r.flatten(1).sum(1) for r in regions])
-    saturations = {
-        "half": areas // 2 + 1,
-        "one": torch.ones_like(areas),
-        "area": areas,
-        "above": areas + 7,
-        "mixed": areas * torch.tensor([1, 2, 1, 2, 1, 2]) // 3 + 1,
-        "huge": torch.full_like(areas, 2**62),
-    }
-    return maps, regions, saturations[saturation]
-
-
-@ONE_ORDER
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", VALUES)
-def test_au_spro_of_values(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
-    arguments = set_of(kind, dtype)
-    near(sweep_cuda.au_spro(*arguments, LIMITS), OPERATORS.au_spro(*arguments, LIMITS))
-
-
-@pytest.mark.parametrize("saturation", ["half", "one", "area", "above", "mixed", "huge"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_au_spro_of_layouts_and_saturations(layout: str, saturation: str, device: ModuleType) -> None:
-    arguments = set_of("tied", torch.float32, layout, saturation)
-    limits = [i / 37 for i in range(1, 38)] + LIMITS  # more than one launch takes
-    near(sweep_cuda.au_spro(*arguments, limits), OPERATORS.au_spro(*arguments, limits))
-
-
-@ONE_ORDER
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", VALUES)
-def test_au_pro(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
-    maps, regions, _ = set_of(kind, dtype)
-    masks = [r.any(0) for r in regions]
-    near(sweep_cuda.au_pro(maps, masks, 0.3), OPERATORS.au_pro(maps, masks, 0.3))
-
-
-@ONE_ORDER
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("kind", VALUES)
-def test_spro_area(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
-    negatives, scores = (VALUES[kind](rand(n, seed=n)).to(dtype) for n in (3000, 900))
-    offsets, saturations = torch.tensor([0, 1, 500, 900]), torch.tensor([2, 100, 400])
-    for part in (slice(None), slice(None, None, 3)):
-        arguments = negatives[part], scores, offsets, saturations, LIMITS
-        near(sweep_cuda.spro_area(*arguments), OPERATORS.spro_area(*arguments))
-
-
-@ONE_ORDER
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", VALUES)
-def test_auroc(kind: str, dtype: torch.dtype, device: ModuleType) -> None:
-    """The CPU rounds once too: not a bit between them."""
-    scores = VALUES[kind](rand(2, 30, 41)).to(dtype)
-    for density in (0.0005, 0.1, 0.9, 0.9995):
-        labels = rand(2, 30, 41, seed=1) < density
-        labels[0, 0, :2] = torch.tensor([True, False])
-        assert torch.equal(sweep_cuda.auroc(scores, labels), OPERATORS.auroc(scores, labels))
-
-
-def test_auroc_of_layouts(device: ModuleType) -> None:
-    scores, labels = rand(2, 30, 41).half(), rand(2, 30, 41, seed=1) < 0.4
-    for part in (lambda t: t[:, ::2, 1::3], lambda t: t.mT, lambda t: t[1, 7, 3:]):
-        both = part(scores), part(labels)
-        assert torch.equal(sweep_cuda.auroc(*both), OPERATORS.auroc(*both))
 
 
 def test_pairs_beyond_64_bits(device: ModuleType) -> None:
@@ -125,62 +40,6 @@ def test_pairs_beyond_64_bits(device: ModuleType) -> None:
                 )
                 assert float(area) == float(2 * few * others) / (2 * pairs)
                 assert int(total[0]) + 2**32 * int(total[1]) == 2 * few * others
-
-
-@ONE_ORDER
-@pytest.mark.parametrize("kind", VALUES)
-def test_curves(kind: str, device: ModuleType) -> None:
-    maps, regions, saturations = set_of(kind, torch.float32, saturation="mixed")
-    masks = [r.any(0) for r in regions]
-    pairs = [
-        (
-            curve.spro_curve(maps, regions, saturations),
-            OPERATORS.spro_curve(maps, regions, saturations),
-        ),
-        (curve.pro_curve(maps, masks), OPERATORS.pro_curve(maps, masks)),
-    ]
-    for found, expected in pairs:
-        assert torch.equal(found[0], expected[0])
-        near(found[1], expected[1])
-        assert torch.equal(found[2], expected[2])
-    assert pairs[1][0][1][-1] == 1
-
-
-# against fractions
-
-SLOW = settings(
-    deadline=None,
-    max_examples=25,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
-
-def tensors(given_set: rational.Set) -> Set:
-    maps, regions, saturations = given_set
-    flat = torch.tensor([s for image in saturations for s in image], dtype=torch.int64)
-    return [torch.from_numpy(m) for m in maps], [torch.from_numpy(r) for r in regions], flat
-
-
-@SLOW
-@given(rational.sets(), rational.LIMITS)
-def test_areas_are_exact(device: ModuleType, given_set: rational.Set, limits: list[float]) -> None:
-    points, arguments = rational.curve(given_set), tensors(given_set)
-    found = sweep_cuda.au_spro(*arguments, limits)
-    for area, limit in zip(found.tolist(), limits, strict=True):
-        assert abs(Fraction(area) - rational.area(points, limit)) < Fraction(1, 10**12)
-    fpr, overlap, _ = curve.spro_curve(*arguments)
-    assert fpr.tolist() == [float(x) for x, _ in points]
-    near(overlap, torch.tensor([float(y) for _, y in points], dtype=torch.float64))
-    maps, masks = arguments[0], [r.any(0) for r in arguments[1]]
-    near(sweep_cuda.au_pro(maps, masks, limits[0]), OPERATORS.au_pro(maps, masks, limits[0]))
-
-
-@SLOW
-@given(rational.labelled())
-def test_auroc_is_exact(device: ModuleType, sample: Any) -> None:
-    scores, labels = map(torch.from_numpy, sample)
-    assert torch.equal(sweep_cuda.auroc(scores, labels), OPERATORS.auroc(scores, labels))
 
 
 @ONE_ORDER
@@ -280,22 +139,6 @@ def test_refusals_are_those_of_the_cpu(device: ModuleType) -> None:
         for arguments in given_arguments:
             expected = refusal(getattr(OPERATORS, name), arguments)
             assert refusal(kernel, arguments) == expected
-
-
-def test_spro_area_refuses_what_the_cpu_does(device: ModuleType) -> None:
-    good = [rand(60).float(), rand(9).float(), torch.tensor([0, 2, 9]), torch.tensor([1, 9]), LIMITS]
-    near(sweep_cuda.spro_area(*good), OPERATORS.spro_area(*good))
-    changes: list[tuple[int, Callable[[Any], Any]]] = [
-        (0, lambda x: x[:0]), (0, lambda x: x * torch.nan), (0, lambda x: x.half()),
-        (1, lambda x: x * torch.nan), (1, lambda x: x[:-1]), (1, lambda x: x[:0]), (2, lambda x: x.flip(0)),
-        (2, lambda x: x[:-1]), (2, lambda x: x * 2**40), (2, lambda x: x + 1), (2, lambda x: x[[0, 0, 2]]),
-        (3, lambda x: x * 0), (3, lambda x: x.int()), (4, lambda x: [2.0]),
-    ]  # fmt: skip
-    for place, change in changes:
-        arguments = (*good[:place], change(good[place]), *good[place + 1 :])
-        assert refusal(registration.CUDA_KERNELS["spro_area"], arguments) == refusal(
-            OPERATORS.spro_area, arguments
-        )
 
 
 # waits and launches

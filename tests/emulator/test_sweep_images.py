@@ -1,4 +1,4 @@
-"""Marked pixels are counted, collected and labelled as by PyTorch, SciPy and the CPU's kernels."""
+"""Marked pixels are counted as by PyTorch and, in any order of threads, labelled as by SciPy."""
 
 from __future__ import annotations
 
@@ -8,60 +8,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from support.sweep_kernels import DTYPES, LAYOUTS, ONE_ORDER, rand
+from support.sweep_kernels import LAYOUTS, masks_of, rand
 from torch import Tensor
 
 from thfr_ext.sweep import cuda as sweep_cuda
 from thfr_ext.sweep import labels as sweep_labels
-
-CHUNK = 512  # pixels of a warp
-OPERATORS = torch.ops.thfr_ext
-
-
-def masks_of(shape: tuple[int, ...], density: float, seed: int = 0) -> Tensor:
-    made = rand(*shape, seed=seed) < density
-    made[..., -1, -1] = True
-    return made
-
-
-def check_samples(maps: list[Tensor], regions: list[Tensor]) -> None:
-    for found, expected in zip(
-        sweep_cuda.region_samples(maps, regions), OPERATORS.region_samples(maps, regions), strict=True
-    ):
-        assert found.dtype == expected.dtype
-        assert torch.equal(found, expected)
-
-
-@ONE_ORDER
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("mark_layout", LAYOUTS)
-def test_layouts(layout: str, mark_layout: str, dtype: torch.dtype, device: ModuleType) -> None:
-    """The order of samples is that of the CPU, whatever the memory."""
-    maps = [LAYOUTS[layout](rand(24, 64, seed=i).to(dtype)) for i in range(2)]
-    regions = [LAYOUTS[mark_layout](masks_of((r, 24, 64), 0.3, seed=r)) for r in (1, 3)]
-    check_samples(maps, regions)
-
-
-@pytest.mark.parametrize("width", [1, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 8 * CHUNK + 3])
-@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
-def test_sizes(width: int, density: float, device: ModuleType) -> None:
-    for shape in ((1, width), (width, 1)):
-        for count in (1, 2):
-            check_samples([rand(*shape).float()], [masks_of((count, *shape), density)])
-
-
-def test_many_images(device: ModuleType) -> None:
-    """More than a launch takes, of mixed sizes, dtypes and numbers of regions, some of them good."""
-    sizes = [(1 + 7 * i % 40, 1 + 5 * i % 31) for i in range(60)]
-    maps = [rand(*s, seed=i).to(DTYPES[i // 13 % 4]) for i, s in enumerate(sizes)]
-    regions = [
-        masks_of((i % 4, *s), 0.2, seed=i) if i % 4 else torch.empty(0, *s) > 0 for i, s in enumerate(sizes)
-    ]
-    check_samples(maps, regions)
-    check_samples(maps[:2] * 13, [r[:0] for r in regions[:2]] * 13)  # no region at all
-    narrow = [m for m in maps if m.dtype != torch.float64]
-    check_samples(narrow, [r for r, m in zip(regions, maps, strict=True) if m.dtype != torch.float64])
 
 
 def test_summary(device: ModuleType) -> None:
@@ -146,15 +97,3 @@ def test_labels(shape: str, order: int, device: ModuleType) -> None:
         expected = scikit_labels(laid)
         assert torch.equal(labels, expected[0])
         assert torch.equal(counts, expected[1])
-
-
-def test_labels_of_many_images(device: ModuleType) -> None:
-    masks = rand(60, 13, 45) < 0.3
-    assert all(map(torch.equal, sweep_labels.label_regions(masks), scikit_labels(masks)))
-    maps = list(rand(60, 13, 45, seed=1).float())
-    cut = [m[: 1 + i % 13, : 40 + i % 6] for i, m in enumerate(maps)]
-    marks = [m[: 1 + i % 13, : 40 + i % 6] for i, m in enumerate(masks)]
-    for found, expected in zip(
-        sweep_cuda.component_samples(cut, marks), OPERATORS.component_samples(cut, marks), strict=True
-    ):
-        assert torch.equal(found, expected)

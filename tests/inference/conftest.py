@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from thfr.backbones import create_backbone
-from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig, THFRModelConfig
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.methods.thfr.making import make_network

@@ -12,7 +12,7 @@ import yaml
 from thfr import THFR
 from thfr.cli import main
 from thfr.errors import InputError
-from thfr.methods.registry import method_names
+from thfr.methods.registry import method_names, read_config
 
 SIZE = 64
 # one that compares with a memory, one that restores nothing and has no backbone, and THFR
@@ -79,11 +79,23 @@ def test_a_run_is_evaluated_predicted_calibrated_and_shown(
     assert 0 < named <= 1.001 * times["total"]["p50"]
 
 
+@pytest.mark.parametrize("option", ["--variant=gl", "--decoder=light", "--parts=all"])
 @pytest.mark.parametrize("method", [method for method in method_names() if method != "thfr"])
-def test_what_only_thfr_has_is_refused(method: str, plates: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["train", "--method", method, "--variant", "gl", "--dataset", "mvtec_ad", "--data", str(plates)]
+def test_what_only_thfr_has_is_refused(
+    method: str, option: str, plates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--method", method, option, "--dataset", "mvtec_ad", "--data", str(plates)]
     assert main([*command, "--category", "plate", "--out", "unused"]) == 2
-    assert "model.variant" in capsys.readouterr().err
+    assert f"model.{option[2:].partition('=')[0]}" in capsys.readouterr().err
+
+
+def test_options_of_thfr(plates: Path, tmp_path: Path) -> None:
+    options = ["--decoder", "light", "--parts", "all", "--epochs", "1", "--out", str(tmp_path / "run")]
+    seen = ["--backbone", "tf_efficientnet_lite0", "--size", str(SIZE)]
+    data = ["--dataset", "mvtec_ad", "--data", str(plates), "--category", "plate"]
+    assert main(["train", *data, *seen, *options]) == 0
+    model = read_config(tmp_path / "run" / "config.yaml").model
+    assert (model.decoder, model.parts) == ("light", "all")
 
 
 def test_a_run_of_another_method_is_not_resumed(

@@ -11,13 +11,15 @@ from support.images import products, spotted, write_images
 from support.methods import run, small_config
 from thfr.cli import main
 from thfr.config import RunConfig
+from thfr.deploy.export.graph import trace
 from thfr.errors import InputError
 from thfr.methods import Detector
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.template import TemplateDetector
 from thfr.methods.template.calibration import say_of_parts, steadiness, unrelated_difference
+from thfr.methods.template.counts import PartCounts
 from thfr.methods.template.difference import template_difference
 from thfr.methods.template.memory import PatchMemory, patch_vectors
-from thfr.methods.thfr.bank import TemplateBank
 from torch.nn import functional as F
 
 
@@ -124,6 +126,7 @@ def test_good_maps_are_those_of_a_run_without_the_image(detector: TemplateDetect
         [PatchMemory(memory.patches[memory.owners != row], memory.owners[memory.owners != row])],
         detector.peaks,
         detector.say,
+        None,
     )
     expected, _ = smaller.score_prepared(products(9, 0)[row : row + 1])
     torch.testing.assert_close(found[row], expected, rtol=1e-2, atol=1e-2)
@@ -161,6 +164,61 @@ def test_one_part_alone(paths: list[Path], tmp_path: Path, parts: str, count: in
     assert torch.equal(loaded.score_prepared(images)[1], found.score_prepared(images)[1])
 
 
+def trays(numbers: list[int], seed: int) -> list[torch.Tensor]:
+    """Three levels of features [N,C,8,8] of images with so many parts of one kind, at any places."""
+    rng = torch.Generator().manual_seed(seed)
+    kinds = torch.eye(16)[:2]
+    images = torch.zeros(len(numbers), 8, 8, dtype=torch.int64)
+    for image, number in zip(images, numbers, strict=True):
+        image[2 * torch.arange(4)[:, None] + 1, 2 * torch.arange(4)[None] + 1] = (
+            (torch.randperm(16, generator=rng) < number).long().view(4, 4)
+        )
+    level = kinds[images].permute(0, 3, 1, 2) + 0.02 * torch.randn(len(numbers), 16, 8, 8, generator=rng)
+    return [level, level, level]
+
+
+def test_a_part_too_many_or_too_few_is_unusual_wherever_it_lies() -> None:
+    """Every patch is as in good images, and so is every place: only the number differs."""
+    counts = PartCounts.build([trays([3] * 60, 0)], torch.arange(60), 0)
+    good, few, many = (counts.unusual([trays([number] * 12, number)]) for number in (3, 1, 6))
+    assert good.median() < 1.3
+    assert min(few.min(), many.min()) > good.median()
+    assert min(few.median(), many.median()) > good.max()
+    restored = PartCounts.from_state(counts.state(), [trays([3], 0)])
+    assert torch.equal(restored.unusual([trays([6] * 12, 6)]), many)
+
+
+def test_counts_do_not_know_copies_of_an_image_as_others() -> None:
+    """A copy in another fold would excuse its image."""
+    features = [level.repeat(2, 1, 1, 1) for level in trays([1, 2, 3, 4, 5, 6, 7, 8], 0)]
+    apart = PartCounts.build([features], torch.arange(8).repeat(2), 0)
+    together = PartCounts.build([features], torch.arange(16), 0)
+    assert apart.typical > together.typical
+
+
+def test_counts_in_a_run(paths: list[Path], tmp_path: Path, detector: TemplateDetector) -> None:
+    found = run(template_config(counts=True), paths, tmp_path / "run")
+    assert isinstance(found, TemplateDetector)
+    assert found.counts is not None
+    images = spotted(2, 3)
+    assert found.threshold is None  # no good image is scored as if it were new, and none was held out
+    plain, maxima = detector.score_prepared(images)
+    maps, scores = found.score_prepared(images)
+    torch.testing.assert_close(maps, plain)
+    unusual = found.counts.unusual([found.features(images)])
+    torch.testing.assert_close(scores, maxima * unusual.sqrt())
+    assert unusual.min() > found.counts.unusual([found.features(products(2, 0))]).max()
+    loaded = Detector.load(tmp_path / "run", "cpu")
+    assert torch.equal(loaded.score_prepared(images)[1], scores)
+    graph = trace(loaded, 1.0).module()
+    torch.testing.assert_close(graph(images.permute(0, 2, 3, 1))[1], scores, rtol=1e-3, atol=1e-3)
+
+
+def test_counts_are_of_whole_images(paths: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"template: model\.counts: expected whole images, got tiles"):
+        run(template_config(size=[64, 96], tiles=[2, 1], counts=True), paths[:3], tmp_path / "run")
+
+
 def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
     """Each gives three levels and a material; read again, the run says the same."""
     found = run(
@@ -176,7 +234,7 @@ def test_two_backbones_in_one_run(paths: list[Path], tmp_path: Path) -> None:
     torch.testing.assert_close(found.say.sum(), torch.tensor(1.0))
     levelled = []
     for numbers in found._parts_of_backbones():
-        good = [found._weighted(parts) for parts in found._leaving_out(torch.arange(9))]
+        good = [found.weighted(parts) for parts in found.leaving_out(torch.arange(9))]
         peaks = torch.cat([found._smoothed([parts[number] for number in numbers])[1] for parts in good])
         levelled.append(peaks.median() * (peaks.std(correction=0) / peaks.median()).clamp_min(0.05) ** 2)
     torch.testing.assert_close(*levelled)

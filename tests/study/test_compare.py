@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,36 @@ def test_only_thfr_is_tried_with_random_templates(tmp_path: Path) -> None:
     options = {"budget": "cpu", "geometry": {}, "changes": {}, "seeds": [0], "first": True}
     for trial in comparison_trials(data, method_names(), "resnet18", None, **options):
         assert len(trial.evaluations) == (2 if trial.config.method == "thfr" else 1), trial.name
+
+
+def test_few_shots(data: Path, tiny_methods: Path, tmp_path: Path, call: Call) -> None:
+    command: list[Any] = [
+        "compare",
+        "--data",
+        f"mvtec_ad={data}",
+        "--category",
+        "plate",
+        "--methods",
+        "patchcore",
+    ]
+    command += [
+        "--backbone",
+        "tf_efficientnet_lite0",
+        "--size",
+        64,
+        "--config",
+        tiny_methods,
+        "--out",
+        tmp_path,
+    ]
+    code, report = call(*command, "--shots", 1, 2, "--seeds", 0, 1)
+    assert code == 0
+    assert [row["setting"]["shots"] for row in report["rows"]] == [1, 2]
+    trials = [json.loads(path.read_text()) for path in (tmp_path / "trials").iterdir()]
+    assert sorted(trial["run"]["images"] for trial in trials) == [1, 1, 2, 2]
+    assert "| method | backbone | shots |" in (tmp_path / "comparison.md").read_text()
+    with (tmp_path / "comparison.csv").open() as file:
+        assert [row["shots"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
 def test_changes_win_over_the_budget() -> None:

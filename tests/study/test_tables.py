@@ -120,14 +120,14 @@ def test_discrepancies_and_remarks_are_said_of_what_is_shown() -> None:
 
 def test_rows_are_told_apart_by_what_differs() -> None:
     results = [
-        make_result("bottle", local_reduction=8),
+        make_result("bottle", global_blocks=2),
         make_result("bottle"),
         make_result("bottle", variant="gl"),
     ]
     names = list(make_tables(results, []).rows)
     assert names == [
-        "THFR, wide_resnet50_2, local reduction 8",
-        "THFR, wide_resnet50_2, local reduction 16",
+        "THFR, wide_resnet50_2, global blocks 2",
+        "THFR, wide_resnet50_2, global blocks 3",
         "G-L, wide_resnet50_2",
     ]
 
@@ -151,7 +151,7 @@ def test_every_format_holds_the_figures() -> None:
     origin = json.loads(json.dumps(as_values(made)))["rows"]["THFR, wide_resnet50_2"]
     trial = origin["categories"]["mvtec_ad/bottle"]
     assert (trial["seeds"], trial["weights_sha256"]) == ([0, 1], ["ab" * 32])
-    assert trial["config"]["model"]["local_reduction"] == 16
+    assert trial["config"]["model"]["attention_temperature"] == 30
     for text in (markdown, latex):
         assert "seeds 0 1" in text
         assert "ab" * 32 in text

@@ -14,11 +14,20 @@ from thfr.methods import Detector
 from thfr.methods.registry import method_names
 from thfr.runs import files
 
-METHODS = (*method_names(), toy_method.NAME)
-TRAINED = ("cflow", "draem", "gcad", "rd4ad", "student_teacher", "thfr")  # by gradient descent
+ALL, COUNTS = "thfr+all", "template+counts"  # settings with a state of their own
+METHODS = (*method_names(), ALL, COUNTS, toy_method.NAME)
+TRAINED = ("cflow", "draem", "gcad", "rd4ad", "student_teacher", "thfr", ALL)  # by gradient descent
 SEEDLESS = ("spade", toy_method.NAME)  # which draw nothing
-KEEPING = ("padim", "patchcore", "spade", "template", "thfr")  # good images, so that more can be taught
-OWN_SCORE = ("patchcore", "spade")  # whose image score is not the largest value of the map
+KEEPING = (
+    "padim",
+    "patchcore",
+    "spade",
+    "template",
+    "thfr",
+    ALL,
+    COUNTS,
+)  # good images, so that more can be taught
+OWN_SCORE = ("patchcore", "spade", COUNTS)  # whose image score is not the largest value of the map
 HOLDOUT = 0.3
 
 every_method = pytest.mark.parametrize("method", METHODS)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from thfr_ext.core import devices, registration
@@ -27,6 +28,22 @@ if EMULATED:
     DEVICES.append(pytest.param("emulated", marks=pytest.mark.emulated))
 if torch.cuda.is_available():
     DEVICES.append(pytest.param("cuda", marks=pytest.mark.cuda))
+
+
+def _only(*names: str) -> pytest.MarkDecorator:
+    there = [d for d in DEVICES if (d if isinstance(d, str) else d.values[0]) in names]
+    return pytest.mark.parametrize("device", there, indirect=True)
+
+
+CPU = _only("cpu")
+NOT_CUDA = _only("cpu", "emulated")
+#: for tests that would take too long on the emulated one
+REAL_DEVICES = _only("cpu", "cuda")
+
+
+def examples(count: int, **options: Any) -> settings:
+    """Of hypothesis; fewer where the emulator runs."""
+    return settings(deadline=None, max_examples=min(count, 25) if EMULATED else count, **options)
 
 
 def moved(value: Any, move: Move) -> Any:

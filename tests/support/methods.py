@@ -15,6 +15,7 @@ _FEW: dict[str, Any] = {"min_steps": 4, "max_steps": 4, "batch_size": 4, "precis
 
 SMALL: dict[str, dict[str, dict[str, Any]]] = {
     "thfr": {"model": {"bottleneck_channels": 16}, "training": _FEW},
+    "thfr+all": {"model": {"bottleneck_channels": 16, "parts": "all"}, "training": _FEW},
     "rd4ad": {"model": {"block": "bottleneck", "blocks": 1}, "training": {**_FEW, "decay": True}},
     "student_teacher": {"model": {"width": 4, "students": 2, "levels": [2, 3]}, "training": _FEW},
     "gcad": {"model": {"width": 4, "levels": [2]}, "training": _FEW},
@@ -27,14 +28,19 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "training": {**_FEW, "rotation": 0},
     },
     "template": {"model": {"memory": 100}, "training": {"candidates": 300, "projection": 32}},
+    "template+counts": {
+        "model": {"memory": 100, "counts": True},
+        "training": {"candidates": 300, "projection": 32},
+    },
     "spade": {"model": {"image_neighbours": 4, "stride": 8}},
     "padim": {"model": {"dimension": 40, "stride": 8}},
     "patchcore": {"model": {"bank_ratio": 0.2}, "training": {"projection": 32, "candidates": 300}},
 }
-"""Sections of the configurations, by method."""
+"""Sections of the configurations, by method; what is behind a + is a setting of it."""
 
 _MORE: dict[str, dict[str, Any]] = {
     "thfr": {"min_steps": 30, "max_steps": 30},
+    "thfr+all": {"min_steps": 30, "max_steps": 30},
     "rd4ad": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
     "student_teacher": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
     "gcad": {"min_steps": 60, "max_steps": 60, "learning_rate": 5e-3},
@@ -49,7 +55,8 @@ def small_config(method: str, *, enough: bool = False, **training: Any) -> RunCo
     sections = SMALL.get(method, {})
     model = {"backbone": "tf_efficientnet_lite0", "size": SIZE, **sections.get("model", {})}
     settings = {**sections.get("training", {}), **(_MORE.get(method, {}) if enough else {}), **training}
-    return config_from_values({"method": method, "model": model, "training": settings})
+    name = method.partition("+")[0]
+    return config_from_values({"method": name, "model": model, "training": settings})
 
 
 def run(config: RunConfig, images: list[Path], out: Path, **options: Any) -> Detector[Any]:

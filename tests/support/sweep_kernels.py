@@ -15,6 +15,7 @@ from thfr_ext.sweep.cuda import _Index
 ONE_ORDER = pytest.mark.parametrize("order", [1])
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 INF = float("inf")
+LIMITS = [0.01, 0.05, 0.1, 0.3, 1.0]
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -57,6 +58,34 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "columns": lambda t: t.mT.contiguous().mT,
     "one row": lambda t: t[..., :1, :].expand(t.shape),
 }
+
+
+def set_of(
+    kind: str, dtype: torch.dtype, layout: str = "contiguous", saturation: str = "half"
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Good and bad images; regions that overlap, each with a pixel; saturations."""
+    maps, regions = [], []
+    for i, (count, *size) in enumerate([(2, 30, 41), (0, 30, 41), (3, 17, 64), (1, 17, 64)]):
+        maps.append(LAYOUTS[layout](VALUES[kind](rand(*size, seed=i)).to(dtype)))
+        masks = rand(count, *size, seed=i + 50) < 0.1
+        masks[:, 3, 3] = True
+        regions.append(LAYOUTS[layout](masks))
+    areas = torch.cat([r.flatten(1).sum(1) for r in regions])
+    saturations = {
+        "half": areas // 2 + 1,
+        "one": torch.ones_like(areas),
+        "area": areas,
+        "above": areas + 7,
+        "mixed": areas * torch.tensor([1, 2, 1, 2, 1, 2]) // 3 + 1,
+        "huge": torch.full_like(areas, 2**62),
+    }
+    return maps, regions, saturations[saturation]
+
+
+def masks_of(shape: tuple[int, ...], density: float, seed: int = 0) -> Tensor:
+    made = rand(*shape, seed=seed) < density
+    made[..., -1, -1] = True
+    return made
 
 
 def keys_of(scores: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from support.device import REAL_DEVICES
 from support.sweep_oracle import area_to_limit, curve_by_thresholds
 from torch import Tensor
 
 import thfr_ext
+
+pytestmark = pytest.mark.usefixtures("device")
 
 LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
 INF = float("inf")
@@ -206,6 +209,7 @@ def test_non_contiguous_inputs() -> None:
     )
 
 
+@REAL_DEVICES
 def test_large_maps_agree_with_the_curve() -> None:
     """Big enough for radix sort, threads and a fine table; the curve adds up what the area never sorts."""
     generator = np.random.default_rng(0)

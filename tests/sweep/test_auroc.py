@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+from support.device import REAL_DEVICES, examples
 
 import thfr_ext
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 @pytest.mark.parametrize("levels", [2, 5, 10**9])
@@ -22,6 +25,7 @@ def test_against_scikit_learn(levels: int, share: float, dtype: type) -> None:
     assert thfr_ext.auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
+@REAL_DEVICES
 def test_large() -> None:
     generator = np.random.default_rng(0)
     scores, labels = generator.standard_normal((30, 100, 100)), generator.random((30, 100, 100)) < 0.3
@@ -29,7 +33,7 @@ def test_large() -> None:
     assert thfr_ext.auroc(scores, labels) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
 def test_pairs(pairs: list[tuple[int, bool]]) -> None:
     positives = [s for s, label in pairs if label]

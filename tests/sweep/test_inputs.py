@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.device import NOT_CUDA
 
 import thfr_ext
+
+pytestmark = [pytest.mark.usefixtures("device"), NOT_CUDA]  # messages name the device of the operator
 
 MAPS = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
 MASKS = torch.zeros(3, 5, 6, dtype=torch.bool)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from support.device import REAL_DEVICES, Device
 
 import thfr_ext
 from thfr_ext import reference
@@ -37,6 +38,8 @@ def blobs(seed: int, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal(masks.shape).astype(np.float32) + masks, masks
 
 
+@REAL_DEVICES
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(
     "kind", ["normal", "skewed", "rounded", "constant", "two values", "float64", "strided"]
 )
@@ -58,6 +61,29 @@ def test_many_values(kind: str, limit: float) -> None:
         given, marks = given.mT.contiguous().mT, marks.repeat_interleave(2, 2)[:, :, ::2]
     area = thfr_ext.au_pro(given, marks, limit)
     assert area == pytest.approx(sorted_areas(scores, masks, [limit])[0], abs=1e-9)
+
+
+@REAL_DEVICES
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("power", [1, 12])
+def test_many_regions(dtype: torch.dtype, power: int, device: Device) -> None:
+    rng = np.random.default_rng(0)
+    maps = torch.from_numpy(rng.random((6, 200, 300))).pow(power).to(dtype)
+    masks = torch.zeros(6, 200, 300, dtype=torch.bool)
+    for image in range(5):
+        for _ in range(4):
+            top, left = rng.integers(0, 180), rng.integers(0, 280)
+            masks[image, top : top + 17, left : left + 13] = True
+    maps[masks] *= 1.1
+    images, marks, limits = list(maps), list(masks), [0.01, 0.3, 1.0]
+    for limit in limits:
+        expected = reference.au_pro(images, marks, limit)
+        assert float(device.au_pro(images, marks, limit)) == pytest.approx(float(expected), abs=1e-12)
+    regions, flat = [m[None][: int(m.any())] for m in masks], torch.tensor([30] * 5)
+    found = device.au_spro(images, regions, flat, limits)
+    np.testing.assert_allclose(found, reference.au_spro(images, regions, flat, limits), rtol=0, atol=1e-12)
+    expected = float(reference.auroc(maps.double(), masks))
+    assert float(device.auroc(maps, masks)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("high", [True, False])
@@ -87,6 +113,8 @@ def test_threads_share_a_long_row_and_agree() -> None:
     assert values.pop() == pytest.approx(float(reference.auroc(scores.double(), labels)), abs=1e-12)
 
 
+@REAL_DEVICES
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF, 0x7FFFFFFF])
 @pytest.mark.parametrize("place", [(0, 5), (1, SIDE * SIDE - 1), (1, 777)])
 def test_every_nan_is_found(bits: int, place: tuple[int, int]) -> None:

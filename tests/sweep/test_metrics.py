@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.device import CPU
 
 import thfr_ext
 from thfr_ext.metrics import AUPRO, AUROC, AUsPRO
+from thfr_ext.metrics import memory as memory_of
+
+pytestmark = pytest.mark.usefixtures("device")
 
 GENERATOR = torch.Generator().manual_seed(0)
 MAPS = (torch.rand(9, 20, 24, generator=GENERATOR) * 200).floor()
@@ -164,6 +168,43 @@ def test_wrong_batches_leave_the_metric_as_it_was() -> None:
         metric.merge_state({"x": []})
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+def test_what_exact_metrics_keep(dtype: torch.dtype) -> None:
+    """Scores no wider than they must be, in few pieces; of sPRO no more than saturations ask for."""
+    pro, spro, roc = AUPRO(), AUsPRO(), AUROC()
+    for part in (slice(i, i + 1) for i in range(9)):
+        pro.update(MAPS[part].to(dtype), MASKS[part])
+        spro.update(list(MAPS[part].to(dtype)), REGIONS[part], SATURATIONS[part])
+        roc.update(MAPS[part].to(dtype), MASKS[part])
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    assert {t.dtype for t in [*pro.metric_state["negatives"], *roc.metric_state["positives"]]} == {wide}
+    assert pro.state_bytes <= wide.itemsize * MAPS.numel() + 8 * len(pro.metric_state["areas"]) * 100
+    assert len(pro.metric_state["negatives"]) <= 5
+    areas = [int(region.sum()) for stack in REGIONS for region in stack]
+    saturations = [s for image in SATURATIONS for s in image]
+    kept = sum(min(a, s) for a, s in zip(areas, saturations, strict=True))
+    assert sum(len(t) for t in spro.metric_state["scores"]) == kept
+    assert [value(pro), value(spro), value(roc)] == [whole(kind) for kind in BATCHES]
+
+
+@pytest.mark.parametrize("kind", ["area", "half", "one", "mixed"])
+def test_tops_of_all_regions_at_once(kind: str) -> None:
+    areas = torch.tensor([1, 30, 7, 200])
+    scores = (torch.rand(238, generator=torch.Generator().manual_seed(0)) * 20).round()
+    saturations = {
+        "area": areas,
+        "half": (areas + 1) // 2,
+        "one": areas * 0 + 1,
+        "mixed": torch.tensor([5, 9, 7, 8]),
+    }
+    expected = memory_of.keep_tops(scores, areas, saturations[kind])
+    found = memory_of._tops_at_once(scores, areas, saturations[kind])
+    assert torch.equal(found[1], expected[1])
+    for a, b in zip(*(s.split(n.tolist()) for s, n in (found, expected)), strict=True):
+        assert torch.equal(a.sort().values, b.sort().values)
+
+
+@CPU
 def test_torchmetrics_is_not_needed() -> None:
     code = (
         "import sys; sys.modules['torchmetrics'] = None; import torch, thfr_ext;"
@@ -212,6 +253,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@CPU
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no distributed")
 def test_processes_join_in_compute(tmp_path: Any) -> None:
     torch.save({"maps": MAPS, "masks": MASKS}, tmp_path / "data.pt")

@@ -90,6 +90,18 @@ def change(index: int, value: Any) -> tuple[Any, ...]:
             TypeError,
             "spro_area: negatives: expected one of float32 and float64",
         ),
+        (
+            change(1, lambda x: x * torch.nan),
+            ValueError,
+            "spro_area: region_scores: expected numbers, got NaN",
+        ),
+        (change(1, lambda x: x[:0]), ValueError, "spro_area: region_offsets: expected to rise from 0 to the"),
+        (change(2, lambda x: x + 1), ValueError, "spro_area: region_offsets: expected to rise from 0"),
+        (
+            change(2, lambda x: x[[0, 0, 2, 3]]),
+            ValueError,
+            "spro_area: region_offsets: expected to rise from 0",
+        ),
         (change(1, lambda x: x.double()), TypeError, "spro_area: region_scores: expected one of"),
         (
             change(1, lambda x: x[:-1]),
@@ -104,6 +116,7 @@ def change(index: int, value: Any) -> tuple[Any, ...]:
         (change(4, lambda x: [2.0]), ValueError, r"spro_area: limits: expected a number in \(0, 1\]"),
     ],
 )
+@pytest.mark.usefixtures("device")
 def test_spro_area_refuses(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         OPS.spro_area(*arguments)

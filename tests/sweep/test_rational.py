@@ -7,15 +7,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.device import REAL_DEVICES, examples
 from support.rational import LIMITS, Set, area, curve, labelled, sets
 
 import thfr_ext
 from thfr_ext.metrics import AUPRO, AUROC, AUsPRO
 
+pytestmark = pytest.mark.usefixtures("device")
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+
+@examples(200, derandomize=True)
 @given(sets(), LIMITS)
 def test_areas(given_set: Set, limits: list[float]) -> None:
     points = curve(given_set)
@@ -27,7 +30,7 @@ def test_areas(given_set: Set, limits: list[float]) -> None:
         assert streamed[limit].item() == areas[limit]
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@examples(100, derandomize=True)
 @given(sets())
 def test_curves(given_set: Set) -> None:
     points = curve(given_set)
@@ -37,7 +40,7 @@ def test_curves(given_set: Set) -> None:
     np.testing.assert_allclose(overlap, [float(y) for _, y in points], rtol=0, atol=1e-14)
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@examples(100, derandomize=True)
 @given(sets(), st.floats(1e-6, 1))
 def test_areas_of_components(given_set: Set, limit: float) -> None:
     """PRO is sPRO of the 8-connected regions, each saturating at its area."""
@@ -54,7 +57,7 @@ def test_areas_of_components(given_set: Set, limit: float) -> None:
     assert metric.compute().item() == thfr_ext.au_pro(maps, masks, limit)
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@examples(200, derandomize=True)
 @given(labelled())
 def test_auroc(sample: tuple[np.ndarray, np.ndarray]) -> None:
     values, labels = sample
@@ -67,7 +70,7 @@ def test_auroc(sample: tuple[np.ndarray, np.ndarray]) -> None:
     assert metric.compute().item() == thfr_ext.auroc(values, labels)
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@examples(100, derandomize=True)
 @given(sets(), st.data())
 def test_nan_anywhere_is_refused(given_set: Set, data: st.DataObject) -> None:
     maps, regions, saturations = given_set
@@ -109,6 +112,7 @@ def test_an_image_without_a_pixel_is_refused(shape: tuple[int, int]) -> None:
             call()
 
 
+@REAL_DEVICES
 @pytest.mark.slow
 def test_more_than_2_31_pixels() -> None:
     """One good image, thousands of times: counts past 32 bits give the shares of few images."""

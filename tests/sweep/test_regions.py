@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.measure import label
+from support.device import examples
 
 import thfr_ext
 from thfr_ext import reference
+
+pytestmark = pytest.mark.usefixtures("device")
 
 SHAPES = {
     "spiral": ["xxxxxxx", "......x", "xxxxx.x", "x...x.x", "x.x.x.x", "x.xxx.x", "x.....x", "xxxxxxx"],
@@ -43,7 +46,7 @@ def test_shapes(name: str) -> None:
     check(np.stack([mask, ~mask]))
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(arrays(bool, st.tuples(st.integers(1, 3), st.integers(0, 20), st.integers(0, 20))))
 def test_any_mask(masks: np.ndarray) -> None:
     check(masks)
@@ -52,6 +55,10 @@ def test_any_mask(masks: np.ndarray) -> None:
 @pytest.mark.parametrize("density", [0.01, 0.3, 0.41, 0.6, 0.97])
 def test_random_masks(density: float) -> None:
     check(np.random.default_rng(0).random((3, 150, 211)) < density)
+
+
+def test_many_images() -> None:
+    check(np.random.default_rng(1).random((60, 13, 45)) < 0.3)
 
 
 def test_strided_masks() -> None:

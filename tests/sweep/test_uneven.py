@@ -11,6 +11,8 @@ from thfr.evaluation.localisation import Question, TestPixels
 import thfr_ext
 from thfr_ext import reference
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def uneven(shape: tuple[int, ...], kind: str) -> np.ndarray:
     rng = np.random.default_rng(0)

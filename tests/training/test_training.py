@@ -22,17 +22,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 from thfr.backbones import create_backbone
+from thfr.config import TrainingConfig
 from thfr.errors import InputError
 from thfr.io import read_image
 from thfr.methods import Detector
 from thfr.methods.common import features
+from thfr.methods.common.augmentation import augmented
 from thfr.methods.common.batches import batch_indices, held_out
 from thfr.methods.common.features import compute_features
 from thfr.methods.common.losses import restoration_losses
-from thfr.methods.thfr.augmentation import augmented
 from thfr.methods.thfr.config import VARIANTS, THFRConfig, THFRModelConfig, THFRTrainingConfig
 from thfr.methods.thfr.corruption import corrupted
 from thfr.training import is_finished, train
+from thfr.training.trainer import divide
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +286,25 @@ def test_images_held_out_set_the_threshold_and_nothing_else(images: list[Path], 
         del held_tensors["bank.rows"]  # the images' numbers, among others
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_fewer_shots_are_among_more(images: list[Path], seed: int) -> None:
+    def drawn(shots: int | None) -> list[int]:
+        learnt, indices, unseen = divide(images, TrainingConfig(shots=shots, holdout=0.34, seed=seed))
+        assert [images[number] for number in indices] == list(learnt)
+        assert not set(learnt) & set(unseen)
+        return indices.tolist()
+
+    one, two, every = drawn(1), drawn(2), drawn(None)
+    assert [len(some) for some in (one, two, every)] == [1, 2, 4]
+    assert set(one) < set(two) < set(every)
+    assert drawn(4) == every
+
+
+def test_more_shots_than_images_are_refused(images: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"shots: expected at most 4 images of 6 with holdout 0\.34, got 5"):
+        divide(images, TrainingConfig(shots=5, holdout=0.34))
 
 
 def test_holdout_of_all_images_is_refused(images: list[Path], tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ namespace thfr {
 NonFinite coreset_scale(const TensorView& bank, double* scale, int threads) {
   const Rows rows = rows_of(bank);
   const RetrievalKernels& kernels = active_retrieval_kernels();
-  std::vector<double> largest(static_cast<std::size_t>(rows.count));
+  std::vector<double> largest(at(rows.count));
   parallel_for(rows.count, threads, 16, [&](std::int64_t begin, std::int64_t end) {
     const PlainFloats plain;
-    for (std::int64_t n = begin; n < end; ++n) largest[static_cast<std::size_t>(n)] = kernels.largest(rows, n);
+    for (std::int64_t n = begin; n < end; ++n) largest[at(n)] = kernels.largest(rows, n);
   });
   double most = 0;
   for (std::int64_t n = 0; n < rows.count; ++n) {
-    const double size = largest[static_cast<std::size_t>(n)];
+    const double size = largest[at(n)];
     if (!std::isfinite(size)) return {"bank", n, std::isnan(size)};
     most = std::max(most, size);
   }
@@ -39,7 +39,7 @@ void greedy_coreset(const TensorView& bank, double scale, const TensorView& dist
   std::int64_t* entries = chosen.as<std::int64_t>();
   const std::int64_t grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(rows.width, 1));
   const std::int64_t parts = std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(rows.count / grain, 1));
-  std::vector<Farthest> found(static_cast<std::size_t>(parts));
+  std::vector<Farthest> found(at(parts));
   for (std::int64_t step = std::max<std::int64_t>(begin, 1); step < end; ++step) {
     const std::int64_t newest = entries[step - 1];
     distance[newest] = -1;
@@ -48,7 +48,7 @@ void greedy_coreset(const TensorView& bank, double scale, const TensorView& dist
       for (std::int64_t part = part_begin; part < part_end; ++part) {
         const std::int64_t row =
             kernels.coreset_update(rows, newest, scale, distance, rows.count * part / parts, rows.count * (part + 1) / parts);
-        found[static_cast<std::size_t>(part)] = {row < 0 ? -1.0 : distance[row], row};
+        found[at(part)] = {row < 0 ? -1.0 : distance[row], row};
       }
     });
     Farthest best{-1.0, -1};

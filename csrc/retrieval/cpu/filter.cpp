@@ -11,8 +11,6 @@ static constexpr double kSquareError = 80 * 0x1p-24;
 // The part of the rows' mean square that their mean must have for rows to be centred.
 static constexpr double kOffsetShare = 0.99;
 
-static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-
 FilterRows::FilterRows(std::int64_t count)
     : metadata(at(count)),
       exact(at(count)),

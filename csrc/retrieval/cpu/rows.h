@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
@@ -14,6 +15,8 @@
 namespace thfr {
 
 const RetrievalKernels& active_retrieval_kernels();
+
+inline std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // Default floating-point control while it lives: a caller's flush-to-zero would let subnormal numbers vanish on its own
 // thread and not on the others.

@@ -18,6 +18,7 @@ from thfr.cli.arguments import (
     geometry,
     input_size,
     not_negative,
+    positive,
 )
 from thfr.cli.output import Result
 from thfr.data.registry import dataset_names
@@ -73,6 +74,10 @@ def add_parser(commands: Commands) -> None:
     )
     add_tiles(parser)
     parser.add_argument("--seeds", type=not_negative, nargs="+", metavar="N", default=[0], help="seeds")
+    parser.add_argument(
+        "--shots", type=positive, nargs="+", metavar="K", default=[],
+        help="few-shot: learn from K of the training images only, drawn by the seed; several make a row each",
+    )  # fmt: skip
     parser.add_argument("--keep-runs", action="store_true", help="keep the fitted runs, OUT/runs")
     add_ray(parser)
     add_device(parser)
@@ -104,6 +109,7 @@ def run(args: argparse.Namespace) -> Result:
                 changes=changes,
                 seeds=list(dict.fromkeys(args.seeds)),
                 first=number == 0,
+                shots=list(dict.fromkeys(args.shots)),
             )
             workspace = Workspace(root, args.out, weights, args.device, args.keep_runs, args.ray)
             outcome = run_trials(trials, workspace, f"{backbone}, {root.name}: ")

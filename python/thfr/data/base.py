@@ -20,7 +20,7 @@ GOOD = "good"
 _Set = TypeVar("_Set", bound="Dataset")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a data set."""
 

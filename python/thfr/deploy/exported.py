@@ -11,9 +11,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,11 +20,9 @@ from thfr.deploy import files
 from thfr.errors import InputError
 from thfr.io.framing import box_of, counted, native_counted
 from thfr.predictions.arrays import Answer, ArrayScorer
-
-if TYPE_CHECKING:
-    from thfr.predictions.scale import ColourScale
-    from thfr.runs.inputs import RunInputs
-    from thfr.runs.threshold import Threshold
+from thfr.predictions.scale import ColourScale
+from thfr.runs.inputs import RunInputs
+from thfr.runs.threshold import Threshold
 
 Verdict = Literal["good", "bad"]
 _Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # fp32 [B,H,W], fp32 [B], bool [B]
@@ -52,36 +49,16 @@ class ExportedModel(ArrayScorer):
         self.folder, self.metadata = folder, metadata
         size = metadata["size"]  # one number in older exports, which are square
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        self.limit = float(metadata["threshold"]["limit"])
+        held = dict(metadata["threshold"])
+        self.limit = value = float(held.pop("limit"))  # of the exported verdicts
+        self.threshold = Threshold(**{**held, "value": value, "scores": tuple(held["scores"])})
+        held, inputs = metadata["scale"], metadata.get("inputs")
+        self.scale = None if held is None else ColourScale(**held)
+        self.inputs = RunInputs() if inputs is None else RunInputs.from_dict(inputs)  # None: version 0.2
         self.precision = str(metadata.get("precision", "fp32"))  # or bf16, int8
         self.label: str = metadata["method"]  # and its variant, in words
         self.digest: str = metadata["digests"][files.MODELS[metadata["format"]]]
         self._run = runner
-
-    @property
-    def threshold(self) -> Threshold:  # type: ignore[override]
-        """The run's threshold, at the limit of the exported verdicts."""
-        from thfr.runs.threshold import Threshold  # SciPy takes longer to import than all else here
-
-        held = dict(self.metadata["threshold"])
-        held |= {"value": held.pop("limit"), "scores": tuple(held["scores"])}
-        return Threshold(**held)
-
-    @property
-    def scale(self) -> ColourScale | None:  # type: ignore[override]
-        """The colour scale of good images, where the run could tell it."""
-        from thfr.predictions.scale import ColourScale
-
-        held = self.metadata["scale"]
-        return None if held is None else ColourScale(**held)
-
-    @cached_property
-    def inputs(self) -> RunInputs:  # type: ignore[override]
-        """How the run reads its images; that of exports of version 0.2 is 8 bits as stored."""
-        from thfr.runs.inputs import RunInputs
-
-        held = self.metadata.get("inputs")
-        return RunInputs() if held is None else RunInputs.from_dict(held)
 
     def score_read(
         self,
@@ -221,7 +198,10 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> Exported
     except Exception as error:  # each runtime has its own
         raise InputError(f"load: {model} cannot be read: {type(error).__name__}: {error}") from error
     kind_of_model = NativeModel if metadata.get("native_input") else ExportedModel
-    return kind_of_model(Path(folder), metadata, runner)
+    try:
+        return kind_of_model(Path(folder), metadata, runner)
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"load: {path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def open_detector(folder: str | os.PathLike[str], device: str = "auto", precision: str = "fp32") -> Any:

@@ -18,10 +18,10 @@ from thfr.banks import BankWriter, FaissBank, ShardedBank, measured_recall
 from thfr.data import load_images
 from thfr.errors import InputError
 from thfr.io import atomic_path, atomic_write_json, find_images, printable
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.common.patches import location_vectors
 from thfr.methods.common.tiles import tiles_of
 from thfr.methods.patchcore import PatchCoreDetector, patch_features
-from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.sharded_bank import ShardedTemplateBank, TemplateBankWriter
 from thfr.runs.json_file import read_object
 

@@ -101,10 +101,11 @@ def find_images(folder: str | os.PathLike[str], recursive: bool = False) -> List
                     path = current / entry.name
                     if entry.name.startswith(".") or entry.name.lower() in _LITTER:
                         continue
-                    if path.is_dir():
+                    link = entry.is_symlink()  # other entries say what they are without a call of stat
+                    if path.is_dir() if link else entry.is_dir():
                         if recursive:
-                            (links if entry.is_symlink() else pending).append(path)
-                    elif path.suffix.lower() in FORMATS and (path.is_file() or entry.is_symlink()):
+                            (links if link else pending).append(path)
+                    elif path.suffix.lower() in FORMATS and (link or entry.is_file()):
                         images.append(path)
                     else:
                         ignored.append(path)

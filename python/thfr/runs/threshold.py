@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scipy.stats import beta
-
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
 from thfr.plain import Plain
@@ -55,6 +53,8 @@ class Threshold(Plain):
         """
         if not 0 < rate < 1:
             raise InputError(f"Threshold: rate: expected a share in (0, 1), got {rate}")
+        from scipy.stats import beta  # takes longer to import than all else that scoring needs
+
         ordered, n = sorted(map(float, scores)), len(scores)
         if n == 0 or not all(map(math.isfinite, ordered)):
             raise InputError(f"Threshold: scores: expected finite scores of good images, got {ordered}")

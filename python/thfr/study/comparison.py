@@ -23,6 +23,7 @@ from thfr.study.runner import Outcome
 from thfr.study.summary import PLAIN, Row, show_spread, summarise
 from thfr.study.trials import Trial
 
+SHOTS = "shots"  # in a setting: how many images are learnt from
 _FIGURES = ("image_auroc", "pixel_auroc", "au_pro")
 _HEAD = ("image AUROC", "pixel AUROC", "AU-PRO", "fit, s", "ms an image", "memory, MB")
 
@@ -77,10 +78,11 @@ def comparison_trials(
     changes: Mapping[str, Any],
     seeds: Sequence[int],
     first: bool,
+    shots: Sequence[int] = (),
 ) -> list[Trial]:
     """The trials of one backbone. ``categories``: data set, name and fingerprint of each; ``changes``: by
-    method; ``geometry``: size, fit, tiles and overlap of all. A method that does not use the backbone is
-    only there for the ``first`` one.
+    method; ``geometry``: size, fit, tiles and overlap of all; ``shots``: numbers of training images, none for
+    all. A method that does not use the backbone is only there for the ``first`` one.
     """
     trials = []
     for method in methods:
@@ -90,8 +92,14 @@ def comparison_trials(
         if not (config.uses_backbone or first):
             continue
         setting = {"method": method, "backbone": backbone if config.uses_backbone else "none"}
+        settings: list[tuple[dict[str, Any], RunConfig]] = [(setting, config)]
+        if shots:
+            settings = [
+                ({**setting, SHOTS: count}, changed(config, {"training": {"shots": count}}, "--shots"))
+                for count in shots
+            ]
         for dataset, name, data in categories:
-            trials += make_trials(Category(dataset, name, data, config), [(setting, config)], seeds, weights)
+            trials += make_trials(Category(dataset, name, data, config), settings, seeds, weights)
     return trials
 
 
@@ -122,18 +130,21 @@ def _line(row: Row) -> list[str]:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """A table a category: a line for each method and backbone, those with random templates left out."""
-    parts = []
+    """A table a category: a line for each method, backbone and number of shots, those with random templates
+    left out.
+    """
+    parts, names = [], ["method", "backbone", *([SHOTS] if _few(rows) else [])]
     for category in dict.fromkeys(row["category"] for row in rows):
         parts += [
             f"## {category}",
             "",
-            f"| method | backbone | {' | '.join(_HEAD)} |",
-            f"|{' --- |' * (len(_HEAD) + 2)}",
+            f"| {' | '.join((*names, *_HEAD))} |",
+            f"|{' --- |' * (len(names) + len(_HEAD))}",
         ]
         for row in _plain(rows, category):
             title = config_class(row["setting"]["method"]).title
-            parts.append(f"| {title} | {row['setting']['backbone']} | {' | '.join(_line(row))} |")
+            named = [title, *(str(row["setting"][name]) for name in names[1:])]
+            parts.append(f"| {' | '.join(named + _line(row))} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -141,17 +152,22 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def as_csv(rows: Sequence[Row]) -> str:
     """The same at full precision, figures from 0 to 1, times in s and ms, memory in bytes."""
     spreads = [f"{name} {what}" for name in _FIGURES for what in ("mean", "std")]
-    head = ["dataset", "category", "method", "backbone", "seeds"]
+    names = ["method", "backbone", *([SHOTS] if _few(rows) else [])]
+    head = ["dataset", "category", *names, "seeds"]
     lines: list[list[Any]] = [[*head, *spreads, "train_seconds", "milliseconds", "peak_memory_bytes"]]
     for row in _plain(rows):
         found = [row["figures"].get(name) or {"mean": None, "std": None} for name in _FIGURES]
         lines.append(
-            [row["dataset"], row["category"], row["setting"]["method"], row["setting"]["backbone"]]
+            [row["dataset"], row["category"], *(row["setting"][name] for name in names)]
             + [" ".join(map(str, row["seeds"]))]
             + [one[what] for one in found for what in ("mean", "std")]
             + [row["train_seconds"], row["milliseconds"], row["peak_memory_bytes"]]
         )
     return csv_text(lines)
+
+
+def _few(rows: Sequence[Row]) -> bool:
+    return any(SHOTS in row["setting"] for row in rows)
 
 
 def _plain(rows: Sequence[Row], category: str | None = None) -> list[Row]:

@@ -99,7 +99,7 @@ def _task(trial: Trial, workspace: Workspace) -> dict[str, Any]:
 
 def _steps(trial: Trial) -> int:
     settings = trial.config.training
-    steps = settings.steps(round(sum(trial.data["train"]["images"].values()) * (1 - settings.holdout)))
+    steps = settings.steps(settings.learnt(sum(trial.data["train"]["images"].values())))
     return max(steps, 1)  # one for a method without any, so that the bar moves
 
 

@@ -27,8 +27,8 @@ from thfr.errors import InputError
 from thfr.evaluation import evaluate_detector, evaluate_synthetic
 from thfr.evaluation.latency import measure_latency
 from thfr.methods import Detector
+from thfr.methods.common.bank import key_of
 from thfr.methods.common.tiles import each_place
-from thfr.methods.thfr.bank import key_of
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.runs.folder import read_metadata
 from thfr.study.trials import STAGE, Evaluation, Trial, trial_path, write_trial

@@ -31,6 +31,7 @@ from thfr.methods.common.batches import held_out
 from thfr.methods.common.calibrating import calibrate_categories, find_categories
 from thfr.methods.common.tiles import tiles_of
 from thfr.methods.registry import read_config
+from thfr.random_streams import Stream, drawn, generator
 from thfr.runs import files
 from thfr.runs.digest import combined, file_digests
 from thfr.runs.folder import (
@@ -243,8 +244,15 @@ def divide(
     validation = dataset.validation if isinstance(dataset, Dataset) else ()
     held = held_out(len(samples), settings.holdout, settings.seed).tolist()
     learnt = sorted(set(range(len(samples))).difference(held))
+    kept = f" of {len(samples)} with holdout {settings.holdout}" if held else ""
+    if settings.shots is not None:
+        if settings.shots > len(learnt):
+            raise InputError(
+                f"train: shots: expected at most {len(learnt)} images{kept}, got {settings.shots}"
+            )
+        chosen = drawn(len(learnt), settings.shots, generator(settings.seed, Stream.SHOTS, 0))
+        learnt = [learnt[number] for number in chosen.tolist()]
     if len(learnt) < least:
-        kept = f" of {len(samples)} with holdout {settings.holdout}" if held else ""
         wanted = "one good image" if least == 1 else f"{least} good images"
         raise InputError(f"train: needs at least {wanted} to learn from, got {len(learnt)}{kept}")
     unseen = [*(samples[number] for number in held), *validation]

@@ -64,7 +64,7 @@ def test_a_run_of_another_configuration_is_refused(fitted: Run, method: str, pat
     with pytest.raises(InputError, match=r"dataset\.images \(6 here, 7 there\)"):
         run(fitted.config, paths[:9], fitted.folder)
     other = "padim" if method != "padim" else "spade"
-    with pytest.raises(InputError, match=f"holds a run of the method {method}, not {other}"):
+    with pytest.raises(InputError, match=f"holds a run of the method {fitted.config.method}, not {other}"):
         run(small_config(other), paths, fitted.folder)
     assert fitted.model == before
 

@@ -114,6 +114,13 @@ def test_local_bottlenecks_carry_only_few_numbers_a_place(variant: Variant, deco
     assert narrowest(network(variant, decoder=decoder, local_reduction=4)) == [4, 3, 2]
 
 
+@pytest.mark.parametrize(("decoder", "kept"), [("full", 16), ("light", 32)])
+def test_how_many_numbers_follows_the_decoder(decoder: str, kept: int) -> None:
+    config = THFRModelConfig.from_values({"decoder": decoder})
+    assert config.reduction == kept
+    assert config.model_copy(update={"local_reduction": 8}).reduction == 8
+
+
 def narrowest(net: RestorationNetwork) -> list[int]:
     first = [local.reduce if isinstance(net, LightNetwork) else local.body[0] for local in net.locally]
     return [convolution.out_channels for convolution in first]

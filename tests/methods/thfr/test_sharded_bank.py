@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from thfr.errors import InputError
-from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.thfr.sharded_bank import INDEX, ShardedTemplateBank, TemplateBankWriter
 
 SHAPES = [(4, 8, 8), (6, 4, 4), (8, 4, 4)]

@@ -80,10 +80,23 @@ def _extra_bolt(job: Job, rng: np.random.Generator) -> None:
     job.add("extra_bolt", job.scene.mask(*bolts))
 
 
-def _washer_for_nut(job: Job, rng: np.random.Generator) -> None:
-    (nut,) = job.scene.find("nut")
-    job.scene = job.scene.swap(nut, replace(nut, kind="washer"))
-    job.add("washer_for_nut", job.scene.mask(*job.scene.find("washer")))
+def _twice(kind: str, instead_of: str) -> Callable[[Job, np.random.Generator], None]:
+    """Either of the two may be the wrong one: a good tray has this kind at both places."""
+
+    def apply(job: Job, rng: np.random.Generator) -> None:
+        (other,) = job.scene.find(instead_of)
+        job.scene = job.scene.swap(other, replace(other, kind=kind))
+        job.add(f"{kind}_for_{instead_of}", job.scene.mask(*job.scene.find(kind)))
+
+    return apply
+
+
+def _extra_washer(job: Job, rng: np.random.Generator) -> None:
+    (washer,), (nut,) = job.scene.find("washer"), job.scene.find("nut")
+    side = -29 if washer.y < nut.y else 29
+    pair = [jittered(rng, "washer", "rings", x, side, turn=30, spread=(0.5, 2)) for x in (-29, 29)]
+    job.scene = job.scene.swap(washer, *pair)
+    job.add("extra_washer", job.scene.mask(*pair))
 
 
 def _misplaced_nut(job: Job, rng: np.random.Generator) -> None:
@@ -108,6 +121,14 @@ def _swapped(job: Job, rng: np.random.Generator) -> None:
     moved = replace(cap, x=-cap.x), replace(label, x=-label.x)
     job.scene = job.scene.swap(cap).swap(label, *moved)
     job.add("swapped_cap_and_label", job.scene.mask(*moved))
+
+
+def _swapped_bolts(job: Job, rng: np.random.Generator) -> None:
+    parts = [part for kind in ("bolt", "washer", "nut") for part in job.scene.find(kind)]
+    moved = [replace(part, x=-part.x) for part in parts]
+    for part, there in zip(parts, moved, strict=True):
+        job.scene = job.scene.swap(part, there)
+    job.add("swapped_bolts_and_rings", job.scene.mask(*moved))
 
 
 # Structural anomalies: something is damaged or dirty.
@@ -219,7 +240,8 @@ Apply = Callable[[Job, np.random.Generator], None]
 DEFECTS: dict[str, tuple[Apply, ...]] = {
     "logical_anomalies": (
         _missing("bolt"), _mismatched_label, _extra_bolt, _misplaced_nut,
-        _missing("cap"), _washer_for_nut, _swapped, _missing("washer"),
+        _missing("cap"), _twice("washer", "nut"), _swapped, _missing("washer"),
+        _twice("nut", "washer"), _extra_washer, _swapped_bolts,
     ),
     "structural_anomalies": (
         _scratch, _broken_bolt, _stain, _torn_label, _dent, _broken_washer, _bent_bolt,
@@ -237,6 +259,7 @@ def defects_config() -> list[Defect]:
         "mismatched_label": min(stripe, cap), "swapped_cap_and_label": cap + label,
         "scratch": 0.6, "stain": 0.9, "dent": 0.8,
         "broken_bolt": 1.0, "bent_bolt": 1.0, "broken_washer": 1.0, "torn_label": 1.0,
+        "nut_for_washer": nut, "extra_washer": washer, "swapped_bolts_and_rings": 2 * bolt + washer + nut,
     }  # fmt: skip
     return [
         Defect(

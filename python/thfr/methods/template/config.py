@@ -33,6 +33,12 @@ class TemplateModelConfig(ModelConfig):
     memory: int = Field(default=8192, ge=1)
     """Patches kept of each backbone, a coreset of those of all images."""
 
+    counts: bool = False
+    """Multiply an image's score by the root of how unusual the numbers of its parts are
+    (:class:`thfr.methods.template.counts.PartCounts`); of whole images only. The score then is not the map's
+    maximum, so the threshold needs good images that were not learnt from.
+    """
+
     @property
     def uses_templates(self) -> bool:
         return self.parts != "material"
@@ -67,5 +73,10 @@ class TemplateConfig(RunConfig):
 
     @property
     def leaves_out(self) -> bool:
+        return self.whole_images and not self.model.counts
+
+    @property
+    def whole_images(self) -> bool:
+        """Whether all of an image counts, and is seen at once."""
         model = self.model
         return model.tile_count == 1 and model.fit == "stretch" and model.region is None

@@ -72,18 +72,14 @@ class PatchMemory:
         """``size`` patches (all, where there are fewer): a coreset of ``candidates`` drawn at random,
         compared in a random projection. Also the mean difference of two candidates.
         """
-        each = levels[1].shape[2] * levels[1].shape[3]
-        total = len(levels[0]) * each
-        count = min(candidates, total)
-        chosen = drawn(total, count, generator(seed, _CANDIDATES, 0))
-        patches = _patches(levels, chosen, each)
+        patches, chosen = drawn_patches(levels, candidates, generator(seed, _CANDIDATES, 0))
         unrelated = float(1 - patches.mean(0, dtype=torch.float64).square().sum())
         if size < len(patches):
             rng = generator(seed, _PROJECTION, 0)
             matrix = torch.randn(patches.shape[1], projection, generator=rng).to(patches.device)
             core = thfr_ext.greedy_coreset(patches.float() @ matrix, size, seed).sort().values
             patches, chosen = patches[core], chosen[core.cpu()]
-        return cls(patches, chosen // each), unrelated
+        return cls(patches, chosen // (levels[1].shape[2] * levels[1].shape[3])), unrelated
 
 
 def patch_vectors(
@@ -98,6 +94,18 @@ def patch_vectors(
             pooled = F.interpolate(pooled, size=size, mode="bilinear", align_corners=False)
         parts.append(F.normalize(pooled, dim=1))
     return torch.cat(parts, 1) / len(parts) ** 0.5
+
+
+def drawn_patches(
+    levels: Sequence[Tensor],  # three [N,C_l,H_l,W_l], of all images
+    count: int,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor]:  # fp16 [n,D], int64 [n]
+    """``count`` patches (all, where there are fewer) drawn at random; and their indices, ascending."""
+    each = levels[1].shape[2] * levels[1].shape[3]
+    total = len(levels[0]) * each
+    chosen = drawn(total, min(count, total), rng)
+    return _patches(levels, chosen, each), chosen
 
 
 def _patches(

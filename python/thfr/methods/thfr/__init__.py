@@ -1,6 +1,6 @@
 """THFR: template-guided hierarchical feature restoration (Guo et al., ICCV 2023)."""
 
-from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.detector import THFRDetector
 from thfr.methods.thfr.making import make_network

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thfr.methods.common.resolution import cut
+from thfr.methods.thfr.config import THFRModelConfig
 from thfr.methods.thfr.layers import BottleneckBlock, ChannelNorm, LeanBlock, Scale, conv_norm
 
 
@@ -18,29 +19,21 @@ class GlobalBottleneck(nn.Module):
     blocks.
 
     The result has half that resolution, rounded up: stride 32 behind a pyramid. A bottleneck of fewer cells
-    is brought back there by transposed convolutions. ``strides``: of the levels; ``stride``: of the blocks
-    where the coarse level is at 16.
+    is brought back there by transposed convolutions.
     """
 
-    def __init__(
-        self,
-        channels: tuple[int, ...],
-        strides: tuple[int, ...],
-        width: int,
-        blocks: int,
-        stride: int,
-    ) -> None:
+    def __init__(self, config: THFRModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__()
+        strides = config.spec.strides
         fine, middle = ((strides[2] // own).bit_length() - 1 for own in strides[:2])  # halvings
         self.fine = _halved(channels[0], fine)
         self.middle = _halved(channels[1], middle)
         joined = (channels[0] << fine) + (channels[1] << middle) + channels[2]
-        self.blocks = _squeeze(BottleneckBlock, joined, width, blocks, stride)
+        self.blocks = _squeeze(BottleneckBlock, joined, config)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         fine, middle, coarse = features
-        x = self.blocks(torch.cat([self.fine(fine), self.middle(middle), coarse], dim=1))
-        return cut(x, tuple(-(-edge // 2) for edge in coarse.shape[2:]))
+        return _pressed(self.blocks, [self.fine(fine), self.middle(middle), coarse])
 
 
 class LightGlobalBottleneck(nn.Module):
@@ -48,40 +41,39 @@ class LightGlobalBottleneck(nn.Module):
     do not overlap, to half of the coarse level's channels, and leaner blocks.
     """
 
-    def __init__(
-        self,
-        channels: tuple[int, ...],
-        strides: tuple[int, ...],
-        width: int,
-        blocks: int,
-        stride: int,
-    ) -> None:
+    def __init__(self, config: THFRModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__()
+        strides = config.spec.strides
         share = channels[2] // 2
         edges = [strides[2] // own for own in strides]
         self.joins = nn.ModuleList(
             nn.Conv2d(count, share, edge, edge) for count, edge in zip(channels, edges, strict=True)
         )
-        self.blocks = _squeeze(LeanBlock, 3 * share, width, blocks, stride)
+        self.blocks = _squeeze(LeanBlock, 3 * share, config)
 
     def forward(self, features: list[Tensor], scales: list[Scale]) -> Tensor:
         given = zip(self.joins, features, scales, strict=True)
         joined = [scale.of_standardised(cast(nn.Conv2d, join), feature) for join, feature, scale in given]
-        x = self.blocks(torch.cat(joined, dim=1))
-        return cut(x, tuple(-(-edge // 2) for edge in features[2].shape[2:]))
+        return _pressed(self.blocks, joined)
 
 
 def _squeeze(
-    block: type[BottleneckBlock] | type[LeanBlock], inputs: int, width: int, blocks: int, stride: int
+    block: type[BottleneckBlock] | type[LeanBlock], inputs: int, config: THFRModelConfig
 ) -> nn.Sequential:
-    """Blocks at ``stride``, and the way back to 32."""
-    halvings = (stride // 32).bit_length() - 1
+    """Blocks at ``config.global_stride`` (where the coarse level is at 16), and the way back to 32."""
+    width, halvings = config.bottleneck_width, (config.global_stride // 32).bit_length() - 1
     layers: list[nn.Module] = [block(inputs, width, stride=2)]
     layers += [block(width, width, stride=2) for _ in range(halvings)]
-    layers += [block(width, width) for _ in range(blocks - 1)]
+    layers += [block(width, width) for _ in range(config.global_blocks - 1)]
     for _ in range(halvings):
         layers += [nn.ConvTranspose2d(width, width, 2, 2, bias=False), ChannelNorm(width), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def _pressed(blocks: nn.Module, joined: list[Tensor]) -> Tensor:
+    """Joined levels, all at the coarse resolution, at half of it."""
+    x = blocks(torch.cat(joined, dim=1))
+    return cut(x, tuple(-(-edge // 2) for edge in joined[-1].shape[2:]))
 
 
 def _halved(channels: int, times: int) -> nn.Module:

@@ -22,7 +22,11 @@ class THFRModelConfig(ModelConfig):
     """
     decoder: Literal["full", "light"] = "full"
     """light: a fifth of the multiplications, for processors: a third of the time to train, and an image costs
-    about 1.6 times its extractor (docs/results/export.md); best with a ``learning_rate`` of 0.004.
+    about 1.6 times its extractor (docs/results/export.md).
+    """
+    parts: Literal["restoration", "all"] = "restoration"
+    """all: what the template method asks is asked, too, of the same bank: safer on a product that lies
+    anywhere, at some tens of milliseconds an image (docs/choosing.md).
     """
     bottleneck_channels: int | None = Field(default=None, ge=16, multiple_of=4)
     """Width of the global bottleneck at stride 32; None: 2048 for wide_resnet50_2, else 512."""
@@ -32,8 +36,10 @@ class THFRModelConfig(ModelConfig):
     """Pixels a cell of the global bottleneck: 8, 4, 2 or 1 cells a side at 256 x 256. Behind a transformer
     two, four, ... of its patches.
     """
-    local_reduction: int = Field(default=16, ge=1)
-    """The local bottleneck keeps 1/this of a level's channels."""
+    local_reduction: int | None = Field(default=None, ge=1)
+    """The local bottleneck keeps 1/this of a level's channels; None: 16 of a full decoder, 32 of a light
+    one.
+    """
     compensation_levels: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
     """Levels at which the template compensates, 1 the finest (at stride 4, or a transformer's earliest block)
     to 3; without any, thfr is gl.
@@ -89,6 +95,17 @@ class THFRModelConfig(ModelConfig):
                 if value != default:
                     raise ValueError(f"{name}: expected {default}, since decoder is light, got {value}")
         return self
+
+    @model_validator(mode="after")
+    def _has_references(self) -> THFRModelConfig:
+        if self.parts == "all" and not self.uses_templates:
+            raise ValueError(f"parts: expected restoration, since {self.variant} keeps no templates, got all")
+        return self
+
+    @property
+    def reduction(self) -> int:
+        """``local_reduction``, or the decoder's default."""
+        return self.local_reduction or (32 if self.decoder == "light" else 16)
 
     @property
     def bottleneck_width(self) -> int:

@@ -11,13 +11,13 @@ from torch import Tensor
 from thfr import distributed
 from thfr.backbones import FeatureExtractor
 from thfr.errors import InputError
+from thfr.methods.common.augmentation import augmented
+from thfr.methods.common.bank import TemplateBank
 from thfr.methods.common.batches import batch_indices
 from thfr.methods.common.context import FitContext
 from thfr.methods.common.features import FeatureStore
 from thfr.methods.common.losses import restoration_losses
 from thfr.methods.common.optimisation import Optimiser, warm_up_and_decay
-from thfr.methods.thfr.augmentation import augmented
-from thfr.methods.thfr.bank import TemplateBank
 from thfr.methods.thfr.config import THFRConfig
 from thfr.methods.thfr.corruption import corrupted
 from thfr.methods.thfr.making import make_network

@@ -138,9 +138,7 @@ class LightNetwork(RestorationNetwork):
         strides, bottleneck = config.spec.strides, config.bottleneck_width
         self.fold = strides[1] // strides[0]
         if self.use_global:
-            self.globally = LightGlobalBottleneck(
-                channels, strides, bottleneck, config.global_blocks, config.global_stride
-            )
+            self.globally = LightGlobalBottleneck(config, channels)
         levels = config.compensation_levels if config.uses_templates else ()
         middle, coarse = (max(count, 64) for count in channels[1:])
         self.stages = nn.ModuleList(
@@ -153,7 +151,7 @@ class LightNetwork(RestorationNetwork):
         self.coarse = Relation(coarse, channels[2], config) if 3 in levels else None
         self.fine = Relation(middle, channels[1], config) if {1, 2} & set(levels) else None
         self.locally = nn.ModuleList(
-            LightLocalBottleneck(channels[level], config.local_reduction, width, fold)
+            LightLocalBottleneck(channels[level], config.reduction, width, fold)
             for level, width, fold in ((2, coarse, 1), (1, middle, 1), (0, middle, self.fold))
             if self.use_local
         )

@@ -120,19 +120,16 @@ class THFRNetwork(RestorationNetwork):
 
     def __init__(self, config: THFRModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__(config, channels)
-        width = config.bottleneck_width
         if self.use_global:
-            self.globally = GlobalBottleneck(
-                channels, config.spec.strides, width, config.global_blocks, config.global_stride
-            )
+            self.globally = GlobalBottleneck(config, channels)
         stages: list[DecoderStage] = []
-        inputs = width
+        inputs = config.bottleneck_width
         for level in (2, 1, 0):
             stages.append(DecoderStage(inputs, channels[level], level, config))
             inputs = stages[-1].width
         self.stages = nn.ModuleList(stages)
         self.locally = nn.ModuleList(
-            LocalBottleneck(channels[level], config.local_reduction, stage.width)
+            LocalBottleneck(channels[level], config.reduction, stage.width)
             for level, stage in zip((2, 1, 0), stages, strict=True)
             if self.use_local
         )

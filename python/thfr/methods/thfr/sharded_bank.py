@@ -16,7 +16,7 @@ import thfr_ext
 from thfr.banks import BankWriter, ShardedBank
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
-from thfr.methods.thfr.bank import TemplateBank, key_of
+from thfr.methods.common.bank import TemplateBank, key_of
 from thfr.runs.json_file import read_object
 from thfr.runs.tensors import read_tensors, save_tensors
 

@@ -1,4 +1,5 @@
-"""The template bank: features of normal training images, found again by image-level nearest neighbour.
+"""The template bank of THFR and of the template method: features of normal training images, found again by
+image-level nearest neighbour.
 
 The search key is the whole coarse level, layout and all (at 256 x 256 and 256 channels: 65,536 numbers). A
 key averaged over the image says which texture there is but not where, and the template it finds is nearly

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from thfr.methods.thfr.bank import TemplateBank
+from thfr.methods.common.bank import TemplateBank
 from torch import Tensor
 
 
