@@ -17,6 +17,8 @@ from thfr.cli import main
 from thfr.data import JoinedDataset, load_dataset
 from thfr.errors import InputError
 from thfr.evaluation import evaluate_run
+from thfr.inference import predict
+from thfr.inference.calibration import calibrate
 from thfr.io import read_image
 from thfr.methods import Detector
 from thfr.methods.common.hooks import observed_features
@@ -232,6 +234,21 @@ def test_calibrate_needs_to_know_whose_images_they_are(
     assert said in capsys.readouterr().err
 
 
+def test_thresholds_come_one_after_the_other(data: Path, tmp_path: Path) -> None:
+    """Until its category has one, an image has no verdict, and there is no F1 at thresholds."""
+    dataset = load_dataset("folder", data, NAMES)
+    out = tmp_path / "run"
+    assert not train(small_config("patchcore"), dataset, out, device="cpu", progress=False).thresholds
+    for number, name in enumerate(NAMES):
+        found = calibrate(out, data / name / "test" / "good", category=name, device="cpu")
+        assert not isinstance(found, Threshold)
+        assert list(found) == NAMES[: number + 1]
+        results = predict(out, data / "stripes" / "test", tmp_path / name, device="cpu")
+        assert {image.verdict is None for image in results.images} == {name != "stripes"}
+        metrics = evaluate_run(out, device="cpu")
+        assert (metrics["mean"]["image_f1"] is None) == (name != "stripes")
+
+
 def test_streamed_rows_name_the_category(run: Path, data: Path, tmp_path: Path) -> None:
     command = ["predict", str(run), str(data / "hole" / "test"), "--stream", "--device", "cpu"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
@@ -310,7 +327,7 @@ def test_a_damaged_table_of_categories_is_refused(run: Path, tmp_path: Path) -> 
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     held = json.loads((copied / "thresholds.json").read_text())
-    del held["categories"]["hole"]
+    held["categories"]["cube"] = held["categories"].pop("hole")
     (copied / "thresholds.json").write_text(json.dumps(held))
     with pytest.raises(InputError, match=r"thresholds.json is damaged: expected thresholds of disc, hole"):
         Detector.load(copied, "cpu")

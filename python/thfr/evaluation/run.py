@@ -255,7 +255,7 @@ def evaluate_detector(
         dataset,
         lambda sample: next(maps),
         scores,
-        threshold=limits if several is not None and several.thresholds else limit,
+        threshold=limits if several is not None and several.names == list(several.thresholds) else limit,
         region=detector.inputs.options.region,
         progress=progress,
         memory=memory,

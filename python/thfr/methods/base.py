@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -310,7 +311,8 @@ class Detector(ArrayScorer, Generic[ConfigT]):
     ) -> Iterator[Answer]:
         images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 3, 1)))
         found: Sequence[str | None] = [None] * len(images)
-        with observed_features() as means:
+        watched = nullcontext(list[np.ndarray]()) if self.categories is None else observed_features()
+        with watched as means:
             maps, scores = self.score_prepared(images, sizes)
         if self.categories is not None:
             found = self.categories.find(np.asarray(image_means(means, self.config.model.tile_count)))
@@ -386,8 +388,6 @@ class Detector(ArrayScorer, Generic[ConfigT]):
                 raise InputError(f"Detector.load: {path} cannot be read: {error}") from error
         detector.digest, detector.threshold = digest, Threshold.load(folder, digest)
         detector.scale, detector.inputs = ColourScale.load(folder), RunInputs.load(folder)
-        detector.reference, detector.categories = (
-            FeatureReference.load(folder),
-            Categories.load(folder, digest),
-        )
+        detector.reference = FeatureReference.load(folder)
+        detector.categories = Categories.load(folder, digest)
         return detector

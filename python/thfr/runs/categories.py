@@ -31,7 +31,7 @@ class Categories:
     keys: Mapping[str, Tensor]  # name -> fp32 [N_c,D]
     """Of each category's training images."""
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
-    """Of all categories, or of none."""
+    """Of those that have one: images found to be of another have no verdict."""
 
     @classmethod
     def of(
@@ -56,7 +56,10 @@ class Categories:
         owners = [name for name in self.names for _ in range(len(self.keys[name]))]
         known = torch.cat([self.keys[name] for name in self.names])
         nearest = thfr_ext.nearest_templates(torch.from_numpy(keys).float(), known, metric="cosine")[1]
-        return [owners[row] for row in nearest[:, 0].tolist()]
+        rows = nearest[:, 0].tolist()
+        if min(rows, default=0) < 0:
+            raise InputError("Categories: keys: expected features that are finite, got one that is not")
+        return [owners[row] for row in rows]
 
     def threshold_of(self, category: str | None) -> Threshold | None:
         """The threshold of images found to be of that category; None before one is set."""
@@ -66,16 +69,13 @@ class Categories:
         """These categories with other thresholds for those that are named.
 
         Raises:
-            InputError: one is no category of the run, or others are left without a threshold.
+            InputError: one is no category of the run.
         """
         unknown = sorted(set(thresholds) - set(self.keys))
         if unknown:
             raise InputError(f"calibrate: category: expected one of {', '.join(self.names)}, got {unknown[0]}")
         found = {**self.thresholds, **thresholds}
-        missing = [name for name in self.names if name not in found]
-        if missing:
-            raise InputError(f"calibrate: no good image to set the threshold of {', '.join(missing)} by")
-        return replace(self, thresholds={name: found[name] for name in self.names})
+        return replace(self, thresholds={name: found[name] for name in sorted(found)})
 
     def save(self, run: Path) -> None:
         """Write ``categories.safetensors``, and ``thresholds.json`` with the digest of the run."""
@@ -85,7 +85,7 @@ class Categories:
     def save_thresholds(self, run: Path) -> None:
         """Write ``thresholds.json``, if there are any."""
         if self.thresholds:
-            of = {name: self.thresholds[name].as_dict() for name in self.names}
+            of = {name: one.as_dict() for name, one in self.thresholds.items()}
             atomic_write_json(run / files.THRESHOLDS, {_OF: of, _RUN: combined(file_digests(run))})
 
     @classmethod
@@ -112,8 +112,8 @@ def _thresholds(path: Path, names: list[str], digest: str | None) -> dict[str, T
         return {}
     held = read_object(path, "Categories.load")
     of = held.get(_OF)
-    if not isinstance(of, dict) or sorted(of) != names:
+    if not isinstance(of, dict) or not set(of) <= set(names):
         raise InputError(f"Categories.load: {path} is damaged: expected thresholds of {', '.join(names)}")
     if digest is not None and held.get(_RUN) != digest:
         raise InputError(f"Categories.load: {path} was set for another model; remove it and train again")
-    return {name: Threshold.from_stored(of[name], path) for name in names}
+    return {name: Threshold.from_stored(of[name], path) for name in sorted(of)}

@@ -102,8 +102,7 @@ def calibrate_categories(
         rate, source: as of :meth:`thfr.methods.Detector.calibrate`.
 
     Raises:
-        InputError: the run is on one category, a name is none of its, or a category is left without a
-            threshold.
+        InputError: the run is on one category, or a name is none of its.
     """
     known = detector.categories
     if known is None:
