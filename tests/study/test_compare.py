@@ -40,26 +40,16 @@ def test_only_thfr_is_tried_with_random_templates(tmp_path: Path) -> None:
         assert len(trial.evaluations) == (2 if trial.config.method == "thfr" else 1), trial.name
 
 
+def compare(data: Path, methods: list[str], backbones: list[str], config: Path, out: Path) -> list[Any]:
+    seen = ["--data", f"mvtec_ad={data}", "--category", "plate", "--size", 64, "--device", "cpu"]
+    return [
+        *("compare", *seen, "--methods", *methods, "--backbone", *backbones),
+        *("--config", config, "--out", out),
+    ]
+
+
 def test_few_shots(data: Path, tiny_methods: Path, tmp_path: Path, call: Call) -> None:
-    command: list[Any] = [
-        "compare",
-        "--data",
-        f"mvtec_ad={data}",
-        "--category",
-        "plate",
-        "--methods",
-        "patchcore",
-    ]
-    command += [
-        "--backbone",
-        "tf_efficientnet_lite0",
-        "--size",
-        64,
-        "--config",
-        tiny_methods,
-        "--out",
-        tmp_path,
-    ]
+    command = compare(data, ["patchcore"], ["tf_efficientnet_lite0"], tiny_methods, tmp_path)
     code, report = call(*command, "--shots", 1, 2, "--seeds", 0, 1)
     assert code == 0
     assert [row["setting"]["shots"] for row in report["rows"]] == [1, 2]
@@ -93,18 +83,8 @@ def tiny_methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_methods_on_two_backbones(data: Path, tiny_methods: Path, tmp_path: Path, call: Call) -> None:
-    command = [
-        "compare",
-        "--data",
-        f"mvtec_ad={data}",
-        "--category",
-        "plate",
-        "--methods",
-        "patchcore",
-        "thfr",
-    ]
-    command += ["--backbone", "resnet18", "tf_efficientnet_lite0", "--size", "64", "--config", tiny_methods]
-    command += ["--out", tmp_path, "--device", "cpu"]
+    backbones = ["resnet18", "tf_efficientnet_lite0"]
+    command = compare(data, ["patchcore", "thfr"], backbones, tiny_methods, tmp_path)
     code, report = call(*command)
     assert code == 0
     rows = [row for row in report["rows"] if row["evaluation"]["templates"] == "nearest"]

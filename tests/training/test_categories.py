@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from support.images import products, spotted, write_images
+from support.methods import SMALL, small_config
 from thfr import THFR
 from thfr.cli import main
 from thfr.data import JoinedDataset, load_dataset
@@ -22,11 +25,9 @@ from thfr.inference.calibration import calibrate
 from thfr.io import read_image
 from thfr.methods import Detector
 from thfr.methods.common.hooks import observed_features
+from thfr.runs.categories import Categories
 from thfr.runs.threshold import Threshold
 from thfr.training import train
-
-from tests.support.images import products, spotted, write_images
-from tests.support.methods import SMALL, small_config
 
 NAMES = ["disc", "hole", "stripes"]
 
@@ -92,7 +93,7 @@ def test_each_image_is_found_and_judged_by_its_own_threshold(
     with (out / "scores.csv").open(newline="") as file:
         assert {row["category"] for row in csv.DictReader(file)} == set(NAMES)
     for name in NAMES:
-        assert f"{thresholds[name]:.4g}" in (out / f"report-{name}.html").read_text()
+        assert f"{thresholds[name]:.4g}" in (out / "reports" / f"{name}.html").read_text()
     assert not (out / "report.html").exists()
 
 
@@ -110,7 +111,7 @@ def test_it_is_the_threshold_of_the_category_found_that_decides(
     values = asked(["predict", str(copied), str(data), "--out", str(out), "--device", "cpu"], capsys)
     verdicts = {(row["file"].split("/")[0], row["verdict"]) for row in values["images"]}
     assert verdicts == {("disc", "good"), ("hole", "bad"), ("stripes", "good")}
-    assert (out / "report-hole.html").read_text() != (out / "report-disc.html").read_text()
+    assert (out / "reports/hole.html").read_text() != (out / "reports/disc.html").read_text()
     found = THFR()
     found.detector_ = Detector.load(copied, "cpu")
     images = [sample.path for name in NAMES for sample in load_dataset("folder", data, name).test]
@@ -118,6 +119,42 @@ def test_it_is_the_threshold_of_the_category_found_that_decides(
         prediction = found.predict(given)
         assert prediction.categories is not None
         assert prediction.verdicts == ["bad" if one == "hole" else "good" for one in prediction.categories]
+
+
+def test_without_a_threshold_of_its_category_an_image_has_no_verdict(run: Path, data: Path) -> None:
+    """And the verdicts of the others stay theirs."""
+    estimator = THFR()
+    estimator.detector_ = detector = Detector.load(run, "cpu")
+    assert detector.categories is not None
+    every = detector.categories
+    low = Threshold.from_scores([-1.0], 0.5, "made up")
+    images = [sample.path for name in NAMES for sample in load_dataset("folder", data, name).test]
+    for known, wanted in (({"hole": low}, "bad"), ({}, None)):
+        detector.categories = replace(every, thresholds=known)
+        prediction = estimator.predict(images)
+        assert prediction.categories is not None
+        expected = ["bad" if one == "hole" else None for one in prediction.categories]
+        assert prediction.verdicts == (expected if wanted else None)
+
+
+def test_only_our_own_reports_are_replaced(run: Path, data: Path, tmp_path: Path) -> None:
+    mine, stale = tmp_path / "report-mine.html", tmp_path / "reports" / "cube.html"
+    stale.parent.mkdir()
+    for path in (mine, stale):
+        path.write_text("kept")
+    assert main(["predict", str(run), str(data / "disc" / "test"), "--out", str(tmp_path)]) == 0
+    assert mine.read_text() == "kept"
+    assert [path.name for path in stale.parent.iterdir()] == ["disc.html"]
+
+
+@pytest.mark.parametrize("name", ["../disc", "/tmp/disc", "a/b", "..", ""])
+def test_a_category_in_a_run_folder_is_no_path(run: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "categories.safetensors"
+    keys = load_file(path)
+    save_file({name: keys["disc"], "hole": keys["hole"]}, path)
+    with pytest.raises(InputError, match=r"categories.safetensors is damaged: expected names"):
+        Categories.load(tmp_path / "run")
 
 
 def test_figures_are_of_each_category_and_their_mean(run: Path, tmp_path: Path) -> None:

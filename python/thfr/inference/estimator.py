@@ -43,8 +43,10 @@ class Prediction:
     """N times float32 [H_i,W_i], each at its image's own size."""
     paths: list[Path] | None
     """Where the images came from; None for an array."""
-    verdicts: list[Verdict] | None = None
-    """``good`` or ``bad`` by the detector's threshold; None if it has none."""
+    verdicts: list[Verdict | None] | None = None
+    """``good`` or ``bad`` by the detector's threshold; None if it has none. Of a run on several categories an
+    image's is None where that which it was found to be of has no threshold.
+    """
     failed: dict[Path, str] = field(default_factory=dict)
     """Image that cannot be read -> why; it is in none of the others."""
     notes: list[str] = field(default_factory=list)
@@ -215,10 +217,12 @@ class THFR:
             categories = None if detector.categories is None else [str(one[3]) for one in scored]
         of: Sequence[str | None] = categories or [None] * len(scores)
         limits = [detector.threshold_of(one) for one in of]
-        judged = zip(limits, scores.tolist(), strict=True)
-        verdicts = [limit.verdict(score) for limit, score in judged if limit is not None]
+        verdicts = None
+        if detector.threshold is not None or detector.thresholds:
+            judged = zip(limits, scores.tolist(), strict=True)
+            verdicts = [None if limit is None else limit.verdict(score) for limit, score in judged]
         reasons = {Path(name): reason for name, reason in failed.items()}
-        return Prediction(scores, maps, paths, verdicts or None, reasons, notes, categories)
+        return Prediction(scores, maps, paths, verdicts, reasons, notes, categories)
 
     def score_samples(self, X: Images) -> np.ndarray:
         """The ``scores`` of :meth:`predict`, float32 [N]: larger is more anomalous.

@@ -246,7 +246,7 @@ def invalidate(out: Path) -> None:
         InputError: they cannot be removed.
     """
     names = (files.SCORES_JSON, files.SCORES_CSV, files.FINDINGS_CSV, files.REPORT)
-    for path in (*(out / name for name in names), *out.glob(files.report_of("*"))):
+    for path in (*(out / name for name in names), *(out / files.REPORTS).glob("*.html")):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -13,6 +13,7 @@ from torch import Tensor
 import thfr_ext
 from thfr.errors import InputError
 from thfr.io import atomic_write_json
+from thfr.io.names import result_name
 from thfr.runs import files
 from thfr.runs.digest import combined, file_digests
 from thfr.runs.json_file import read_object
@@ -104,6 +105,8 @@ class Categories:
         keys = read_tensors(path)
         if len(keys) < 2 or len({rows.shape[1:] for rows in keys.values() if rows.ndim == 2 and len(rows)}) != 1:
             raise InputError(f"Categories.load: {path} is damaged: expected keys [N,D] of two categories or more")
+        if any(not name or {"/", "\\"} & set(name) or name != result_name(name, "") for name in keys):
+            raise InputError(f"Categories.load: {path} is damaged: expected names of folders, got {sorted(keys)}")
         return cls(keys, _thresholds(run / files.THRESHOLDS, sorted(keys), digest))
 
 

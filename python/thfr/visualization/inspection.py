@@ -37,7 +37,7 @@ def inspect(
 ) -> Results:
     """:func:`thfr.inference.predict` with a picture of each image, the map over it and, where it is known,
     the outline of the ground truth; for an image or a folder also findings, and ``report.html`` to look at
-    (of a run on several categories ``report-NAME.html``, one for each that was found).
+    (of a run on several categories ``reports/NAME.html``, one for each that was found).
 
     Arguments and errors are those of :func:`thfr.inference.predict`; without ``rules`` all findings count.
     """
