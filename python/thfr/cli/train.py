@@ -70,7 +70,7 @@ def add_parser(commands: Commands) -> None:
     model.add_argument(
         "--decoder",
         choices=("full", "light"),
-        help="of THFR. light: trained in a third of the time, an image in a third to a half (default: full)",
+        help="of THFR. light: less than half of the time, for training and for an image (default: full)",
     )
     model.add_argument(
         "--parts",

@@ -21,7 +21,7 @@ class THFRModelConfig(ModelConfig):
     compensation.
     """
     decoder: Literal["full", "light"] = "full"
-    """light: a fifth of the multiplications, for processors: a third of the time to train, and an image costs
+    """light: a fifth of the multiplications, for processors: less than half of the time to train, and an image costs
     about 1.6 times its extractor (docs/results/export.md).
     """
     parts: Literal["restoration", "all"] = "restoration"
