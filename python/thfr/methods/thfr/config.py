@@ -21,8 +21,8 @@ class THFRModelConfig(ModelConfig):
     compensation.
     """
     decoder: Literal["full", "light"] = "full"
-    """light: a fifth of the multiplications, for processors: less than half of the time to train, and an image costs
-    about 1.6 times its extractor (docs/results/export.md).
+    """light: a fifth of the multiplications, for processors: less than half of the time to train, and an
+    image costs about 1.6 times its extractor (docs/results/export.md).
     """
     parts: Literal["restoration", "all"] = "restoration"
     """all: what the template method asks is asked, too, of the same bank: safer on a product that lies
